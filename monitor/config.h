@@ -1,0 +1,43 @@
+/* What the user asked for, after checking: filled by cli.c, read by everyone in monitor/. */
+#ifndef MONITOR_CONFIG_H
+#define MONITOR_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum engine_choice { ENGINE_AUTO, ENGINE_KVM, ENGINE_BT, ENGINE_INTERP };
+enum boot_choice { BOOT_AUTO, BOOT_LINUX, BOOT_PVH, BOOT_MULTIBOOT, BOOT_ELF };
+
+/* Exit statuses (README has the same table). */
+enum {
+    STATUS_OK = 0,
+    STATUS_TIMEOUT = 124,
+    STATUS_FAILURE = 125,   /* mayfly's own failure, or wrong usage */
+    STATUS_BAD_IMAGE = 126, /* cannot load it */
+    STATUS_NO_IMAGE = 127,  /* no such file */
+    STATUS_CRASH = 134,     /* the guest crashed */
+    STATUS_SIGNAL = 128     /* + N: stopped by signal N */
+};
+
+struct config {
+    uint64_t memory; /* bytes */
+    unsigned cpus;
+    enum engine_choice engine;
+    enum boot_choice boot;
+    const char *guest;      /* path; NULL: the embedded hello guest */
+    const char *cmdline;    /* ARGs joined by one space, "" when none */
+    const char *initrd;     /* path or NULL */
+    uint64_t timeout_ns;    /* 0: none */
+    bool stats;             /* table on stderr */
+    const char *stats_file; /* JSON, or NULL */
+    bool seccomp;
+    int verbose;
+    unsigned bt_debug; /* --bt-... debug options, BT_DBG_* of vcpu/bt/bt.h */
+};
+
+/* One line on stderr, "mayfly: ..." with a newline added; the only place that prints errors. */
+void msg_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* The same at -v only. */
+void msg_verbose(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+#endif

@@ -1,0 +1,83 @@
+/*
+ * The machine: RAM, CPUs, the fixed devices and the bus between them, for one run.
+ *
+ * Threads: one per vCPU (machine_vcpu_thread), and the I/O thread (event loop: timers, stdin,
+ * console output, signals, --timeout). Devices are called with machine.lock held; irq_set() takes
+ * its own.
+ */
+#ifndef MONITOR_MACHINE_H
+#define MONITOR_MACHINE_H
+
+#include <pthread.h>
+#include "monitor/boot.h"
+#include "monitor/config.h"
+#include "vcpu/engine.h"
+#include "vcpu/except.h"
+
+struct machine;
+
+/* --- bus.c: PIO and MMIO dispatch; fixed tables, one row a device --- */
+struct pio_device {
+    uint16_t first, last;
+    const char *name;
+    uint64_t (*read)(struct machine *m, uint16_t port, unsigned size);
+    void (*write)(struct machine *m, uint16_t port, unsigned size, uint64_t val);
+};
+extern const struct machine_ops machine_bus_ops;
+
+/* --- serial.c: 16550A with FIFOs (IRQ 4 at 0x3f8) --- */
+struct serial {
+    uint8_t ier, iir, lcr, mcr, lsr, msr, scr, dll, dlm, fcr;
+    uint8_t rx[64];
+    unsigned rx_head,
+        rx_count; /* FIFO depth 16 as the guest sees it; more is kept back in console */
+    bool thr_empty_irq, irq_line;
+};
+void serial_init(struct machine *m);
+uint64_t serial_read(struct machine *m, uint16_t port, unsigned size);
+void serial_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
+/* Bytes from stdin; returns how many were taken (room in the FIFO). Lock held. */
+unsigned serial_receive(struct machine *m, const uint8_t *buf, unsigned len);
+
+/* --- console.c: stdout with batching, stdin, terminal raw mode, Ctrl-A escape --- */
+void console_write(struct machine *m, const void *buf, size_t len); /* any thread, lock held */
+
+/* --- legacy.c: RTC/CMOS, i8042, POST port, debug console 0xe9, exit ports, ACPI PM --- */
+struct rtc {
+    uint8_t index, ram[128];
+};
+
+/* End the machine: first caller wins. status 0-255 as in config.h. what: static text for -v/--stats
+ * ("exit port 0xf4", "i8042 reset", "ACPI S5", ...). Any thread. */
+void machine_stop(struct machine *m, int status, const char *what);
+
+struct machine {
+    const struct config *cfg;
+    const struct engine *engine;
+    struct ram ram;
+    struct vm_cpus cpus;
+    struct cpuid_table cpuid;
+    pthread_mutex_t lock;
+    struct serial serial;
+    struct rtc rtc;
+    struct boot_result boot;
+    struct console *console;
+    struct loop *loop; /* event loop (loop.c) */
+    uint64_t unclaimed_reads, unclaimed_writes;
+    uint64_t pio_count[64]; /* by row of the device table: accesses */
+
+    _Atomic bool stopping;
+    int status;
+    const char *stop_reason;
+
+    /* launch steps, CLOCK_MONOTONIC ns; exec from /proc/self/stat or the auxv-time where it can be
+     * had */
+    struct {
+        uint64_t exec, main, loaded, vm_ready, first_insn, guest_up, exit;
+    } t;
+};
+
+/* Run cfg to its end; returns the process's exit status. */
+int machine_run(const struct config *cfg);
+
+#endif

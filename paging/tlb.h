@@ -1,0 +1,66 @@
+/*
+ * The software TLB of one vCPU: direct-mapped, separate tags for read, write and execute, one half
+ * for CPL 3 and one for supervisor. Translated code probes it inline; the interpreter and every
+ * callout use the same entries, so there is one truth to flush.
+ *
+ * An entry hits when lin - tag <= 4096 - size, unsigned: one comparison checks tag and page
+ * crossing both. tag is the page's linear address, host the hva of the page. A zeroed table is
+ * empty except slot 0, whose tag must never be 0 when empty (TLB_EMPTY0).
+ *
+ * Threads: the owning vCPU's thread alone.
+ */
+#ifndef PAGING_TLB_H
+#define PAGING_TLB_H
+
+#include "paging/walk.h"
+
+#define TLB_BITS    10
+#define TLB_ENTRIES (1u << TLB_BITS)
+
+struct tlb_entry {
+    uint64_t tag;  /* linear page address */
+    uint64_t host; /* hva of the page; for TLB_X the hva too */
+};
+
+enum tlb_kind { TLB_R, TLB_W, TLB_X, TLB_KINDS };
+
+struct tlb {
+    /* [user][kind][slot] */
+    struct tlb_entry e[2][TLB_KINDS][TLB_ENTRIES];
+    /* Slots filled since the last flush of their class, so that a CR3 write clears just those. */
+    uint16_t filled[2048];
+    uint32_t nfilled; /* > 2048: list overflowed, clear everything */
+    uint32_t nlarge;  /* entries that come from pages above 4 KiB: INVLPG then flushes all */
+    uint8_t global[2][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
+    uint64_t fills, flushes, misses;
+};
+
+static inline unsigned tlb_slot(gva_t lin)
+{
+    return (unsigned)(lin >> PAGE_SHIFT) & (TLB_ENTRIES - 1);
+}
+
+void tlb_init(struct tlb *tlb);
+
+/* Enter the translation of lin's page. */
+void tlb_fill(struct tlb *tlb, bool user, enum tlb_kind kind, gva_t lin, void *host, bool global,
+              bool large);
+
+void tlb_flush_all(struct tlb *tlb);             /* CR0/CR4/EFER changes, INVPCID all */
+void tlb_flush_nonglobal(struct tlb *tlb);       /* MOV CR3 */
+void tlb_flush_page(struct tlb *tlb, gva_t lin); /* INVLPG: both halves, all kinds */
+
+/* Drop every write entry whose host page is host_page: the page just became traced. */
+void tlb_drop_writes(struct tlb *tlb, const void *host_page);
+
+/* The host pointer of [lin, lin+size) if the entry is there and no page is crossed, else NULL. */
+static inline void *tlb_lookup(const struct tlb *tlb, bool user, enum tlb_kind kind, gva_t lin,
+                               unsigned size)
+{
+    const struct tlb_entry *e = &tlb->e[user][kind][tlb_slot(lin)];
+    uint64_t off = lin - e->tag;
+
+    return off <= PAGE_SIZE - size ? (void *)(uintptr_t)(e->host + off) : (void *)0;
+}
+
+#endif

@@ -1,0 +1,123 @@
+/*
+ * struct vcpu: one virtual CPU with everything that is private to its thread: architectural state,
+ * software TLB, local APIC, statistics, the reason of the last exit, and the engine's own block.
+ * struct vm_cpus: what the vCPUs of one machine share.
+ *
+ * While guest code runs under bt or interp, the host's GS base points at struct vcpu, and the
+ * guest's x87/SSE/AVX state may live in the host's registers (fpu_live). So everything in vcpu/ and
+ * paging/ is compiled with -mgeneral-regs-only and calls no libc function that could touch vector
+ * state; before calling out to the machine (struct machine_ops) the state is put away with
+ * fpu_put().
+ */
+#ifndef VCPU_VCPU_H
+#define VCPU_VCPU_H
+
+#include <stdatomic.h>
+#include "paging/tlb.h"
+#include "vcpu/cpu.h"
+#include "vcpu/irq.h"
+#include "vcpu/stats.h"
+
+struct vcpu;
+struct bt_vcpu;
+struct kvm_vcpu;
+
+/* Why run() returned, or what an engine needs from the machine's loop. */
+enum exit_reason {
+    EXIT_KICKED,   /* vcpu_kick() was called: look at vm->stop, then run again */
+    EXIT_HLT,      /* HLT, nothing deliverable: block in vcpu_wait() */
+    EXIT_PIO,      /* kvm only: bt and interp call the bus themselves */
+    EXIT_MMIO,     /* kvm only */
+    EXIT_SHUTDOWN, /* triple fault */
+    EXIT_ERROR,    /* the engine cannot go on: exit.what says why */
+    EXIT_STOP,     /* a device asked for the end of the machine (vm->stop) */
+    EXIT_REASONS
+};
+
+struct vcpu_exit {
+    enum exit_reason reason;
+    const char *what; /* EXIT_ERROR: static text */
+    int err;          /* EXIT_ERROR: errno, or 0 */
+    uint64_t rip;
+    uint8_t bytes[15]; /* at rip, EXIT_ERROR */
+    uint8_t nbytes;
+};
+
+/* What the machine offers to its CPUs. All may be called from any vCPU thread; the machine locks.
+ * size is 1, 2, 4 (pio) or 1..8 (mmio). Unclaimed reads give all-ones. */
+struct machine_ops {
+    uint64_t (*pio_read)(void *m, uint16_t port, unsigned size);
+    void (*pio_write)(void *m, uint16_t port, unsigned size, uint64_t val);
+    uint64_t (*mmio_read)(void *m, gpa_t gpa, unsigned size);
+    void (*mmio_write)(void *m, gpa_t gpa, unsigned size, uint64_t val);
+    /* Arm the host timer that kicks vCPU index at host TSC value tsc (0: disarm). Called by the
+     * LAPIC when its next deadline changes. */
+    void (*arm_timer)(void *m, unsigned index, uint64_t tsc);
+};
+
+struct vm_cpus {
+    struct ram *ram;
+    const struct machine_ops *ops;
+    void *machine; /* first argument of ops */
+    struct vcpu **vcpu;
+    unsigned nvcpu;
+    uint64_t tsc_hz;
+    uint8_t maxphyaddr;
+    _Atomic bool stop; /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
+    struct irqchip irqchip;
+    const struct cpuid_table *cpuid; /* built once by cpuid_build() */
+    struct bt *bt;                   /* the shared code cache, NULL without bt */
+    int kvm_fd;                      /* VM fd, -1 without kvm */
+};
+
+struct vcpu {
+    /* Hot, reached by translated code through GS. Keep the order: emit.c uses offsetof. */
+    struct cpu cpu;
+    /* Where translated code polls: normally &poll_word; NULL after a kick, so that the poll's load
+     * faults and the signal handler leaves the cache. Written by any thread. */
+    _Atomic(uint32_t *) poll_ptr;
+    uint32_t poll_word;
+    _Atomic uint32_t kicked; /* 1: someone wants the CPU to look up: set before poll_ptr */
+    bool fpu_live;           /* vector state is in the host registers, cpu.xsave is stale */
+    struct bt_vcpu *bt;
+    struct kvm_vcpu *kvm;
+
+    struct tlb tlb;
+    struct lapic lapic;
+
+    struct vm_cpus *vm;
+    unsigned index; /* 0 is the boot processor; also the APIC id */
+    struct vcpu_exit exit;
+    struct vcpu_stats stats;
+    _Atomic uint32_t futex; /* vcpu_wait() sleeps on it; vcpu_kick() bumps it */
+};
+
+/* From any thread, async-signal-safe: make run() or vcpu_wait() look at pending events soon. */
+void vcpu_kick(struct vcpu *v);
+
+/* Engine side: take note of a kick (clears it, restores poll_ptr). True when there was one. */
+bool vcpu_take_kick(struct vcpu *v);
+
+/* Block the thread until an interrupt may be deliverable, a kick, or vm->stop. Uses the LAPIC's own
+ * next deadline as the timeout, so an idle guest costs no other thread's wake-up. */
+void vcpu_wait(struct vcpu *v);
+
+/* Put the vector state into cpu.xsave / into the host registers. Idempotent. */
+void fpu_put(struct vcpu *v);
+void fpu_take(struct vcpu *v);
+
+/* Called at instruction boundaries by bt and interp: deliver a pending NMI or interrupt if the
+ * guest lets us. Returns 1 when one was delivered (RIP changed), 0 when none, CPU_FAULT on triple
+ * fault (v->exit set to EXIT_SHUTDOWN). */
+int vcpu_inject(struct vcpu *v);
+
+/* After a change of the state named: flush what depends on it (TLB, jump cache, windows). The one
+ * place that engines hook (bt_note_*). */
+void vcpu_note_cr3(struct vcpu *v);    /* MOV CR3: non-global */
+void vcpu_note_paging(struct vcpu *v); /* CR0.PG/WP, CR4.*, EFER.NXE/LMA: everything */
+void vcpu_note_invlpg(struct vcpu *v, gva_t lin);
+
+/* Guest TSC now. */
+uint64_t vcpu_tsc(const struct vcpu *v);
+
+#endif
