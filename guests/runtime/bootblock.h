@@ -1,0 +1,53 @@
+/*
+ * What a runtime guest and the monitor share: the boot block (RDI at the entry), the hypercall
+ * block, and the ELF note that says "this is a runtime guest". Used on both sides: plain C, fixed
+ * sizes, no include beyond stdint.h.
+ *
+ * Entry contract (monitor/boot_elf_runtime): 64-bit mode, CPL0, paging on with identity 2 MiB pages
+ * over all RAM below 4 GiB, IF=0, RDI = guest-physical address of the boot block (0x6000). Segments
+ * are flat; the guest loads its own GDT, IDT, TSS and stack. Guests are linked at 0x200000.
+ */
+#ifndef GUESTS_RUNTIME_BOOTBLOCK_H
+#define GUESTS_RUNTIME_BOOTBLOCK_H
+
+#include <stdint.h>
+
+#define MAYFLY_BOOT_MAGIC   "mayfly01"
+#define MAYFLY_BOOT_VERSION 1
+
+struct mayfly_boot {
+    char magic[8];        /* MAYFLY_BOOT_MAGIC, no NUL */
+    uint32_t version;     /* MAYFLY_BOOT_VERSION */
+    uint32_t flags;       /* 0 */
+    uint64_t mem_size;    /* bytes of RAM in all (past 3 GiB it continues at 4 GiB) */
+    uint64_t tsc_hz;      /* frequency of RDTSC */
+    uint64_t cmdline_gpa; /* the ARGs joined by spaces; a NUL follows */
+    uint64_t cmdline_len; /* without the NUL */
+    uint64_t image_end;   /* first free byte after the image, its bss included */
+    uint64_t initrd_gpa;  /* 0 when there is none */
+    uint64_t initrd_len;
+    uint64_t hypercall_port; /* MAYFLY_PORT */
+    uint8_t seed[32];        /* fresh random bytes for this run */
+};
+
+/* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must
+ * lie below 4 GiB, 8-aligned). The monitor writes ret: a count, 0, or a negative Linux errno. */
+struct mayfly_call {
+    uint32_t op; /* MAYFLY_CALL_* */
+    uint32_t fd;
+    uint64_t gpa; /* the buffer */
+    uint64_t len; /* its length; MAYFLY_CALL_EXIT: the status 0-255 */
+    int64_t ret;
+};
+
+enum {
+    MAYFLY_CALL_WRITE = 1, /* fd 1: console, 2: the monitor's stderr; ret = bytes taken */
+    MAYFLY_CALL_READ = 2,  /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet */
+    MAYFLY_CALL_EXIT = 3,  /* ends the machine with status len & 255 */
+};
+
+/* PT_NOTE: name "mayfly", this type, desc = u32 version. */
+#define MAYFLY_NOTE_NAME "mayfly"
+#define MAYFLY_NOTE_TYPE 1
+
+#endif
