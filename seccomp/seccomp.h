@@ -1,0 +1,24 @@
+/*
+ * seccomp/: what each kind of thread may ask of the host's kernel once guest code runs.
+ *
+ * rules.c is a host program (libseccomp) run by the build; it writes the filters as BPF into
+ * build/gen/seccomp_filters.h. install.c, in mayfly, only installs them. This room stands alone: it
+ * includes no other room's header and calls nothing but the kernel.
+ */
+#ifndef SECCOMP_SECCOMP_H
+#define SECCOMP_SECCOMP_H
+
+enum seccomp_kind {
+    SECCOMP_VCPU,     /* a vCPU thread under bt or interp */
+    SECCOMP_VCPU_KVM, /* a vCPU thread under kvm: also the ioctls of a running VM */
+    SECCOMP_IO,       /* the I/O thread (event loop), the main thread while it waits */
+    SECCOMP_KINDS
+};
+
+/* On the calling thread, for good: no new privileges, then the filter of its kind. A call that is
+ * not on the list kills the process (SIGSYS), and the kernel logs it. 0 or -errno; on failure
+ * nothing guards the thread and the caller must not run guest code. Call it once set-up is over:
+ * no file can be opened and no thread started afterwards. */
+int seccomp_install(enum seccomp_kind kind);
+
+#endif
