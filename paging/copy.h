@@ -1,6 +1,6 @@
 /*
- * Copies that touch no vector register: usable while the guest's vector state is live, whatever libc
- * is linked (glibc's memcpy uses AVX, and the tests link glibc).
+ * Copies that touch no vector register: usable while the guest's vector state is live, whatever
+ * libc is linked (glibc's memcpy uses AVX, and the tests link glibc).
  */
 #ifndef PAGING_COPY_H
 #define PAGING_COPY_H

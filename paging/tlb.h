@@ -1,7 +1,8 @@
 /*
- * The software TLB of one vCPU: direct-mapped, separate tags for read, write and execute, one half
- * for CPL 3 and one for supervisor. Translated code probes it inline; the interpreter and every
- * callout use the same entries, so there is one truth to flush.
+ * The software TLB of one vCPU: direct-mapped, separate tags for read, write and execute, and a set
+ * for each kind of privilege: supervisor, user, and supervisor with EFLAGS.AC under SMAP.
+ * Translated code probes it inline; the interpreter and every callout use the same entries, so
+ * there is one truth to flush.
  *
  * An entry hits when lin - tag <= 4096 - size, unsigned: one comparison checks tag and page
  * crossing both. tag is the page's linear address, host the hva of the page. A zeroed table is
@@ -24,14 +25,21 @@ struct tlb_entry {
 
 enum tlb_kind { TLB_R, TLB_W, TLB_X, TLB_KINDS };
 
+/* Whose accesses: the first index of struct tlb.e. TLB_SUPER_AC only when CR4.SMAP is set. */
+enum tlb_ctx { TLB_SUPER, TLB_USER, TLB_SUPER_AC, TLB_CTXS };
+
 struct tlb {
-    /* [user][kind][slot] */
-    struct tlb_entry e[2][TLB_KINDS][TLB_ENTRIES];
+    struct tlb_entry e[TLB_CTXS][TLB_KINDS][TLB_ENTRIES];
     /* Slots filled since the last flush of their class, so that a CR3 write clears just those. */
     uint16_t filled[2048];
     uint32_t nfilled; /* > 2048: list overflowed, clear everything */
-    uint32_t nlarge;  /* entries that come from pages above 4 KiB: INVLPG then flushes all */
-    uint8_t global[2][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
+    /* Linear ranges that hold pieces of pages above 4 KiB, low and high half of the address space:
+     * an INVLPG inside flushes by range. Empty when lo > hi. */
+    struct {
+        gva_t lo, hi;
+        bool global;
+    } large[2];
+    uint8_t global[TLB_CTXS][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
     uint64_t fills, flushes, misses;
 };
 
@@ -43,21 +51,21 @@ static inline unsigned tlb_slot(gva_t lin)
 void tlb_init(struct tlb *tlb);
 
 /* Enter the translation of lin's page. */
-void tlb_fill(struct tlb *tlb, bool user, enum tlb_kind kind, gva_t lin, void *host, bool global,
-              bool large);
+void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, void *host,
+              bool global, bool large);
 
 void tlb_flush_all(struct tlb *tlb);             /* CR0/CR4/EFER changes, INVPCID all */
 void tlb_flush_nonglobal(struct tlb *tlb);       /* MOV CR3 */
-void tlb_flush_page(struct tlb *tlb, gva_t lin); /* INVLPG: both halves, all kinds */
+void tlb_flush_page(struct tlb *tlb, gva_t lin); /* INVLPG: all sets, all kinds */
 
 /* Drop every write entry whose host page is host_page: the page just became traced. */
 void tlb_drop_writes(struct tlb *tlb, const void *host_page);
 
 /* The host pointer of [lin, lin+size) if the entry is there and no page is crossed, else NULL. */
-static inline void *tlb_lookup(const struct tlb *tlb, bool user, enum tlb_kind kind, gva_t lin,
-                               unsigned size)
+static inline void *tlb_lookup(const struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind,
+                               gva_t lin, unsigned size)
 {
-    const struct tlb_entry *e = &tlb->e[user][kind][tlb_slot(lin)];
+    const struct tlb_entry *e = &tlb->e[ctx][kind][tlb_slot(lin)];
     uint64_t off = lin - e->tag;
 
     return off <= PAGE_SIZE - size ? (void *)(uintptr_t)(e->host + off) : (void *)0;

@@ -37,6 +37,9 @@ int mem_fetch(struct vcpu *v, gva_t lin, uint8_t *buf, unsigned want, unsigned *
  */
 int mem_translate_fetch(struct vcpu *v, gva_t lin, gpa_t *gpa, bool *global);
 
+/* Which set of the TLB accesses of kind acc use now (ACC_USER, ACC_IMPLICIT count). */
+enum tlb_ctx mem_tlb_ctx(const struct vcpu *v, unsigned acc);
+
 /* The walk context of the CPU as it is now. */
 void mem_walk_ctx(const struct vcpu *v, struct walk_ctx *ctx);
 

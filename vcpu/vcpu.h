@@ -65,9 +65,10 @@ struct vm_cpus {
     uint8_t maxphyaddr;
     _Atomic bool stop; /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
     struct irqchip irqchip;
-    const struct cpuid_table *cpuid; /* built once by cpuid_build() */
-    struct bt *bt;                   /* the shared code cache, NULL without bt */
-    int kvm_fd;                      /* VM fd, -1 without kvm */
+    const struct cpuid_table *cpuid;     /* built once by cpuid_build() */
+    struct bt *bt;                       /* the shared code cache, NULL without bt */
+    int kvm_fd;                          /* VM fd, -1 without kvm */
+    void (*engine_kick)(struct vcpu *v); /* engine.kick of the running engine, or NULL */
 };
 
 struct vcpu {

@@ -1,0 +1,99 @@
+#include "paging/ram.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include "paging/copy.h"
+
+static void *reserve(uint64_t len, int prot)
+{
+    void *p = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+int ram_create(struct ram *ram, uint64_t size)
+{
+    if (size == 0 || size % PAGE_SIZE != 0 || size > ((uint64_t)1 << 46))
+        return -EINVAL;
+    *ram = (struct ram){.size = size};
+    ram->low = size < MMIO_HOLE_START ? size : MMIO_HOLE_START;
+    ram->high = size - ram->low;
+    ram->reserve = ram->high ? MMIO_HOLE_END + ram->high : ram->low;
+
+    /* 2 MiB alignment lets huge pages back the guest's own 2 MiB mappings. */
+    uint64_t slack = 2 * MIB;
+    uint8_t *p = reserve(ram->reserve + slack, ram->high ? PROT_NONE : PROT_READ | PROT_WRITE);
+
+    if (!p)
+        return -ENOMEM;
+    uint64_t skip = (slack - ((uintptr_t)p & (slack - 1))) & (slack - 1);
+
+    if (skip)
+        munmap(p, skip);
+    if (slack - skip)
+        munmap(p + skip + ram->reserve, slack - skip);
+    ram->base = p + skip;
+    if (ram->high && (mprotect(ram->base, ram->low, PROT_READ | PROT_WRITE) ||
+                      mprotect(ram->base + MMIO_HOLE_END, ram->high, PROT_READ | PROT_WRITE)))
+        goto fail;
+    ram->attr_len = ram->reserve >> PAGE_SHIFT;
+    ram->attr = reserve(ram->attr_len, PROT_READ | PROT_WRITE);
+    if (!ram->attr)
+        goto fail;
+    return 0;
+fail:
+    munmap(ram->base, ram->reserve);
+    ram->base = NULL;
+    return -ENOMEM;
+}
+
+void ram_destroy(struct ram *ram)
+{
+    if (ram->attr)
+        munmap(ram->attr, ram->attr_len);
+    if (ram->base)
+        munmap(ram->base, ram->reserve);
+    *ram = (struct ram){0};
+}
+
+void ram_advise_huge(struct ram *ram, gpa_t gpa, uint64_t len)
+{
+    void *p = ram_ptr(ram, gpa, len);
+
+    if (p)
+        madvise((void *)((uintptr_t)p & PAGE_MASK), len, MADV_HUGEPAGE);
+}
+
+void ram_written(struct ram *ram, gpa_t gpa, uint64_t len)
+{
+    if (len == 0 || !ram->code_written || !ram_has(ram, gpa, len))
+        return;
+    uint64_t last = (gpa + len - 1) >> PAGE_SHIFT;
+
+    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn <= last; pfn++)
+        if (ram->attr[pfn] & RAM_ATTR_CODE) {
+            ram->code_written(ram->opaque, gpa, len);
+            return;
+        }
+}
+
+int ram_write(struct ram *ram, gpa_t gpa, const void *src, uint64_t len)
+{
+    void *p = ram_ptr(ram, gpa, len);
+
+    if (!p)
+        return -EFAULT;
+    copy_bytes(p, src, len);
+    ram_written(ram, gpa, len);
+    return 0;
+}
+
+int ram_read(const struct ram *ram, gpa_t gpa, void *dst, uint64_t len)
+{
+    const void *p = ram_ptr(ram, gpa, len);
+
+    if (!p)
+        return -EFAULT;
+    copy_bytes(dst, p, len);
+    return 0;
+}

@@ -1,0 +1,146 @@
+#include "paging/tlb.h"
+
+#include "paging/copy.h"
+
+/* A tag whose page can never be looked up in that slot: the neighbour slot's page 0 or 1. Only slot
+ * 0 needs it, for a zero tag in any other slot is a page that maps to slot 0. */
+#define EMPTY_TAG(slot) ((slot) == 0 ? (uint64_t)PAGE_SIZE : 0)
+
+#define MAX_FILLED (sizeof(((struct tlb *)0)->filled) / sizeof(uint16_t))
+
+static void clear_entry(struct tlb *tlb, unsigned ctx, unsigned kind, unsigned slot)
+{
+    tlb->e[ctx][kind][slot].tag = EMPTY_TAG(slot);
+}
+
+static void no_large(struct tlb *tlb, unsigned half)
+{
+    tlb->large[half].lo = ~(gva_t)0;
+    tlb->large[half].hi = 0;
+    tlb->large[half].global = false;
+}
+
+void tlb_init(struct tlb *tlb)
+{
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+            clear_entry(tlb, ctx, kind, 0);
+    no_large(tlb, 0);
+    no_large(tlb, 1);
+}
+
+/* Packed for the filled list: ctx and kind above the slot's ten bits. */
+static unsigned pack(unsigned ctx, unsigned kind, unsigned slot)
+{
+    return (ctx * TLB_KINDS + kind) << TLB_BITS | slot;
+}
+
+static void unpack(unsigned p, unsigned *ctx, unsigned *kind, unsigned *slot)
+{
+    *slot = p & (TLB_ENTRIES - 1);
+    *ctx = (p >> TLB_BITS) / TLB_KINDS;
+    *kind = (p >> TLB_BITS) % TLB_KINDS;
+}
+
+static void note_large(struct tlb *tlb, gva_t lin, bool global)
+{
+    unsigned half = (unsigned)(lin >> 63);
+
+    if (lin < tlb->large[half].lo)
+        tlb->large[half].lo = lin & ~(GIB - 1);
+    if (lin > tlb->large[half].hi)
+        tlb->large[half].hi = lin | (GIB - 1);
+    tlb->large[half].global |= global;
+}
+
+void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, void *host,
+              bool global, bool large)
+{
+    unsigned slot = tlb_slot(lin);
+    struct tlb_entry *e = &tlb->e[ctx][kind][slot];
+    uint8_t *gmap = &tlb->global[ctx][kind][slot / 8];
+    uint8_t bit = (uint8_t)(1u << (slot % 8));
+    bool listed = e->tag != EMPTY_TAG(slot) && !(*gmap & bit);
+
+    e->tag = lin & PAGE_MASK;
+    e->host = (uintptr_t)host & PAGE_MASK;
+    if (global)
+        *gmap |= bit;
+    else
+        *gmap &= (uint8_t)~bit;
+    if (large)
+        note_large(tlb, lin, global);
+    tlb->fills++;
+    if (!global && !listed) {
+        if (tlb->nfilled < MAX_FILLED)
+            tlb->filled[tlb->nfilled] = (uint16_t)pack(ctx, kind, slot);
+        if (tlb->nfilled <= MAX_FILLED)
+            tlb->nfilled++;
+    }
+}
+
+void tlb_flush_all(struct tlb *tlb)
+{
+    zero_bytes(tlb->e, sizeof(tlb->e));
+    tlb_init(tlb);
+    tlb->nfilled = 0;
+    tlb->flushes++;
+}
+
+void tlb_flush_nonglobal(struct tlb *tlb)
+{
+    unsigned ctx, kind, slot;
+
+    tlb->flushes++;
+    if (tlb->nfilled <= MAX_FILLED) {
+        for (unsigned i = 0; i < tlb->nfilled; i++) {
+            unpack(tlb->filled[i], &ctx, &kind, &slot);
+            if (!(tlb->global[ctx][kind][slot / 8] >> (slot % 8) & 1))
+                clear_entry(tlb, ctx, kind, slot);
+        }
+    } else {
+        for (ctx = 0; ctx < TLB_CTXS; ctx++)
+            for (kind = 0; kind < TLB_KINDS; kind++)
+                for (slot = 0; slot < TLB_ENTRIES; slot++)
+                    if (!(tlb->global[ctx][kind][slot / 8] >> (slot % 8) & 1))
+                        clear_entry(tlb, ctx, kind, slot);
+    }
+    tlb->nfilled = 0;
+    for (unsigned half = 0; half < 2; half++)
+        if (!tlb->large[half].global)
+            no_large(tlb, half);
+}
+
+/* Pages above 4 KiB are entered by 4 KiB pieces; INVLPG drops the whole mapping (SDM 3A 4.10.4.1),
+ * so every piece that any such page may have left goes: those within 1 GiB of lin. */
+static void flush_large(struct tlb *tlb, gva_t lin)
+{
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+            for (unsigned slot = 0; slot < TLB_ENTRIES; slot++)
+                if (tlb->e[ctx][kind][slot].tag >> 30 == lin >> 30)
+                    clear_entry(tlb, ctx, kind, slot);
+}
+
+void tlb_flush_page(struct tlb *tlb, gva_t lin)
+{
+    unsigned slot = tlb_slot(lin);
+
+    tlb->flushes++;
+    if (lin >= tlb->large[lin >> 63].lo && lin <= tlb->large[lin >> 63].hi) {
+        flush_large(tlb, lin);
+        return;
+    }
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+            if (tlb->e[ctx][kind][slot].tag == (lin & PAGE_MASK))
+                clear_entry(tlb, ctx, kind, slot);
+}
+
+void tlb_drop_writes(struct tlb *tlb, const void *host_page)
+{
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned slot = 0; slot < TLB_ENTRIES; slot++)
+            if (tlb->e[ctx][TLB_W][slot].host == (uintptr_t)host_page)
+                clear_entry(tlb, ctx, TLB_W, slot);
+}

@@ -1,0 +1,23 @@
+/*
+ * The binary translator's face to the rest of vcpu/. See bt_int.h for how it works.
+ */
+#ifndef VCPU_BT_BT_H
+#define VCPU_BT_BT_H
+
+#include "vcpu/vcpu.h"
+
+/* cfg.bt_debug: each switches one optimisation off, for bisecting (--bt-no-...). */
+enum {
+    BT_DBG_NO_CHAIN = 1,    /* no direct chaining: every block ends in the dispatcher */
+    BT_DBG_NO_LIVENESS = 2, /* flags are taken as live everywhere */
+    BT_DBG_NO_INLINE = 4,   /* no inline TLB: every memory operand goes to the interpreter */
+    BT_DBG_ONE_INSN = 8,    /* one instruction a block */
+};
+extern unsigned bt_debug;
+
+/* Flushes of translations that the architecture asks for, on the vCPU's own thread. */
+void bt_note_cr3(struct vcpu *v);
+void bt_note_paging(struct vcpu *v);
+void bt_note_invlpg(struct vcpu *v, gva_t lin);
+
+#endif
