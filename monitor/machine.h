@@ -41,6 +41,13 @@ unsigned serial_receive(struct machine *m, const uint8_t *buf, unsigned len);
 
 /* --- console.c: stdout with batching, stdin, terminal raw mode, Ctrl-A escape --- */
 void console_write(struct machine *m, const void *buf, size_t len); /* any thread, lock held */
+/* The serial port's receive FIFO has room again (the guest read a byte, or enabled reception): what
+ * is kept back from stdin may go on. Any thread, lock held; cheap. */
+void console_rx_space(struct machine *m);
+
+/* --- loop.c: the I/O thread --- */
+/* machine_bus_ops.arm_timer: kick vCPU index at host TSC value tsc, 0 disarms. Any thread. */
+void loop_arm_timer(void *m, unsigned index, uint64_t tsc);
 
 /* --- legacy.c: RTC/CMOS, i8042, POST port, debug console 0xe9, exit ports, ACPI PM --- */
 struct rtc {
