@@ -1,66 +1,169 @@
 # mayfly. `make` builds ./mayfly; `make run`, `make test`, `make bench` do what README says.
 SHELL := /bin/bash
+VERSION := 0.1.0
 B := build
+CACHE := .cache
 MUSL_CC ?= musl-gcc
 GLIBC_CC ?= gcc
+PREFIX ?= /usr/local
+DESTDIR ?=
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
-BASE := -std=gnu17 -D_GNU_SOURCE -I. -I$(B)/gen -O2 -g -fno-strict-aliasing -fcf-protection=none \
-        -fno-stack-protector -fno-tree-loop-distribute-patterns $(WARN) -MMD -MP
+BASE := -std=gnu17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. -I$(B)/gen -O2 -g \
+        -fno-strict-aliasing -fcf-protection=none -fno-stack-protector \
+        -fno-tree-loop-distribute-patterns $(WARN) -MMD -MP
 # vcpu/ and paging/ run while the guest's vector state is live in the host's registers.
 GPR_ONLY := -mgeneral-regs-only -mmemcpy-strategy=rep_8byte:-1:noalign \
             -mmemset-strategy=rep_8byte:-1:noalign
+# musl's own headers win; the kernel's (linux/kvm.h ...) and the libraries' come after them.
 KHDR := -idirafter /usr/include -idirafter /usr/include/x86_64-linux-gnu
+# In a test program libc may use vector registers anywhere, so vector state is put away at once.
+TEST_DEFS := -DMAYFLY_FPU_EAGER -U_FORTIFY_SOURCE
+# By full path: with their folder in -L, glibc's libc.a would win over musl's.
+LIBS = $(wildcard $(foreach l,libjansson.a liburing.a,$(shell $(GLIBC_CC) -print-file-name=$l)))
 
 ENGINE_SRC := $(wildcard paging/*.c vcpu/*.c vcpu/bt/*.c vcpu/kvm/*.c)
-HOST_SRC := $(wildcard virtio/*.c monitor/*.c seccomp/*.c)
-ENGINE_ASM := $(wildcard vcpu/*.S vcpu/bt/*.S)
-OBJ := $(ENGINE_SRC:%.c=$(B)/obj/%.o) $(HOST_SRC:%.c=$(B)/obj/%.o) $(ENGINE_ASM:%.S=$(B)/obj/%.o)
+HOST_SRC := $(filter-out seccomp/rules.c,$(wildcard virtio/*.c monitor/*.c seccomp/*.c))
+ASM := $(wildcard vcpu/*.S vcpu/bt/*.S monitor/*.S)
+OBJ := $(ENGINE_SRC:%.c=$(B)/obj/%.o) $(HOST_SRC:%.c=$(B)/obj/%.o) $(ASM:%.S=$(B)/obj/%.o)
 # The same sources against glibc, for Criterion and the sanitizers.
 TOBJ := $(filter-out $(B)/tobj/monitor/main.o,$(OBJ:$(B)/obj/%=$(B)/tobj/%))
+AOBJ := $(TOBJ:$(B)/tobj/%=$(B)/asan/%)
 
 .PHONY: all
 all: mayfly
 
 mayfly: $(OBJ)
-	$(MUSL_CC) -static -no-pie -o $@ $^ -L$(B)/lib $(LIBS)
+	$(MUSL_CC) -static -no-pie -o $@.tmp $^ $(LIBS)
+	@mv $@.tmp $@
 
-$(B)/obj/vcpu/%.o $(B)/obj/paging/%.o: CF_EXTRA := $(GPR_ONLY)
-$(B)/obj/%.o: %.c
-	@mkdir -p $(@D)
-	$(MUSL_CC) $(BASE) $(KHDR) -fno-pie $(CF_EXTRA) -c -o $@ $<
+MUSL_OBJ = $(MUSL_CC) $(BASE) $(KHDR) -fno-pie
 $(B)/obj/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)
-	$(MUSL_CC) $(BASE) $(KHDR) -fno-pie $(GPR_ONLY) -c -o $@ $<
+	$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/obj/paging/%.o: paging/%.c
 	@mkdir -p $(@D)
-	$(MUSL_CC) $(BASE) $(KHDR) -fno-pie $(GPR_ONLY) -c -o $@ $<
+	$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
+$(B)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(MUSL_OBJ) -c -o $@ $<
 $(B)/obj/%.o: %.S
 	@mkdir -p $(@D)
-	$(MUSL_CC) $(BASE) -fno-pie -c -o $@ $<
+	$(MUSL_OBJ) -c -o $@ $<
 
+GLIBC_OBJ = $(GLIBC_CC) $(BASE) $(TEST_DEFS)
 $(B)/tobj/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BASE) $(GPR_ONLY) -U_FORTIFY_SOURCE -c -o $@ $<
+	$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/tobj/paging/%.o: paging/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BASE) $(GPR_ONLY) -U_FORTIFY_SOURCE -c -o $@ $<
+	$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/tobj/%.o: %.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BASE) -c -o $@ $<
+	$(GLIBC_OBJ) -c -o $@ $<
 $(B)/tobj/%.o: %.S
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BASE) -c -o $@ $<
+	$(GLIBC_OBJ) -c -o $@ $<
 $(B)/libtest.a: $(TOBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-# Units: tests/unit_*.c, one Criterion program each.
+# --- seccomp: the rules are compiled to BPF here, mayfly only installs them -----------------------
+$(B)/seccomp_rules: seccomp/rules.c seccomp/seccomp.h
+	@mkdir -p $(@D)
+	$(GLIBC_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $< -lseccomp
+$(B)/gen/seccomp_filters.h: $(B)/seccomp_rules
+	@mkdir -p $(@D)
+	$< > $@.tmp && mv $@.tmp $@
+$(B)/obj/seccomp/install.o $(B)/tobj/seccomp/install.o $(B)/asan/seccomp/install.o: \
+    $(B)/gen/seccomp_filters.h
+
+# --- guests (guests/README.md) --------------------------------------------------------------------
+include $(wildcard guests/guests.mk)
+$(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: $(B)/guests/hello
+
+# --- unit tests: tests/unit_*.c, one Criterion program each ---------------------------------------
+UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson
 UNITS := $(patsubst tests/%.c,$(B)/%,$(wildcard tests/unit_*.c))
 $(B)/unit_%: tests/unit_%.c $(B)/libtest.a
-	$(GLIBC_CC) $(BASE) -o $@ $< $(B)/libtest.a -lcriterion -lZydis -lpthread
+	$(GLIBC_OBJ) -o $@ $< $(B)/libtest.a $(UNIT_LIBS)
+
+# The same under AddressSanitizer and UBSan. Translated code itself is not instrumented.
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+$(B)/asan/vcpu/%.o: vcpu/%.c
+	@mkdir -p $(@D)
+	$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
+$(B)/asan/paging/%.o: paging/%.c
+	@mkdir -p $(@D)
+	$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
+$(B)/asan/%.o: %.c
+	@mkdir -p $(@D)
+	$(GLIBC_OBJ) $(SANITIZE) -c -o $@ $<
+$(B)/asan/%.o: %.S
+	@mkdir -p $(@D)
+	$(GLIBC_OBJ) -c -o $@ $<
+$(B)/asan/libtest.a: $(AOBJ)
+	@rm -f $@
+	ar rcs $@ $^
+$(B)/asan/unit_%: tests/unit_%.c $(B)/asan/libtest.a
+	$(GLIBC_OBJ) $(SANITIZE) -o $@ $< $(B)/asan/libtest.a $(UNIT_LIBS)
+AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
+
+# --- what a fresh Debian machine lacks ------------------------------------------------------------
+BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev
+TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev busybox-static cpio lz4
+.PHONY: deps deps-test
+deps:
+	@tests/deps.sh $(BUILD_PKGS)
+deps-test:
+	@tests/deps.sh $(TEST_PKGS)
+
+# --- what people type -----------------------------------------------------------------------------
+.PHONY: run test bench fuzz asan install format-check lint clean test-bins
+run: deps
+	@$(MAKE) --no-print-directory mayfly
+	./mayfly run --stats hello
+
+JOBS := $(shell nproc 2>/dev/null || echo 1)
+test: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) test-bins
+	@tests/kernel.sh $(CACHE)
+	@tests/run.sh $(UNITS)
+test-bins: mayfly $(UNITS) $(GUESTS) $(B)/initrd.gz $(B)/timeit
+
+bench: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/initrd.gz $(B)/timeit
+	@tests/kernel.sh $(CACHE)
+	@tests/bench.sh
+
+fuzz: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS)
+	@tests/fuzz.sh
+
+asan: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) $(AUNITS)
+	@MAYFLY_SANITIZED=1 tests/run.sh --units-only $(AUNITS)
+
+$(B)/timeit: tests/timeit.c
+	@mkdir -p $(@D)
+	$(GLIBC_CC) $(BASE) -o $@ $<
+$(B)/initrd.gz: tests/initrd.sh tests/init
+	@mkdir -p $(@D)
+	tests/initrd.sh $@
+
+install: mayfly
+	install -D -m 755 mayfly $(DESTDIR)$(PREFIX)/bin/mayfly
+
+SOURCES = $(shell git ls-files '*.c' '*.h')
+format-check:
+	clang-format --dry-run -Werror $(SOURCES)
+lint:
+	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
+	    --suppress=missingIncludeSystem -I. -I$(B)/gen -D_GNU_SOURCE -DMAYFLY_VERSION='""' \
+	    -D__x86_64__ $(ENGINE_SRC) $(HOST_SRC)
+	clang-tidy --quiet $(ENGINE_SRC) $(HOST_SRC) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(B)/gen \
+	    -DMAYFLY_VERSION='""'
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: clean
 clean:
 	rm -rf $(B) mayfly
