@@ -41,9 +41,10 @@ struct mayfly_call {
 };
 
 enum {
-    MAYFLY_CALL_WRITE = 1, /* fd 1: console, 2: the monitor's stderr; ret = bytes taken */
-    MAYFLY_CALL_READ = 2,  /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet */
-    MAYFLY_CALL_EXIT = 3,  /* ends the machine with status len & 255 */
+    MAYFLY_CALL_WRITE = 1,    /* fd 1: console, 2: the monitor's stderr; ret = bytes taken */
+    MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet */
+    MAYFLY_CALL_EXIT = 3,     /* ends the machine with status len & 255 */
+    MAYFLY_CALL_WALLTIME = 4, /* ret = CLOCK_REALTIME in ns */
 };
 
 /* PT_NOTE: name "mayfly", this type, desc = u32 version. */

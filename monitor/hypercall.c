@@ -1,0 +1,87 @@
+/* The runtime's hypercalls (contract: guests/runtime/bootblock.h). */
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+#include "guests/runtime/bootblock.h"
+#include "monitor/hypercall.h"
+
+/* One call moves at most this much, so a guest cannot hold the machine's lock for long; the guest's
+ * write() sees a short count and goes on. */
+#define CHUNK (64u << 10)
+
+static uint64_t clock_now(clockid_t id)
+{
+    struct timespec ts;
+
+    clock_gettime(id, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
+{
+    const void *p = ram_ptr(&m->ram, gpa, len);
+
+    if (!p)
+        return -EFAULT;
+    if (len > CHUNK)
+        len = CHUNK;
+    if (fd == 1) {
+        console_write(m, p, len);
+        return (int64_t)len;
+    }
+    if (fd != 2)
+        return -EBADF;
+    ssize_t n = write(STDERR_FILENO, p, len);
+
+    return n >= 0 ? n : -errno;
+}
+
+/* Input goes through the serial port's queue: one owner of stdin, whatever the guest reads it by.
+ */
+static int64_t call_read(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
+{
+    struct serial *s = &m->serial;
+    uint8_t *p = ram_ptr(&m->ram, gpa, len);
+    unsigned n = 0;
+
+    if (fd != 0)
+        return -EBADF;
+    if (!p)
+        return -EFAULT;
+    for (; n < len && s->rx_count; n++) {
+        p[n] = s->rx[s->rx_head];
+        s->rx_head = (s->rx_head + 1) % sizeof(s->rx);
+        s->rx_count--;
+    }
+    ram_written(&m->ram, gpa, n);
+    return n ? (int64_t)n : -EAGAIN;
+}
+
+void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)
+{
+    struct mayfly_call c;
+
+    (void)port;
+    if (size != 4 || val % 8 || ram_read(&m->ram, val, &c, sizeof(c)))
+        return;
+    if (!m->t.guest_up)
+        m->t.guest_up = clock_now(CLOCK_MONOTONIC);
+    switch (c.op) {
+    case MAYFLY_CALL_WRITE:
+        c.ret = call_write(m, c.fd, c.gpa, c.len);
+        break;
+    case MAYFLY_CALL_READ:
+        c.ret = call_read(m, c.fd, c.gpa, c.len);
+        break;
+    case MAYFLY_CALL_EXIT:
+        c.ret = 0;
+        machine_stop(m, (int)(c.len & 255), "runtime exit");
+        break;
+    case MAYFLY_CALL_WALLTIME:
+        c.ret = (int64_t)clock_now(CLOCK_REALTIME);
+        break;
+    default:
+        c.ret = -ENOSYS;
+    }
+    ram_write(&m->ram, val + offsetof(struct mayfly_call, ret), &c.ret, sizeof(c.ret));
+}
