@@ -1,0 +1,35 @@
+/* Installing the filters that rules.c compiled. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "seccomp/seccomp.h"
+#include "seccomp_filters.h"
+
+#define FILTER(f)                                             \
+    {                                                         \
+        sizeof(f) / sizeof((f)[0]), (struct sock_filter *)(f) \
+    }
+
+static const struct sock_fprog filters[SECCOMP_KINDS] = {
+    [SECCOMP_VCPU] = FILTER(filter_vcpu),
+    [SECCOMP_VCPU_KVM] = FILTER(filter_vcpu_kvm),
+    [SECCOMP_IO] = FILTER(filter_io),
+};
+
+int seccomp_install(enum seccomp_kind kind)
+{
+    if ((unsigned)kind >= SECCOMP_KINDS)
+        return -EINVAL;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return -errno;
+    /* SPEC_ALLOW: the kernel must not switch on costly speculation barriers for a thread that runs
+     * guest code whose isolation does not rest on them (older kernels do it by default). */
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+                &filters[kind]) &&
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filters[kind]))
+        return -errno;
+    return 0;
+}

@@ -1,0 +1,189 @@
+/*
+ * The filters' source: a host program that prints build/gen/seccomp_filters.h.
+ *
+ * One table of rules; a row says which kinds of thread may make the call, and under which condition
+ * on one argument. A call that no row names kills the process (and the kernel logs it). Nothing
+ * here opens, connects, executes, forks, changes identity or makes memory executable.
+ */
+#include <linux/kvm.h>
+#include <seccomp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "seccomp/seccomp.h"
+
+enum { VCPU = 1 << SECCOMP_VCPU, KVM = 1 << SECCOMP_VCPU_KVM, IO = 1 << SECCOMP_IO };
+#define ALL (VCPU | KVM | IO)
+
+static const char *const kind_name[SECCOMP_KINDS] = {
+    [SECCOMP_VCPU] = "vcpu", [SECCOMP_VCPU_KVM] = "vcpu_kvm", [SECCOMP_IO] = "io"};
+
+enum test { ANY, EQUAL, CLEAR }; /* argument: any value; equals value; has none of value's bits */
+
+static const struct rule {
+    int nr;
+    unsigned kinds;
+    enum test test;
+    unsigned arg;
+    uint64_t value;
+} rules[] = {
+    /* Threads, waiting, time. */
+    {SYS_futex, ALL, ANY, 0, 0},
+    {SYS_sched_yield, ALL, ANY, 0, 0},
+    {SYS_clock_gettime, ALL, ANY, 0, 0},
+    {SYS_nanosleep, ALL, ANY, 0, 0},
+    {SYS_clock_nanosleep, ALL, ANY, 0, 0},
+    {SYS_restart_syscall, ALL, ANY, 0, 0},
+    {SYS_timerfd_settime, ALL, ANY, 0, 0},
+    {SYS_timerfd_gettime, IO, ANY, 0, 0},
+    {SYS_exit, ALL, ANY, 0, 0},
+    {SYS_exit_group, ALL, ANY, 0, 0},
+
+    /* Signals: kicks between threads, faults of translated code, a blocked SIGSYS's report. */
+    {SYS_rt_sigreturn, ALL, ANY, 0, 0},
+    {SYS_rt_sigprocmask, ALL, ANY, 0, 0},
+    {SYS_sigaltstack, ALL, ANY, 0, 0},
+    {SYS_getpid, ALL, ANY, 0, 0},
+    {SYS_gettid, ALL, ANY, 0, 0},
+    {SYS_tkill, ALL, ANY, 0, 0},
+    {SYS_tgkill, ALL, ANY, 0, 0},
+    {SYS_rt_sigaction, IO, ANY, 0, 0}, /* default action again, to end by a signal */
+    {SYS_kill, IO, ANY, 0, 0},
+
+    /* Memory: never executable. Code caches are mapped before the filter is on. */
+    {SYS_brk, ALL, ANY, 0, 0},
+    {SYS_mmap, ALL, CLEAR, 2, PROT_EXEC},
+    {SYS_mprotect, ALL, CLEAR, 2, PROT_EXEC},
+    {SYS_munmap, ALL, ANY, 0, 0},
+    {SYS_madvise, ALL, ANY, 0, 0},
+
+    /* Files that are open already. */
+    {SYS_read, ALL, ANY, 0, 0},
+    {SYS_write, ALL, ANY, 0, 0},
+    {SYS_writev, ALL, ANY, 0, 0},
+    {SYS_readv, IO, ANY, 0, 0},
+    {SYS_lseek, IO, ANY, 0, 0},
+    {SYS_ftruncate, IO, ANY, 0, 0}, /* --stats=FILE */
+    {SYS_fsync, IO, ANY, 0, 0},
+    {SYS_fstat, IO, ANY, 0, 0},
+    {SYS_close, IO, ANY, 0, 0},
+    {SYS_poll, ALL, ANY, 0, 0},
+    {SYS_ppoll, IO, ANY, 0, 0},
+    {SYS_epoll_wait, IO, ANY, 0, 0},
+    {SYS_epoll_pwait, IO, ANY, 0, 0},
+    {SYS_epoll_ctl, IO, ANY, 0, 0},
+    {SYS_fcntl, IO, EQUAL, 1, 3 /* F_GETFL */},
+    {SYS_fcntl, IO, EQUAL, 1, 4 /* F_SETFL */},
+
+    /* The terminal: musl's tcgetattr/tcsetattr, and the size. */
+    {SYS_ioctl, IO, EQUAL, 1, TCGETS},
+    {SYS_ioctl, IO, EQUAL, 1, TCSETS},
+    {SYS_ioctl, IO, EQUAL, 1, TCSETSW},
+    {SYS_ioctl, IO, EQUAL, 1, TCSETSF},
+    {SYS_ioctl, IO, EQUAL, 1, TIOCGWINSZ},
+
+    /* KVM: what a running VM asks for; nothing that makes VMs, vCPUs, memory slots or devices. A
+     * device on the I/O thread may raise an interrupt. */
+    {SYS_ioctl, KVM | IO, EQUAL, 1, KVM_SIGNAL_MSI},
+    {SYS_ioctl, KVM | IO, EQUAL, 1, KVM_INTERRUPT},
+    {SYS_ioctl, KVM | IO, EQUAL, 1, KVM_IRQ_LINE},
+    {SYS_ioctl, KVM | IO, EQUAL, 1, KVM_SET_GSI_ROUTING},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_RUN},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_NMI},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_REGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_REGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_SREGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_SREGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_MSRS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_MSRS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_XSAVE},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_XSAVE},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_XCRS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_XCRS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_FPU},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_FPU},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_LAPIC},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_LAPIC},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_DEBUGREGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_DEBUGREGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_VCPU_EVENTS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_VCPU_EVENTS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_MP_STATE},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_MP_STATE},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_TSC_KHZ},
+};
+
+static void fail(const char *what, int err)
+{
+    fprintf(stderr, "seccomp rules: %s: %s\n", what, strerror(-err));
+    exit(1);
+}
+
+static void add(scmp_filter_ctx ctx, const struct rule *r)
+{
+    int err;
+
+    switch (r->test) {
+    case EQUAL: /* the low half: the kernel reads ioctl and fcntl commands as 32 bits */
+        err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, r->nr, 1,
+                               SCMP_CMP64(r->arg, SCMP_CMP_MASKED_EQ, 0xffffffff, r->value));
+        break;
+    case CLEAR:
+        err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, r->nr, 1,
+                               SCMP_CMP64(r->arg, SCMP_CMP_MASKED_EQ, r->value, 0));
+        break;
+    default:
+        err = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, r->nr, 0);
+    }
+    if (err)
+        fail("adding a rule", err);
+}
+
+/* libseccomp writes BPF to a descriptor; here it becomes a C array. */
+static void emit(scmp_filter_ctx ctx, const char *name)
+{
+    FILE *f = tmpfile();
+    struct {
+        uint16_t code;
+        uint8_t jt, jf;
+        uint32_t k;
+    } op;
+    unsigned n = 0;
+    int err;
+
+    if (!f)
+        fail("temporary file", -1);
+    err = seccomp_export_bpf(ctx, fileno(f));
+    if (err)
+        fail("exporting", err);
+    rewind(f);
+    printf("static const struct sock_filter filter_%s[] = {\n", name);
+    for (; fread(&op, sizeof(op), 1, f) == 1; n++)
+        printf("    {%u, %u, %u, 0x%xu},\n", op.code, op.jt, op.jf, op.k);
+    printf("};\n");
+    fclose(f);
+    if (!n || n > 4096)
+        fail("size of the filter", -1);
+}
+
+int main(void)
+{
+    for (unsigned kind = 0; kind < SECCOMP_KINDS; kind++) {
+        scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
+
+        if (!ctx)
+            fail("init", -1);
+        seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* binary tree: few steps a call */
+        for (unsigned i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
+            if (rules[i].kinds & 1u << kind)
+                add(ctx, &rules[i]);
+        emit(ctx, kind_name[kind]);
+        seccomp_release(ctx);
+    }
+    return fflush(stdout) ? 1 : 0;
+}
