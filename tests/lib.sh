@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Sourced by the shell tests. A case prints one line: "ok NAME", "not ok NAME: why" or
 # "skipped NAME: why"; tests/run.sh counts them. The script's status is 1 when a case failed.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
