@@ -49,7 +49,8 @@ enum {
     OF_IMPL_GPR =
         4, /* uses GPRs not named by ModRM/opcode/VEX.vvvv: in insn.gpr_read/write anyway */
     OF_NEED_AVX = 8, /* VEX vector: CR4.OSXSAVE and XCR0.AVX, else #UD */
-    OF_CPL0 = 16     /* #GP(0) above CPL 0 (interpreter still checks each case itself) */
+    OF_CPL0 = 16,    /* #GP(0) above CPL 0 (interpreter still checks each case itself) */
+    OF_BITMEM = 32   /* BT BTS BTR BTC r/m,r: a memory form addresses memory beyond the operand */
 };
 
 #define REG_NONE 0xff
