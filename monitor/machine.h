@@ -24,6 +24,8 @@ struct pio_device {
     void (*write)(struct machine *m, uint16_t port, unsigned size, uint64_t val);
 };
 extern const struct machine_ops machine_bus_ops;
+/* Name of a row of the device table, for machine.pio_count; NULL past its end. */
+const char *pio_device_name(unsigned row);
 
 /* --- serial.c: 16550A with FIFOs (IRQ 4 at 0x3f8) --- */
 struct serial {
@@ -44,6 +46,9 @@ void console_write(struct machine *m, const void *buf, size_t len); /* any threa
 /* The serial port's receive FIFO has room again (the guest read a byte, or enabled reception): what
  * is kept back from stdin may go on. Any thread, lock held; cheap. */
 void console_rx_space(struct machine *m);
+/* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input, -EAGAIN
+ * when none is here yet (and from then on stdin is being read). Lock held. */
+int console_read(struct machine *m, uint8_t *buf, unsigned len);
 
 /* --- loop.c: the I/O thread --- */
 /* machine_bus_ops.arm_timer: kick vCPU index at host TSC value tsc, 0 disarms. Any thread. */

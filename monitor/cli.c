@@ -1,0 +1,332 @@
+/* The command line of `mayfly run`. Its options and statuses are fixed: scripts depend on them. */
+#include "monitor/core.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+#include "vcpu/bt/bt.h"
+
+const char cli_help[] =
+    "mayfly runs a kernel or unikernel in a virtual machine, with or without /dev/kvm.\n"
+    "\n"
+    "  mayfly run [OPTIONS] GUEST [ARG...]   boot GUEST; the ARGs, joined, are its command line\n"
+    "  mayfly check                          what this host offers, and which engine auto takes\n"
+    "  mayfly --help | --version\n"
+    "\n"
+    "GUEST is a file: a Linux bzImage or vmlinux, an ELF with a PVH note, a multiboot image, or a\n"
+    "mayfly runtime guest. The word hello means the guest built into mayfly, if no file has that\n"
+    "name. Options end at GUEST.\n"
+    "\n"
+    "  -m, --memory SIZE     guest RAM: 512K, 128M, 3G; a plain number is MiB (default 128M)\n"
+    "  -c, --cpus N          virtual CPUs (default 1; this version runs 1)\n"
+    "      --engine NAME     auto, kvm, bt (binary translation), interp (default auto)\n"
+    "      --boot NAME       auto, linux, pvh, multiboot, elf (default auto: by the image)\n"
+    "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
+    "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
+    "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
+    "      --stats=FILE      the same as JSON in FILE\n"
+    "      --seccomp on|off  filter mayfly's own system calls (default on; off is for debuggers)\n"
+    "  -v, --verbose         say what is chosen and why\n"
+    "  -h, --help            this text\n"
+    "      --version         mayfly's version\n"
+    "\n"
+    "stdin is the guest's console. When it is a terminal, all keys go to the guest but Ctrl-A:\n"
+    "Ctrl-A x quits (status 130), Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A h lists these keys.\n"
+    "\n"
+    "Exit status: the guest's own when it states one, 0 for an orderly power-off or reset;\n"
+    "  124  --timeout passed               127  no such image\n"
+    "  125  mayfly's failure, wrong usage  134  the guest crashed\n"
+    "  126  an image that cannot be loaded 128+N  stopped by signal N\n";
+
+struct word {
+    const char *name;
+    int value;
+};
+
+static const struct word engine_words[] = {{"auto", ENGINE_AUTO},
+                                           {"kvm", ENGINE_KVM},
+                                           {"bt", ENGINE_BT},
+                                           {"interp", ENGINE_INTERP},
+                                           {NULL, 0}};
+static const struct word boot_words[] = {
+    {"auto", BOOT_AUTO}, {"linux", BOOT_LINUX},         {"pvh", BOOT_PVH},
+    {"elf", BOOT_ELF},   {"multiboot", BOOT_MULTIBOOT}, {NULL, 0}};
+static const struct word switch_words[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
+
+enum {
+    OPT_ENGINE = 256,
+    OPT_BOOT,
+    OPT_INITRD,
+    OPT_TIMEOUT,
+    OPT_STATS,
+    OPT_SECCOMP,
+    OPT_VERSION,
+    OPT_BT /* the bit number is added */
+};
+
+static const struct option options[] = {
+    {"memory", required_argument, NULL, 'm'},
+    {"cpus", required_argument, NULL, 'c'},
+    {"engine", required_argument, NULL, OPT_ENGINE},
+    {"boot", required_argument, NULL, OPT_BOOT},
+    {"initrd", required_argument, NULL, OPT_INITRD},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"stats", optional_argument, NULL, OPT_STATS},
+    {"seccomp", required_argument, NULL, OPT_SECCOMP},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, OPT_VERSION},
+    /* For bisecting the translator; not in --help. */
+    {"bt-no-chain", no_argument, NULL, OPT_BT + BT_DBG_NO_CHAIN},
+    {"bt-no-liveness", no_argument, NULL, OPT_BT + BT_DBG_NO_LIVENESS},
+    {"bt-no-inline", no_argument, NULL, OPT_BT + BT_DBG_NO_INLINE},
+    {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},
+    {NULL, 0, NULL, 0},
+};
+
+int cli_parse_size(const char *s, uint64_t *bytes)
+{
+    uint64_t n = 0;
+    unsigned shift = 20;
+
+    if (*s < '0' || *s > '9')
+        return -EINVAL;
+    for (; *s >= '0' && *s <= '9'; s++)
+        if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, *s - '0', &n))
+            return -ERANGE;
+    switch (*s) {
+    case 'k':
+    case 'K':
+        shift = 10;
+        s++;
+        break;
+    case 'm':
+    case 'M':
+        s++;
+        break;
+    case 'g':
+    case 'G':
+        shift = 30;
+        s++;
+        break;
+    case 't':
+    case 'T':
+        shift = 40;
+        s++;
+        break;
+    }
+    /* 128MiB and 128MB are what people write too. */
+    if (shift && *s == 'i' && s[1] == 'B')
+        s += 2;
+    else if (*s == 'B')
+        s++;
+    if (*s)
+        return -EINVAL;
+    if (n >> (63 - shift))
+        return -ERANGE;
+    *bytes = n << shift;
+    return 0;
+}
+
+int cli_parse_seconds(const char *s, uint64_t *ns)
+{
+    uint64_t v = 0, unit = 1000000000u;
+    bool digits = false;
+
+    for (; *s >= '0' && *s <= '9'; s++) {
+        digits = true;
+        v = v * 10 + (uint64_t)(*s - '0') * unit;
+        if (v > 1000000000u * unit)
+            return -ERANGE;
+    }
+    if (*s == '.')
+        for (s++; *s >= '0' && *s <= '9'; s++) {
+            digits = true;
+            unit /= 10; /* past the nanosecond it is 0 */
+            v += (uint64_t)(*s - '0') * unit;
+        }
+    if (*s == 's' && digits)
+        s++;
+    if (*s || !digits)
+        return -EINVAL;
+    if (!v)
+        return -ERANGE;
+    *ns = v;
+    return 0;
+}
+
+/* The value of word s, or -1 with a line that lists the words. */
+static int choose(const char *option, const char *s, const struct word *w)
+{
+    char list[128] = "";
+    struct text t = {list, 0, sizeof list};
+
+    for (unsigned i = 0; w[i].name; i++) {
+        if (!strcmp(s, w[i].name))
+            return w[i].value;
+        text_add(&t, "%s%s", i ? ", " : "", w[i].name);
+    }
+    msg_error("--%s %s: not known; it takes one of %s", option, s, list);
+    return -1;
+}
+
+static int take_memory(const char *s, struct config *cfg)
+{
+    int err = cli_parse_size(s, &cfg->memory);
+
+    if (err == -ERANGE)
+        msg_error("-m %s: more than any machine has; give a smaller size", s);
+    else if (err)
+        msg_error("-m %s: not a size; give a number with K, M, G or T, as in -m 128M", s);
+    else if (cfg->memory < 2 * MIB)
+        msg_error("-m %s: too little; a guest gets at least 2M", s), err = -ERANGE;
+    /* Whole pages. */
+    cfg->memory = (cfg->memory + PAGE_SIZE - 1) & PAGE_MASK;
+    return err ? -1 : 0;
+}
+
+static int take_cpus(const char *s, struct config *cfg)
+{
+    char *end;
+
+    errno = 0;
+    unsigned long n = *s >= '0' && *s <= '9' ? strtoul(s, &end, 10) : 0;
+
+    if (!n || *end || errno || n > MAX_VCPUS) {
+        msg_error("--cpus %s: not a number from 1 to %d", s, MAX_VCPUS);
+        return -1;
+    }
+    if (n > 1) {
+        msg_error("--cpus %s: this version runs 1 CPU; leave the option out", s);
+        return -1;
+    }
+    cfg->cpus = (unsigned)n;
+    return 0;
+}
+
+static int take_option(int opt, const char *arg, struct config *cfg)
+{
+    int n = 0;
+
+    switch (opt) {
+    case 'm':
+        return take_memory(arg, cfg);
+    case 'c':
+        return take_cpus(arg, cfg);
+    case 'v':
+        msg_verbosity = ++cfg->verbose;
+        return 0;
+    case OPT_ENGINE:
+        n = choose("engine", arg, engine_words);
+        cfg->engine = (enum engine_choice)n;
+        return n;
+    case OPT_BOOT:
+        n = choose("boot", arg, boot_words);
+        cfg->boot = (enum boot_choice)n;
+        return n;
+    case OPT_SECCOMP:
+        n = choose("seccomp", arg, switch_words);
+        cfg->seccomp = n > 0;
+        return n;
+    case OPT_INITRD:
+        cfg->initrd = arg;
+        return 0;
+    case OPT_STATS:
+        if (arg && !*arg) {
+            msg_error("--stats=: no file name after =; give one, or --stats alone for a table");
+            return -1;
+        }
+        if (arg)
+            cfg->stats_file = arg;
+        else
+            cfg->stats = true;
+        return 0;
+    case OPT_TIMEOUT:
+        if (cli_parse_seconds(arg, &cfg->timeout_ns)) {
+            msg_error("--timeout %s: not a time above 0 in seconds, as in --timeout 2.5", arg);
+            return -1;
+        }
+        return 0;
+    }
+    cfg->bt_debug |= (unsigned)(opt - OPT_BT);
+    return 0;
+}
+
+/* getopt's own verdict, in our words. arg is the argument it stopped at. */
+static int refuse(int opt, const char *arg)
+{
+    bool is_long = arg[1] == '-';
+
+    if (opt == ':')
+        msg_error("option '%s' needs a value; see mayfly --help", arg);
+    else if (is_long && optopt)
+        msg_error("option '%s': it takes no value; see mayfly --help", arg);
+    else if (is_long)
+        msg_error("unknown option '%s'; see mayfly --help (a guest's options follow GUEST)", arg);
+    else
+        msg_error("unknown option '-%c'; see mayfly --help (a guest's options follow GUEST)",
+                  optopt);
+    return STATUS_FAILURE;
+}
+
+/* The guest's command line: the ARGs with one space between. */
+static const char *join(char **arg, int n)
+{
+    size_t len = 1;
+
+    if (n == 0)
+        return "";
+    for (int i = 0; i < n; i++)
+        len += strlen(arg[i]) + 1;
+    char *s = malloc(len), *p = s;
+
+    if (!s)
+        return NULL;
+    for (int i = 0; i < n; i++) {
+        if (i)
+            *p++ = ' ';
+        p = stpcpy(p, arg[i]);
+    }
+    *p = 0;
+    return s;
+}
+
+int cli_run_options(int argc, char **argv, struct config *cfg)
+{
+    int opt, at = 1;
+
+    *cfg = (struct config){.memory = 128 * MIB, .cpus = 1, .seccomp = true};
+    opterr = 0;
+    optind = 1;
+    for (; (opt = getopt_long(argc, argv, "+:m:c:vh", options, NULL)) != -1; at = optind) {
+        switch (opt) {
+        case '?':
+        case ':':
+            return refuse(opt, argv[at]);
+        case 'h':
+            msg_write_all(1, cli_help, sizeof cli_help - 1);
+            return STATUS_OK;
+        case OPT_VERSION:
+            msg_write_all(1, "mayfly " MAYFLY_VERSION "\n", sizeof "mayfly " MAYFLY_VERSION);
+            return STATUS_OK;
+        }
+        if (take_option(opt, optarg, cfg) < 0)
+            return STATUS_FAILURE;
+    }
+    if (optind >= argc) {
+        msg_error("no guest given; mayfly run [OPTIONS] GUEST [ARG...], as in: mayfly run hello");
+        return STATUS_FAILURE;
+    }
+    cfg->guest = argv[optind];
+    if (!*cfg->guest) {
+        msg_error("the guest's file name is empty; mayfly run [OPTIONS] GUEST [ARG...]");
+        return STATUS_FAILURE;
+    }
+    cfg->cmdline = join(argv + optind + 1, argc - optind - 1);
+    if (!cfg->cmdline) {
+        msg_error("no memory for the command line");
+        return STATUS_FAILURE;
+    }
+    return -1;
+}

@@ -1,0 +1,306 @@
+/*
+ * The guest's console on stdin and stdout.
+ *
+ * Output is batched: the first line after a quiet millisecond is written at once, what follows
+ * within the millisecond together with it later: by the next line, when half the buffer is full,
+ * before the CPU sleeps, by the I/O thread after a millisecond, and at the end. A slow reader slows
+ * the guest down once the buffer is full; it never holds up the I/O thread.
+ *
+ * Input is read only when somebody wants it: the guest's receiver is on, or stdin is a terminal,
+ * whose Ctrl-A keys are ours.
+ */
+#include "monitor/core.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <termios.h>
+#include <unistd.h>
+
+#define QUIET_NS  1000000u
+#define PIPE_UNIT 4096u /* PIPE_BUF: a pipe that polls writable takes that much at once */
+#define CTRL_A    1
+
+static struct termios saved;
+static atomic_bool raw;
+
+void console_init(struct machine *m, struct console *c)
+{
+    struct stat st;
+
+    /* The buffers are not cleared: they are static, and a touched page costs the launch. */
+    c->m = m;
+    m->console = c;
+    pthread_mutex_init(&c->lock, NULL);
+    c->poll_out = fstat(1, &st) || !S_ISREG(st.st_mode);
+}
+
+void console_raw(struct console *c)
+{
+    struct termios t;
+
+    if (tcgetattr(0, &saved))
+        return;
+    /* A background job may not touch the terminal; it runs without input. */
+    if (tcgetpgrp(0) != getpgrp()) {
+        c->eof = true;
+        return;
+    }
+    c->tty = true;
+    t = saved;
+    /* Output processing stays on: a guest that ends its lines with LF alone reads well. */
+    t.c_iflag &= ~(tcflag_t)(IGNBRK | BRKINT | PARMRK | ISTRIP | INLCR | IGNCR | ICRNL | IXON);
+    t.c_lflag &= ~(tcflag_t)(ECHO | ECHONL | ICANON | ISIG | IEXTEN);
+    t.c_cflag = (t.c_cflag & ~(tcflag_t)(CSIZE | PARENB)) | CS8;
+    t.c_cc[VMIN] = 1;
+    t.c_cc[VTIME] = 0;
+    atomic_store(&raw, true);
+    tcsetattr(0, TCSANOW, &t);
+}
+
+void console_restore(void)
+{
+    if (atomic_exchange(&raw, false))
+        tcsetattr(0, TCSANOW, &saved);
+}
+
+/* --- output: with c->lock held --- */
+
+static void fail(struct console *c, int err)
+{
+    c->dead = true;
+    c->out_len = 0;
+    if (err == EPIPE) {
+        c->fail_status = STATUS_SIGNAL + SIGPIPE;
+    } else {
+        c->fail_status = STATUS_FAILURE;
+        msg_error("stdout: cannot write the guest's console: %s", strerror(err));
+    }
+    machine_stop(c->m, c->fail_status, "stdout failed");
+}
+
+/* May a chunk be written now without blocking? */
+static bool writable(struct console *c, enum flush how)
+{
+    for (;;) {
+        struct pollfd p = {.fd = 1, .events = POLLOUT};
+
+        if (poll(&p, 1, how == FLUSH_TRY ? 0 : 50) > 0)
+            return true;
+        if (how == FLUSH_TRY || (how == FLUSH_WAIT && c->m->cpus.stop))
+            return false;
+    }
+}
+
+/* The I/O thread takes over when stdout has room. */
+static void leave_to_loop(struct console *c)
+{
+    if (!c->out_wait) {
+        c->out_wait = true;
+        loop_wake(c->m);
+    }
+}
+
+static void flush_locked(struct console *c, enum flush how)
+{
+    c->last_flush = clock_ns();
+    while (c->out_len) {
+        size_t n = c->out_len;
+
+        if (c->poll_out) {
+            if (!writable(c, how)) {
+                leave_to_loop(c);
+                return;
+            }
+            n = n < PIPE_UNIT ? n : PIPE_UNIT;
+        }
+        ssize_t w = write(1, c->out + c->out_start, n);
+
+        if (w > 0) {
+            c->out_start += (uint32_t)w;
+            c->out_len -= (uint32_t)w;
+        } else if (w < 0 && errno == EAGAIN) {
+            /* A non-blocking stdout that is fuller than it seemed. */
+            c->poll_out = true;
+            if (how == FLUSH_TRY) {
+                leave_to_loop(c);
+                return;
+            }
+            poll(NULL, 0, 1);
+        } else if (w < 0 && errno != EINTR) {
+            fail(c, errno);
+        }
+    }
+    c->out_start = 0;
+    c->out_wait = false;
+}
+
+void console_flush(struct machine *m, enum flush how)
+{
+    struct console *c = m->console;
+
+    /* Somebody else is at it: he writes all there is. */
+    if (how == FLUSH_TRY ? pthread_mutex_trylock(&c->lock) : pthread_mutex_lock(&c->lock))
+        return;
+    c->flush_armed = false;
+    if (c->out_len)
+        flush_locked(c, how);
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool console_output_waits(struct console *c)
+{
+    /* A racy look: a new wait comes with a loop_wake(). */
+    return *(volatile bool *)&c->out_wait;
+}
+
+void console_write(struct machine *m, const void *buf, size_t len)
+{
+    struct console *c = m->console;
+    const char *p = buf;
+    bool line = memchr(buf, '\n', len) != NULL;
+
+    pthread_mutex_lock(&c->lock);
+    while (len && !c->dead) {
+        size_t end = c->out_start + c->out_len, room = sizeof c->out - end;
+
+        if (!room && c->out_start) {
+            memmove(c->out, c->out + c->out_start, c->out_len);
+            c->out_start = 0;
+            continue;
+        }
+        if (!room) {
+            flush_locked(c, FLUSH_WAIT);
+            if (c->out_len == sizeof c->out)
+                break; /* the machine has stopped and nobody reads */
+            continue;
+        }
+        size_t n = len < room ? len : room;
+
+        memcpy(c->out + end, p, n);
+        c->out_len += (uint32_t)n;
+        p += n;
+        len -= n;
+    }
+    if (c->out_len >= sizeof c->out / 2 || (line && clock_ns() - c->last_flush > QUIET_NS))
+        flush_locked(c, FLUSH_TRY);
+    if (c->out_len && !c->flush_armed && !c->out_wait) {
+        c->flush_armed = true;
+        loop_flush_soon(m);
+    }
+    pthread_mutex_unlock(&c->lock);
+}
+
+/* --- input: with machine.lock held, but for the looks that decide what to poll --- */
+
+bool console_wants_input(struct console *c)
+{
+    if (c->eof)
+        return false;
+    /* From a terminal the escape keys must always come through. */
+    return c->tty || (c->wanted && c->rx_count == 0);
+}
+
+static void put(struct console *c, uint8_t byte)
+{
+    /* Only a terminal gets here with a full queue: more type-ahead is dropped, as ttys do. */
+    if (c->rx_count == sizeof c->rx)
+        return;
+    c->rx[(c->rx_head + c->rx_count++) % sizeof c->rx] = byte;
+}
+
+/* A byte after Ctrl-A. */
+static void escape_key(struct console *c, uint8_t byte)
+{
+    switch (byte) {
+    case 'x':
+    case 'X':
+        machine_stop(c->m, STATUS_SIGNAL + SIGINT, "Ctrl-A x");
+        break;
+    case 'h':
+    case '?':
+        msg_error("Ctrl-A x quits, Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A c is reserved");
+        break;
+    case 'c':
+        msg_error("Ctrl-A c is reserved and does nothing yet");
+        break;
+    case CTRL_A:
+        put(c, byte);
+        break;
+    default: /* not ours: both keys were meant for the guest */
+        put(c, CTRL_A);
+        put(c, byte);
+    }
+}
+
+void console_input(struct console *c)
+{
+    uint8_t buf[sizeof c->rx];
+    ssize_t n = read(0, buf, c->tty ? 256 : sizeof buf - c->rx_count);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        c->eof = true; /* or an error, such as EIO after a hang-up: nothing more comes */
+        return;
+    }
+    for (ssize_t i = 0; i < n; i++) {
+        if (c->tty && c->escape) {
+            c->escape = false;
+            escape_key(c, buf[i]);
+        } else if (c->tty && buf[i] == CTRL_A) {
+            c->escape = true;
+        } else {
+            put(c, buf[i]);
+        }
+    }
+    console_pump(c);
+}
+
+void console_pump(struct console *c)
+{
+    /* A runtime guest reads by hypercall; its serial port is only written to. */
+    while (c->rx_count && !c->m->boot.runtime) {
+        uint32_t run = sizeof c->rx - c->rx_head;
+        unsigned n =
+            serial_receive(c->m, c->rx + c->rx_head, run < c->rx_count ? run : c->rx_count);
+
+        if (!n)
+            break;
+        c->rx_head = (uint32_t)((c->rx_head + n) % sizeof c->rx);
+        c->rx_count -= n;
+    }
+}
+
+/* The guest can take input: poll stdin from now on, or go on with what is here. */
+void console_rx_space(struct machine *m)
+{
+    struct console *c = m->console;
+
+    if (c->wanted && !c->rx_count)
+        return;
+    c->wanted = true;
+    loop_wake(m);
+}
+
+int console_read(struct machine *m, uint8_t *buf, unsigned len)
+{
+    struct console *c = m->console;
+    unsigned n = 0;
+
+    for (; n < len && c->rx_count; n++) {
+        buf[n] = c->rx[c->rx_head];
+        c->rx_head = (uint32_t)((c->rx_head + 1) % sizeof c->rx);
+        c->rx_count--;
+    }
+    if (!c->rx_count && !c->eof && (n || !c->wanted)) {
+        c->wanted = true;
+        loop_wake(m);
+    }
+    if (n || !len)
+        return (int)n;
+    return c->eof ? 0 : -EAGAIN;
+}

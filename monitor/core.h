@@ -1,0 +1,126 @@
+/*
+ * What the monitor's own files share: launch, event loop, console, statistics. Devices and loaders
+ * need none of it (monitor/machine.h is theirs).
+ *
+ * Threads of a run: vCPU 0 is the main thread, so that the guest starts without waiting for another
+ * thread to be scheduled; the I/O thread is the second one; further vCPUs come after it. Signals
+ * are taken by the I/O thread alone.
+ */
+#ifndef MONITOR_CORE_H
+#define MONITOR_CORE_H
+
+#include <stdatomic.h>
+#include "monitor/machine.h"
+
+#define MAX_VCPUS 16
+
+/* --- msg.c --- */
+extern int msg_verbosity; /* -v count, set once by cli.c */
+/* All of buf to fd, whatever it takes; errors are dropped. */
+void msg_write_all(int fd, const char *buf, size_t len);
+/* A growing text in a fixed buffer; what does not fit is cut. */
+struct text {
+    char *buf;
+    size_t len, cap;
+};
+void text_add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- cli.c --- */
+/* "128M" and the like: K, M, G, T (KiB...), a plain number is MiB. 0, -EINVAL, -ERANGE. */
+int cli_parse_size(const char *s, uint64_t *bytes);
+/* "2", "0.5": decimal seconds above zero. 0, -EINVAL, -ERANGE. */
+int cli_parse_seconds(const char *s, uint64_t *ns);
+/* The options of `mayfly run` (argv[0] is "run"). -1: go on with cfg; else the exit status, all
+ * said. */
+int cli_run_options(int argc, char **argv, struct config *cfg);
+extern const char cli_help[];
+
+/* --- check.c --- */
+int check_main(void);
+
+/* --- image.c --- */
+/* Map a file for a loader. what: "image" or "initrd". 0, or the exit status with one line said. */
+int image_open(const char *path, const char *what, struct boot_image *img);
+/* The guest the user named, or the embedded hello. Same results. */
+int image_open_guest(const struct config *cfg, struct boot_image *img);
+
+/* --- tsc.c --- */
+/* First reading, as early as can be: the later one is compared with it when nothing better says
+ * the frequency. */
+void tsc_start(void);
+/* Hz of the host's TSC; *how says where it is from. May wait for up to 100 us after tsc_start(). */
+uint64_t tsc_frequency(const char **how);
+uint64_t clock_ns(void); /* CLOCK_MONOTONIC */
+
+/* --- crash.c --- */
+/* The block of text for status 134: what happened, registers, code bytes. */
+void crash_report(const struct vcpu *v, const char *what, int err);
+
+/* --- stats.c --- */
+/* Open the JSON file without harming what is in it: a descriptor or -errno. *created: it was not
+ * there before. */
+int stats_open(const char *path, bool *created);
+/* The table, on stderr. */
+void stats_print(const struct machine *m);
+/* 0 or -errno. */
+int stats_write_json(const struct machine *m, int fd);
+
+/* --- console.c --- */
+struct console {
+    pthread_mutex_t lock; /* output; taken inside machine.lock, never around it */
+    struct machine *m;
+    bool poll_out;    /* stdout may block: ask before writing */
+    bool dead;        /* stdout failed: what comes is dropped */
+    bool out_wait;    /* the I/O thread waits for POLLOUT */
+    bool flush_armed; /* it will flush when its timer fires */
+    int fail_status;  /* dead: the exit status that says so */
+    uint32_t out_start, out_len;
+    uint64_t last_flush; /* ns */
+    /* stdin; under machine.lock */
+    bool tty, eof, wanted, escape;
+    uint32_t rx_head, rx_count;
+    uint8_t rx[4096];
+    char out[65536];
+};
+void console_init(struct machine *m, struct console *c);
+/* Raw mode when stdin is our terminal. */
+void console_raw(struct console *c);
+/* Put the terminal back. Async-signal-safe, any thread, any number of times. */
+void console_restore(void);
+enum flush { FLUSH_TRY, FLUSH_WAIT, FLUSH_LAST };
+/* Write what is buffered. TRY: only what does not block. WAIT: until the buffer is empty or the
+ * machine stops. LAST: until it is empty. */
+void console_flush(struct machine *m, enum flush how);
+/* I/O thread: is stdin to be polled; take what it has; give the serial port what fits. The latter
+ * two with machine.lock held. */
+bool console_wants_input(struct console *c);
+void console_input(struct console *c);
+void console_pump(struct console *c);
+/* Is there output that waits for room in stdout? */
+bool console_output_waits(struct console *c);
+
+/* --- loop.c --- */
+/* Timers and flags, before anything that may call in here. */
+void loop_init(struct machine *m);
+/* Start the I/O thread; all signals it takes are blocked in the caller from here on. 0, -errno. */
+int loop_start(struct machine *m);
+/* Make the loop look at everything again. Any thread. */
+void loop_wake(struct machine *m);
+/* Flush the console about a millisecond from now. */
+void loop_flush_soon(struct machine *m);
+/* The machine has stopped and the caller cannot end the process (its filter is too narrow for the
+ * terminal and the statistics): let the I/O thread do it. Does not return. */
+_Noreturn void loop_finish(struct machine *m);
+/* Until the process ends, with a system call that every filter allows. */
+_Noreturn void wait_forever(void);
+/* Handlers for SIGINT and friends that end the process at once with 128+N: for the launch. */
+void signals_early(void);
+
+/* --- machine.c --- */
+/* The run is over and somebody is at machine_last_words(). */
+extern atomic_bool machine_finishing;
+/* Terminal, statistics. Returns the exit status. Whoever set machine_finishing, once. */
+int machine_last_words(struct machine *m);
+extern _Thread_local struct vcpu *this_vcpu; /* NULL on the I/O thread */
+
+#endif

@@ -1,0 +1,369 @@
+/*
+ * The I/O thread: timers, stdin, console output, signals, --timeout. It sleeps in one ppoll() with
+ * no period of its own: an idle guest costs it nothing.
+ *
+ * Its descriptors are made on the thread itself, beside the guest's first instructions; what other
+ * threads ask before that is kept in the flags and timers and seen when the loop begins.
+ */
+#include "monitor/core.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "seccomp/seccomp.h"
+
+#define STOP_PATIENCE_NS 250000000u /* for vCPUs to leave what they do */
+#define LOCK_PATIENCE_NS 10000000   /* for a device that waits for stdout */
+#define TIMER_MAX_NS     3600000000000u
+
+/* A deadline in host TSC; 0 is none. The descriptor is set when a deadline comes closer; when one
+ * moves away it is left to fire early, and set again then. */
+struct timer {
+    pthread_mutex_t lock;
+    int fd; /* -1: not made yet */
+    uint64_t want, armed;
+};
+
+struct loop {
+    struct machine *m;
+    pthread_t thread;
+    int wake_fd;
+    atomic_bool wake_pending; /* the descriptor has been written, or there is none yet */
+    atomic_bool pit_dirty, finish;
+    uint64_t pit_next; /* ns */
+    uint64_t stop_by;  /* ns, once the machine has stopped */
+    struct timer timer[MAX_VCPUS];
+    struct timer flush;
+};
+
+static struct loop the_loop = {.wake_fd = -1};
+
+/* --- signals --- */
+
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+#define NSIGNALS (sizeof stop_signals / sizeof stop_signals[0])
+static volatile sig_atomic_t signal_seen;
+static atomic_bool loop_takes_signals;
+
+static void on_signal(int sig)
+{
+    if (!atomic_load(&loop_takes_signals)) {
+        console_restore();
+        _exit(STATUS_SIGNAL + sig);
+    }
+    signal_seen = sig;
+}
+
+void signals_early(void)
+{
+    struct sigaction sa = {.sa_handler = on_signal}, old;
+
+    for (unsigned i = 0; i < NSIGNALS; i++) {
+        /* nohup, and a script's background job, have a signal ignored: it stays so. */
+        if (!sigaction(stop_signals[i], &sa, &old) && old.sa_handler == SIG_IGN)
+            sigaction(stop_signals[i], &old, NULL);
+    }
+    sa.sa_handler = SIG_IGN;
+    sigaction(SIGPIPE, &sa, NULL);
+}
+
+static void stop_set(sigset_t *set)
+{
+    sigemptyset(set);
+    for (unsigned i = 0; i < NSIGNALS; i++)
+        sigaddset(set, stop_signals[i]);
+}
+
+/* --- timers --- */
+
+static void timer_set(struct timer *t, uint64_t hz)
+{
+    if (t->fd < 0)
+        return;
+    uint64_t now = __builtin_ia32_rdtsc(), ns = 1;
+
+    if (t->want > now) {
+        unsigned __int128 d = (unsigned __int128)(t->want - now) * 1000000000u / hz + 1;
+
+        ns = d < TIMER_MAX_NS ? (uint64_t)d : TIMER_MAX_NS;
+    }
+    struct itimerspec its = {
+        .it_value = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)}};
+
+    t->armed = t->want;
+    timerfd_settime(t->fd, 0, &its, NULL);
+}
+
+static void timer_arm(struct timer *t, uint64_t tsc, uint64_t hz)
+{
+    pthread_mutex_lock(&t->lock);
+    t->want = tsc;
+    if (tsc && (!t->armed || tsc < t->armed))
+        timer_set(t, hz);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* The descriptor fired: is the deadline there, or is there a later one to set? */
+static bool timer_fired(struct timer *t, uint64_t hz)
+{
+    uint64_t count;
+    bool due = false;
+
+    pthread_mutex_lock(&t->lock);
+    if (read(t->fd, &count, sizeof count) == sizeof count) {
+        t->armed = 0;
+        due = t->want && t->want <= __builtin_ia32_rdtsc();
+        if (due)
+            t->want = 0;
+        else if (t->want)
+            timer_set(t, hz);
+    }
+    pthread_mutex_unlock(&t->lock);
+    return due;
+}
+
+static int timer_open(struct timer *t, uint64_t hz)
+{
+    pthread_mutex_lock(&t->lock);
+    t->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int err = t->fd < 0 ? -errno : 0;
+
+    if (t->want)
+        timer_set(t, hz);
+    pthread_mutex_unlock(&t->lock);
+    return err;
+}
+
+void loop_arm_timer(void *opaque, unsigned index, uint64_t tsc)
+{
+    struct machine *m = opaque;
+
+    timer_arm(&m->loop->timer[index], tsc, m->cpus.tsc_hz);
+}
+
+void loop_flush_soon(struct machine *m)
+{
+    timer_arm(&m->loop->flush, __builtin_ia32_rdtsc() + m->cpus.tsc_hz / 1000, m->cpus.tsc_hz);
+}
+
+/* --- the rest of what other threads call --- */
+
+void loop_wake(struct machine *m)
+{
+    struct loop *l = m->loop;
+    uint64_t one = 1;
+
+    if (!atomic_exchange(&l->wake_pending, true) && l->wake_fd >= 0)
+        (void)!write(l->wake_fd, &one, sizeof one);
+}
+
+static void pit_written(struct vm_cpus *vm)
+{
+    struct machine *m = vm->machine;
+
+    atomic_store(&m->loop->pit_dirty, true);
+    loop_wake(m);
+}
+
+_Noreturn void wait_forever(void)
+{
+    static uint32_t never;
+
+    for (;;)
+        syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+}
+
+_Noreturn void loop_finish(struct machine *m)
+{
+    atomic_store(&m->loop->finish, true);
+    loop_wake(m);
+    wait_forever();
+}
+
+/* --- the thread --- */
+
+static _Noreturn void end_now(int status)
+{
+    console_restore();
+    _exit(status);
+}
+
+static void take_signal(struct machine *m)
+{
+    int sig = signal_seen;
+
+    signal_seen = 0;
+    /* The machine has stopped and still we are here (output that nobody reads): no more waiting. */
+    if (m->cpus.stop)
+        end_now(STATUS_SIGNAL + sig);
+    machine_stop(m, STATUS_SIGNAL + sig, "signal");
+}
+
+static void take_input(struct machine *m, bool readable)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    t.tv_nsec += LOCK_PATIENCE_NS;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_nsec -= 1000000000;
+        t.tv_sec++;
+    }
+    /* A device that writes to a stdout without a reader holds the lock for long. */
+    if (pthread_mutex_timedlock(&m->lock, &t)) {
+        loop_wake(m);
+        return;
+    }
+    if (readable)
+        console_input(m->console);
+    else
+        console_pump(m->console);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* What is due now; returns when the loop has to look again, in ns, 0 = never. */
+static uint64_t take_deadlines(struct machine *m, struct loop *l)
+{
+    uint64_t now = clock_ns(), next = 0, end = m->t.main + m->cfg->timeout_ns;
+
+    if (atomic_exchange(&l->pit_dirty, false) || (l->pit_next && now >= l->pit_next))
+        l->pit_next = pit_poll(&m->cpus.irqchip, now);
+    next = l->pit_next;
+    if (m->cfg->timeout_ns) {
+        if (now >= end && m->cpus.stop)
+            end_now(STATUS_TIMEOUT);
+        if (now >= end)
+            machine_stop(m, STATUS_TIMEOUT, "timeout");
+        else if (!next || end < next)
+            next = end;
+    }
+    if (m->cpus.stop) {
+        if (!l->stop_by)
+            l->stop_by = now + STOP_PATIENCE_NS;
+        if (atomic_load(&l->finish))
+            end_now(machine_last_words(m));
+        if (!atomic_load(&machine_finishing)) {
+            /* A vCPU that does not come back in time is left where it is. */
+            if (now >= l->stop_by && !atomic_exchange(&machine_finishing, true)) {
+                console_flush(m, FLUSH_TRY);
+                end_now(machine_last_words(m));
+            }
+            if (!next || l->stop_by < next)
+                next = l->stop_by;
+        }
+    }
+    return next;
+}
+
+static int open_all(struct machine *m, struct loop *l)
+{
+    uint64_t hz = m->cpus.tsc_hz;
+    int err = timer_open(&l->flush, hz);
+
+    for (unsigned i = 0; i < m->cpus.nvcpu && !err; i++)
+        err = timer_open(&l->timer[i], hz);
+    if (err)
+        return err;
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+
+    if (fd < 0)
+        return -errno;
+    l->wake_fd = fd;
+    return m->cfg->seccomp ? seccomp_install(SECCOMP_IO) : 0;
+}
+
+enum { P_WAKE, P_FLUSH, P_STDIN, P_STDOUT, P_TIMER };
+
+static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mask)
+{
+    struct pollfd p[P_TIMER + MAX_VCPUS] = {
+        [P_WAKE] = {.fd = l->wake_fd, .events = POLLIN},
+        [P_FLUSH] = {.fd = l->flush.fd, .events = POLLIN},
+        [P_STDIN] = {.fd = console_wants_input(m->console) ? 0 : -1, .events = POLLIN},
+        [P_STDOUT] = {.fd = console_output_waits(m->console) ? 1 : -1, .events = POLLOUT},
+    };
+    struct timespec ts, *timeout = NULL;
+    uint64_t next = take_deadlines(m, l), count;
+
+    for (unsigned i = 0; i < m->cpus.nvcpu; i++)
+        p[P_TIMER + i] = (struct pollfd){.fd = l->timer[i].fd, .events = POLLIN};
+    if (next) {
+        uint64_t now = clock_ns(), ns = next > now ? next - now : 0;
+
+        ts = (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
+                               .tv_nsec = (long)(ns % 1000000000u)};
+        timeout = &ts;
+    }
+    int n = ppoll(p, P_TIMER + m->cpus.nvcpu, timeout, mask);
+
+    if (signal_seen)
+        take_signal(m);
+    if (n <= 0)
+        return;
+    for (unsigned i = 0; i < m->cpus.nvcpu; i++)
+        if (p[P_TIMER + i].revents && timer_fired(&l->timer[i], m->cpus.tsc_hz))
+            vcpu_kick(m->cpus.vcpu[i]);
+    if (p[P_WAKE].revents) {
+        (void)!read(l->wake_fd, &count, sizeof count);
+        atomic_store(&l->wake_pending, false);
+        if (m->console->rx_count)
+            take_input(m, false);
+    }
+    if (p[P_STDIN].revents)
+        take_input(m, true);
+    if ((p[P_FLUSH].revents && timer_fired(&l->flush, m->cpus.tsc_hz)) || p[P_STDOUT].revents)
+        console_flush(m, FLUSH_TRY);
+}
+
+static void *loop_thread(void *arg)
+{
+    struct machine *m = arg;
+    struct loop *l = m->loop;
+    sigset_t mask;
+    int err = open_all(m, l);
+
+    if (err) {
+        msg_error("the I/O thread cannot start: %s", strerror(-err));
+        machine_stop(m, STATUS_FAILURE, "I/O thread");
+    }
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    for (unsigned i = 0; i < NSIGNALS; i++)
+        sigdelset(&mask, stop_signals[i]);
+    /* What was asked before there was a descriptor to wake us by. */
+    atomic_store(&l->wake_pending, false);
+    if (m->console->rx_count)
+        take_input(m, false);
+    for (;;)
+        wait_and_take(m, l, &mask);
+    return NULL;
+}
+
+void loop_init(struct machine *m)
+{
+    struct loop *l = &the_loop;
+
+    l->m = m;
+    m->loop = l;
+    l->wake_pending = true;
+    for (unsigned i = 0; i < MAX_VCPUS; i++)
+        l->timer[i] = (struct timer){.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
+    l->flush = (struct timer){.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
+    pit_changed = pit_written;
+}
+
+int loop_start(struct machine *m)
+{
+    sigset_t set;
+
+    stop_set(&set);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    atomic_store(&loop_takes_signals, true);
+    return -pthread_create(&m->loop->thread, NULL, loop_thread, m);
+}

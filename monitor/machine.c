@@ -1,0 +1,418 @@
+/*
+ * One run: assemble the machine, start it, wait for its end.
+ *
+ * Order matters for the launch: nothing before it is needed, no page of guest RAM before the loader
+ * touches it, the I/O thread beside the guest's first instructions.
+ */
+#include "monitor/core.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+#include "seccomp/seccomp.h"
+#include "vcpu/bt/bt.h"
+#include "vcpu/mem.h"
+
+_Thread_local struct vcpu *this_vcpu;
+atomic_bool machine_finishing;
+
+static struct machine the_machine;
+static struct console the_console;
+static int stats_fd = -1;
+
+/* --- stopping --- */
+
+void machine_stop(struct machine *m, int status, const char *what)
+{
+    if (atomic_exchange(&m->stopping, true))
+        return;
+    m->status = status;
+    m->stop_reason = what;
+    m->cpus.stop = true;
+    for (unsigned i = 0; i < m->cpus.nvcpu; i++)
+        vcpu_kick(m->cpus.vcpu[i]);
+    /* The only vCPU, stopping itself, needs nobody to see to it that it does. */
+    if (!this_vcpu || m->cpus.nvcpu > 1)
+        loop_wake(m);
+}
+
+int machine_last_words(struct machine *m)
+{
+    int status = m->console->fail_status ? m->console->fail_status : m->status;
+
+    m->t.exit = clock_ns();
+    m->status = status;
+    console_restore();
+    if (m->cfg->stats)
+        stats_print(m);
+    if (stats_fd >= 0) {
+        int err = stats_write_json(m, stats_fd);
+
+        if (err)
+            msg_error("stats file '%s': %s", m->cfg->stats_file, strerror(-err));
+    }
+    msg_verbose("stopped: %s, status %d", m->stop_reason ? m->stop_reason : "?", status);
+    return status;
+}
+
+/* The main thread's end of the run. Its filter lets it write, and no more. */
+static int finish(struct machine *m)
+{
+    if (atomic_exchange(&machine_finishing, true))
+        wait_forever(); /* the I/O thread is at it, and ends the process */
+    console_flush(m, FLUSH_LAST);
+    if (m->console->tty || stats_fd >= 0)
+        loop_finish(m);
+    return machine_last_words(m);
+}
+
+/* --- running --- */
+
+static void crashed(struct machine *m, struct vcpu *v, const char *what)
+{
+    struct vcpu_exit *x = &v->exit;
+
+    if (!x->nbytes) {
+        unsigned got = 0;
+
+        x->rip = v->cpu.rip;
+        if (!mem_fetch(v, v->cpu.seg[SEG_CS].base + x->rip, x->bytes, sizeof x->bytes, &got))
+            x->nbytes = (uint8_t)got;
+    }
+    console_flush(m, FLUSH_WAIT);
+    crash_report(v, what, x->err);
+    machine_stop(m, STATUS_CRASH, what);
+}
+
+static void run_vcpu(struct machine *m, struct vcpu *v)
+{
+    while (!m->cpus.stop) {
+        enum exit_reason why = m->engine->run(v);
+
+        if (why < EXIT_REASONS)
+            v->stats.exits[why]++;
+        switch (why) {
+        case EXIT_HLT:
+            console_flush(m, FLUSH_TRY);
+            vcpu_wait(v);
+            break;
+        case EXIT_SHUTDOWN:
+            crashed(m, v, "triple fault");
+            return;
+        case EXIT_ERROR:
+            crashed(m, v, v->exit.what ? v->exit.what : "the engine cannot go on");
+            return;
+        case EXIT_STOP:
+            return;
+        default: /* kicked: what for is seen in run() */
+            break;
+        }
+    }
+}
+
+/* Confine the calling thread and run v to the machine's end. */
+static int enter_vcpu(struct machine *m, struct vcpu *v)
+{
+    const char *what = "?";
+    int err = m->engine->vcpu_init(v, &what);
+
+    if (err) {
+        msg_error("engine %s: %s: %s", m->engine->name, what, strerror(-err));
+        return err;
+    }
+    this_vcpu = v;
+    if (m->cfg->seccomp) {
+        err = seccomp_install(m->engine == &engine_kvm ? SECCOMP_VCPU_KVM : SECCOMP_VCPU);
+        if (err) {
+            msg_error("seccomp: %s; --seccomp off runs without the filter", strerror(-err));
+            return err;
+        }
+    }
+    if (v->index == 0)
+        m->t.first_insn = clock_ns();
+    run_vcpu(m, v);
+    return 0;
+}
+
+static void *vcpu_thread(void *arg)
+{
+    struct vcpu *v = arg;
+    struct machine *m = v->vm->machine;
+
+    if (enter_vcpu(m, v))
+        machine_stop(m, STATUS_FAILURE, "engine");
+    return NULL;
+}
+
+/* --- assembling --- */
+
+/* "8 GiB", "3 MiB". */
+static const char *size_text(uint64_t bytes, char buf[32])
+{
+    struct text t = {buf, 0, 32};
+
+    if (bytes >= 10 * GIB)
+        text_add(&t, "%llu GiB", (unsigned long long)(bytes / GIB));
+    else
+        text_add(&t, "%llu MiB", (unsigned long long)(bytes / MIB));
+    return buf;
+}
+
+/* Why mapping fails, in the user's terms. */
+static const char *no_memory_hint(int err)
+{
+    struct rlimit as;
+
+    if (err != -ENOMEM)
+        return "";
+    if (!getrlimit(RLIMIT_AS, &as) && as.rlim_cur != RLIM_INFINITY)
+        return " (ulimit -v is set: raise it, or ask for less with -m)";
+    return " (ask for less with -m)";
+}
+
+static int make_ram(struct machine *m)
+{
+    uint64_t want = m->cfg->memory;
+    char a[32], b[32];
+
+    /* More than the host has can only end in its OOM killer. */
+    if (want > 128 * MIB) {
+        struct sysinfo si;
+        uint64_t have = UINT64_MAX;
+
+        if (!sysinfo(&si))
+            have = ((uint64_t)si.totalram + si.totalswap) * si.mem_unit;
+        if (want > have) {
+            msg_error("-m: %s do not fit: this host has %s with swap; ask for less",
+                      size_text(want, a), size_text(have, b));
+            return STATUS_FAILURE;
+        }
+    }
+    int err = ram_create(&m->ram, want);
+
+    if (!err)
+        return 0;
+    msg_error("cannot map %s of guest memory: %s%s", size_text(want, a), strerror(-err),
+              no_memory_hint(err));
+    return STATUS_FAILURE;
+}
+
+static const struct engine *choose_engine(const struct config *cfg)
+{
+    struct probe p;
+
+    switch (cfg->engine) {
+    case ENGINE_KVM:
+        return &engine_kvm;
+    case ENGINE_BT:
+        return &engine_bt;
+    case ENGINE_INTERP:
+        return &engine_interp;
+    case ENGINE_AUTO:
+        break;
+    }
+    kvm_probe(&p);
+    if (p.kind == KVM_HARDWARE)
+        msg_verbose("engine: kvm (%s)", p.step);
+    else if (p.kind == KVM_SOFTWARE)
+        msg_verbose("engine: bt; /dev/kvm is there, but would interpret kernel code (%s)", p.step);
+    else
+        msg_verbose("engine: bt; no KVM: %s: %s", p.step, strerror(p.err));
+    return p.kind == KVM_HARDWARE ? &engine_kvm : &engine_bt;
+}
+
+static int start_engine(struct machine *m)
+{
+    const char *what = "?";
+    int err = m->engine->vm_init(&m->cpus, &what);
+
+    if (err && m->cfg->engine == ENGINE_AUTO && m->engine == &engine_kvm) {
+        msg_verbose("engine: bt; kvm failed: %s: %s", what, strerror(-err));
+        m->engine = &engine_bt;
+        err = m->engine->vm_init(&m->cpus, &what);
+    }
+    m->cpus.engine_kick = m->engine->kick;
+    if (!err)
+        return 0;
+    msg_error("engine %s: %s: %s%s%s", m->engine->name, what, strerror(-err), no_memory_hint(err),
+              m->engine == &engine_kvm ? "; --engine bt does without KVM" : "");
+    return STATUS_FAILURE;
+}
+
+/* struct vcpu is large and mostly zero: straight from the kernel. */
+static int make_vcpus(struct machine *m)
+{
+    static struct vcpu *table[MAX_VCPUS];
+    size_t each = (sizeof(struct vcpu) + PAGE_SIZE - 1) & PAGE_MASK;
+    uint8_t *p =
+        mmap(NULL, each * m->cfg->cpus, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED) {
+        msg_error("cannot map %u vCPUs: %s%s", m->cfg->cpus, strerror(errno),
+                  no_memory_hint(-errno));
+        return STATUS_FAILURE;
+    }
+    for (unsigned i = 0; i < m->cfg->cpus; i++) {
+        struct vcpu *v = (struct vcpu *)(p + each * i);
+
+        table[i] = v;
+        v->vm = &m->cpus;
+        v->index = i;
+        v->poll_ptr = &v->poll_word;
+        tlb_init(&v->tlb);
+        cpu_reset(&v->cpu);
+        lapic_reset(v);
+        v->cpu.wait_for_sipi = v->cpu.halted = i > 0;
+    }
+    m->cpus.vcpu = table;
+    m->cpus.nvcpu = m->cfg->cpus;
+    return 0;
+}
+
+static int make_machine(struct machine *m)
+{
+    const char *how = "?";
+    int status = make_ram(m);
+
+    if (status)
+        return status;
+    pthread_mutex_init(&m->lock, NULL);
+    m->cpus.ram = &m->ram;
+    m->cpus.ops = &machine_bus_ops;
+    m->cpus.machine = m;
+    m->cpus.kvm_fd = -1;
+    m->cpus.cpuid = &m->cpuid;
+    m->cpus.tsc_hz = tsc_frequency(&how);
+    msg_verbose("TSC: %llu.%03llu MHz (%s)", (unsigned long long)(m->cpus.tsc_hz / 1000000),
+                (unsigned long long)(m->cpus.tsc_hz / 1000 % 1000), how);
+    bt_debug = m->cfg->bt_debug;
+    loop_init(m);
+    console_init(m, &the_console);
+    irqchip_init(&m->cpus.irqchip, &m->cpus);
+    serial_init(m);
+    cpuid_build(&m->cpuid, &m->cpus);
+    status = make_vcpus(m);
+    return status ? status : start_engine(m);
+}
+
+static int load(struct machine *m, struct boot_request *req)
+{
+    struct vcpu *v = m->cpus.vcpu[0];
+
+    req->cmdline = m->cfg->cmdline;
+    req->boot = m->cfg->boot;
+    req->tsc_hz = m->cpus.tsc_hz;
+    if (getrandom(req->seed, sizeof req->seed, GRND_NONBLOCK) != sizeof req->seed) {
+        msg_error("getrandom: %s", strerror(errno));
+        return STATUS_FAILURE;
+    }
+    if (boot_load(req, &m->ram, &v->cpu, &m->boot)) {
+        msg_error("image '%s': %s", req->kernel.path, m->boot.error);
+        return STATUS_BAD_IMAGE;
+    }
+    /* A runtime guest has the boot block and looks for no tables. */
+    if (!m->boot.runtime) {
+        acpi_build(&m->ram, m->cpus.nvcpu);
+        mptable_build(&m->ram, m->cpus.nvcpu);
+    }
+    msg_verbose("guest: %s, %s boot, engine %s", req->kernel.path, m->boot.protocol,
+                m->engine->name);
+    return 0;
+}
+
+static int start_threads(struct machine *m)
+{
+    int err = loop_start(m);
+
+    for (unsigned i = 1; i < m->cpus.nvcpu && !err; i++) {
+        pthread_t t;
+
+        err = -pthread_create(&t, NULL, vcpu_thread, m->cpus.vcpu[i]);
+    }
+    if (err)
+        msg_error("cannot start a thread: %s", strerror(-err));
+    return err ? STATUS_FAILURE : 0;
+}
+
+static void bus_error(int sig)
+{
+    static const char line[] = "mayfly: a file shrank while it was being loaded; try again\n";
+
+    (void)sig;
+    (void)!write(2, line, sizeof line - 1);
+    _exit(STATUS_BAD_IMAGE);
+}
+
+/* Everything up to the guest's first instruction, then its run. */
+static int launch(struct machine *m)
+{
+    struct boot_request req = {0};
+    struct sigaction sa = {.sa_handler = bus_error};
+    int status = image_open_guest(m->cfg, &req.kernel);
+
+    if (!status && m->cfg->initrd)
+        status = image_open(m->cfg->initrd, "initrd", &req.initrd);
+    if (status)
+        return status;
+    m->engine = choose_engine(m->cfg);
+    status = make_machine(m);
+    if (status)
+        return status;
+    /* After the engine has put its own handler in place, for as long as image files are read. */
+    struct sigaction engines;
+
+    sigaction(SIGBUS, &sa, &engines);
+    status = load(m, &req);
+    sigaction(SIGBUS, &engines, NULL);
+    if (status)
+        return status;
+    m->t.loaded = clock_ns();
+    if (isatty(0))
+        console_raw(m->console);
+    status = start_threads(m);
+    if (!status) {
+        m->t.vm_ready = clock_ns();
+        if (enter_vcpu(m, m->cpus.vcpu[0]))
+            status = STATUS_FAILURE;
+    }
+    if (!status)
+        return finish(m);
+    atomic_store(&machine_finishing, true);
+    console_restore();
+    return status;
+}
+
+int machine_run(const struct config *cfg)
+{
+    struct machine *m = &the_machine;
+    bool created = false;
+    struct timespec cpu;
+
+    m->cfg = cfg;
+    m->t.main = clock_ns();
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+    m->t.exec = m->t.main - ((uint64_t)cpu.tv_sec * 1000000000u + (uint64_t)cpu.tv_nsec);
+    signals_early();
+    if (!cfg->seccomp)
+        msg_error("seccomp is off: mayfly's system calls are not filtered");
+    if (cfg->stats_file) {
+        stats_fd = stats_open(cfg->stats_file, &created);
+        if (stats_fd < 0) {
+            msg_error("stats file '%s': cannot write it: %s", cfg->stats_file, strerror(-stats_fd));
+            return STATUS_FAILURE;
+        }
+    }
+    int status = launch(m);
+
+    /* Refused before the guest began: no empty file is left behind. */
+    if (created && !m->t.first_insn)
+        unlink(cfg->stats_file);
+    return status;
+}
