@@ -18,6 +18,9 @@
 #define LAPIC_BASE  0xfee00000u
 #define IOAPIC_PINS 24
 #define PIT_HZ      1193182u
+/* The clock that the LAPIC timer's divider divides (KVM's default too; CPUID 0x15's crystal and
+ * 0x40000010 must say the same). */
+#define LAPIC_TIMER_HZ 1000000000u
 
 struct vcpu;
 struct vm_cpus;
@@ -38,9 +41,18 @@ struct lapic {
     uint64_t timer_start;  /* guest TSC when the count began */
     uint64_t tsc_deadline; /* guest TSC, MSR 0x6e0 */
     uint64_t next_tsc;     /* host TSC of the next expiry, 0 = none */
+    uint64_t armed_tsc;    /* what ops->arm_timer() was last told */
 };
-enum { LAPIC_EV_NMI = 1, LAPIC_EV_INIT = 2, LAPIC_EV_SIPI = 4, LAPIC_EV_EXTINT = 8 };
+enum {
+    LAPIC_EV_NMI = 1,
+    LAPIC_EV_INIT = 2,
+    LAPIC_EV_SIPI = 4,
+    LAPIC_EV_EXTINT = 8,      /* level of the 8259's INTR pin (vCPU 0): through LINT0 */
+    LAPIC_EV_EXTINT_BUS = 16, /* an ExtINT message from the IOAPIC: LINT0 has no say */
+};
 
+/* Power-up when base_msr is 0 (never initialised), else INIT: IA32_APIC_BASE and pending events
+ * stay (SDM 3A 11.4.7). Own thread, or before it runs. */
 void lapic_reset(struct vcpu *v);
 
 /* xAPIC page, offset < 4096. Aligned 32-bit accesses only have an effect. */
@@ -58,8 +70,13 @@ void lapic_set_cr8(struct vcpu *v, uint64_t cr8);
 /* Fixed-mode message to one vCPU: sets IRR and kicks. Any thread. */
 void lapic_irr_set(struct vcpu *v, uint8_t vector, bool level);
 
-/* Own thread: fire the timer if due; highest deliverable vector above PPR, or -1; whether an
- * ExtINT from the 8259 is waiting and accepted by LINT0 (or the APIC is disabled). */
+/* Own thread, after cpu.tsc_offset grew by delta (WRMSR to IA32_TSC, IA32_TSC_ADJUST): the deadline
+ * is compared with the new TSC, the counting modes go on undisturbed. */
+void lapic_tsc_changed(struct vcpu *v, uint64_t delta);
+
+/* Own thread: fire the timer if due (without a kick: the caller looks at lapic_pending()); highest
+ * deliverable vector above PPR, or -1; whether an ExtINT from the 8259 is waiting and accepted by
+ * LINT0 (or the APIC is disabled). */
 void lapic_timer_poll(struct vcpu *v);
 int lapic_pending(struct vcpu *v);
 bool lapic_extint_pending(struct vcpu *v);
@@ -81,7 +98,7 @@ struct ioapic {
 struct pic {
     uint8_t irr, imr, isr, elcr, lines;
     uint8_t icw_step, icw4_needed, base, priority_add, read_isr, poll;
-    uint8_t auto_eoi, rotate_on_aeoi, special_mask, sfnm, init4;
+    uint8_t auto_eoi, rotate_on_aeoi, special_mask, sfnm, single;
 };
 
 struct pit_channel {
@@ -89,7 +106,11 @@ struct pit_channel {
     uint16_t latched;
     uint8_t count_latched, status_latched, status;
     uint8_t read_state, write_state, write_latch, rw_mode, mode, bcd, gate;
+    bool loaded;       /* a count is being counted (or held by the gate) */
+    bool null_count;   /* reload was written and waits for its trigger or the period's end */
+    uint32_t reload;
     uint64_t start_ns; /* CLOCK_MONOTONIC when the count was loaded */
+    uint64_t held_ns;  /* gate low: how long it had counted */
 };
 
 struct pit {
@@ -104,6 +125,7 @@ struct irqchip {
     struct ioapic ioapic;
     struct pic pic[2];
     struct pit pit;
+    bool pic_intr; /* INTR pin of the master as last told to vCPU 0 */
     /* kvm's split irqchip: deliver by KVM_SIGNAL_MSI / KVM_INTERRUPT instead of struct lapic. NULL
      * otherwise. */
     void (*msi)(struct vm_cpus *vm, uint64_t addr, uint32_t data);
