@@ -21,6 +21,7 @@
 struct vcpu;
 struct bt_vcpu;
 struct kvm_vcpu;
+struct kvm_vm;
 
 /* Why run() returned, or what an engine needs from the machine's loop. */
 enum exit_reason {
@@ -55,6 +56,26 @@ struct machine_ops {
     void (*arm_timer)(void *m, unsigned index, uint64_t tsc);
 };
 
+/* The translator's inline jump cache: guest RIP -> translated code, one set per enum tlb_ctx. Slots
+ * by RIP bits 1-14; a zeroed table is empty but for slot 0 (bt_vcpu_init). */
+#define JC_BITS    14
+#define JC_ENTRIES (1u << JC_BITS)
+struct jc_entry {
+    uint64_t rip;
+    uint64_t code; /* host address of the entry that takes flags from hot.flags */
+};
+
+/* Slots that translated code reaches with one GS-relative access. */
+struct bt_hot {
+    uint64_t rax;             /* RAX while LAHF/SAHF borrow it */
+    uint64_t tmp;             /* a value held across a second TLB probe */
+    uint64_t tmp2;      /* the callouts own */
+    uint64_t exit_info;       /* what the exit stub said: struct bt_link * or enum bt_exit */
+    uint64_t self;            /* struct vcpu */
+    uint64_t fn_mem, fn_insn; /* C callouts */
+    uint16_t flags;           /* arithmetic flags: high byte as LAHF gives it, low byte OF */
+};
+
 struct vm_cpus {
     struct ram *ram;
     const struct machine_ops *ops;
@@ -68,9 +89,11 @@ struct vm_cpus {
     const struct cpuid_table *cpuid;     /* built once by cpuid_build() */
     struct bt *bt;                       /* the shared code cache, NULL without bt */
     int kvm_fd;                          /* VM fd, -1 without kvm */
+    struct kvm_vm *kvm;                  /* kvm's own block, NULL without kvm */
     void (*engine_kick)(struct vcpu *v); /* engine.kick of the running engine, or NULL */
 };
 
+/* Large (the tables are touched as they fill): allocate with mmap, zeroed, 64-byte aligned. */
 struct vcpu {
     /* Hot, reached by translated code through GS. Keep the order: emit.c uses offsetof. */
     struct cpu cpu;
@@ -80,6 +103,7 @@ struct vcpu {
     uint32_t poll_word;
     _Atomic uint32_t kicked; /* 1: someone wants the CPU to look up: set before poll_ptr */
     bool fpu_live;           /* vector state is in the host registers, cpu.xsave is stale */
+    struct bt_hot hot;
     struct bt_vcpu *bt;
     struct kvm_vcpu *kvm;
 
@@ -90,7 +114,8 @@ struct vcpu {
     unsigned index; /* 0 is the boot processor; also the APIC id */
     struct vcpu_exit exit;
     struct vcpu_stats stats;
-    _Atomic uint32_t futex; /* vcpu_wait() sleeps on it; vcpu_kick() bumps it */
+    _Atomic uint32_t futex; /* 1 while vcpu_wait() sleeps on it */
+    struct jc_entry jc[TLB_CTXS][JC_ENTRIES];
 };
 
 /* From any thread, async-signal-safe: make run() or vcpu_wait() look at pending events soon. */

@@ -1,0 +1,104 @@
+/*
+ * The kvm engine: hardware assist through /dev/kvm. The kernel has the local APICs (split
+ * irqchip), the IOAPIC, the 8259 pair and the 8254 stay in vcpu/ and deliver by message.
+ *
+ * Outside callers (virtio, monitor) use the part marked so; the rest is for this folder.
+ */
+#ifndef VCPU_KVM_KVM_H
+#define VCPU_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <stddef.h>
+#include "vcpu/engine.h"
+
+/* --- for virtio and the monitor ------------------------------------------------------------- */
+
+/* How long KVM_CREATE_VM took. Over 5 ms is the nx_huge_pages worker being attached to a cgroup:
+ * kvm.nx_huge_pages=never, or the cgroup mount option favordynmods, cures it. */
+extern uint64_t kvm_create_vm_ns;
+#define KVM_CREATE_VM_SLOW_NS 5000000u
+
+/* A guest store of len bytes (0: any length) to MMIO addr signals fd instead of leaving the
+ * kernel. One address a queue, so no data match. remove: the same arguments as when it was added.
+ * 0 or -errno. */
+int kvm_ioeventfd(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);
+
+/* A write to the eventfd fd raises GSI gsi (an IOAPIC pin, edge) by the message that the guest has
+ * programmed into the pin. The route follows the guest's IOAPIC writes. Any thread. 0 or -errno. */
+int kvm_irqfd(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
+
+/* --- within the engine ---------------------------------------------------------------------- */
+
+struct kvm_vm {
+    int dev_fd;
+    int fd;
+    size_t run_size;
+    bool sregs2;            /* KVM_GET/SET_SREGS2: PDPTEs without a look at memory */
+    struct kvm_vcpu *vcpus; /* all that were made, for the end */
+    _Atomic bool intr;      /* the 8259's INTR pin */
+    /* What the kernel was told of the IOAPIC's pins; under the irqchip's lock. */
+    uint32_t irqfd_pins, routed;
+    uint64_t route[IOAPIC_PINS]; /* redirection entry behind the route */
+};
+
+struct kvm_vcpu {
+    struct kvm_vcpu *next;
+    int fd;
+    int tid;
+    struct kvm_run *run;
+    _Atomic bool in_run; /* between the last look at kicks and the return of KVM_RUN */
+    bool have_tsc_offset;
+    uint64_t msr_missing; /* rows of kvm_msr.c's table that this KVM does not have */
+    uint32_t xstate_mask; /* components of struct cpu.xsave that KVM takes */
+    /* What KVM holds, as last imported or exported: another value in struct vcpu has to be
+     * imported. held false: KVM holds nothing of ours yet. */
+    bool held;
+    struct cpu cpu;
+    struct lapic lapic;
+    uint64_t tlb_fills;
+    struct kvm_xsave xsave;
+};
+
+/* ioctl() as the kernel has it: 0 or positive, or -errno. (musl's request parameter is an int.) */
+long kvm_ioctl(int fd, unsigned long request, void *arg);
+
+/* kvm_vcpu.c */
+int kvm_vcpu_init(struct vcpu *v, const char **what);
+void kvm_vcpu_fini(struct vcpu *v);
+void kvm_vcpu_free(struct kvm_vm *vm, struct kvm_vcpu *k);
+enum exit_reason kvm_vcpu_run(struct vcpu *v);
+void kvm_vcpu_kick(struct vcpu *v);
+int kvm_kick_signal_init(void);
+
+/* kvm_state.c: struct cpu and struct lapic <-> KVM. 0 or -errno with *what naming the ioctl.
+ * kvm_export() wants kvm_run's synchronised registers to be fresh. deliver: an event that KVM was
+ * about to inject is delivered in software; 1 when that ended in a shutdown. */
+int kvm_import(struct vcpu *v, const char **what);
+int kvm_export(struct vcpu *v, bool deliver, const char **what);
+/* Does struct vcpu differ from what KVM holds? */
+bool kvm_stale(const struct vcpu *v);
+
+/* kvm_msr.c */
+int kvm_move_msrs(struct vcpu *v, bool set);
+int kvm_one_msr(struct vcpu *v, bool set, uint32_t index, uint64_t *val);
+int kvm_set_tsc(struct vcpu *v);
+int kvm_get_tsc(struct vcpu *v);
+
+/* kvm_lapic.c: the register page of KVM_GET/SET_LAPIC. now: guest TSC. */
+void kvm_lapic_to_page(struct vcpu *v, struct kvm_lapic_state *page);
+void kvm_lapic_from_page(struct vcpu *v, const struct kvm_lapic_state *page);
+
+/* kvm_irq.c */
+void kvm_irq_init(struct vm_cpus *vm);
+/* Own thread, before entering: hand over what the 8259 asserts, or ask for the window. */
+int kvm_irq_before_run(struct vcpu *v, const char **what);
+/* The guest wrote to the IOAPIC. */
+void kvm_irq_ioapic_written(struct vm_cpus *vm);
+
+/* kvm_cpuid.c */
+int kvm_cpuid_set(struct vcpu *v, const char **what);
+
+/* vcpu/probe.c: the CPL0 probe guest alone, whatever CPUID says. */
+void kvm_probe_guest(int dev_fd, struct probe *out);
+
+#endif
