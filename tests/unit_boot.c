@@ -1,0 +1,741 @@
+/* The loaders on good images: what is in RAM and in the CPU afterwards; what they say to files that
+ * are not for them. Damaged ones: unit_boot_hostile.c. */
+#include <criterion/criterion.h>
+#include <asm/bootparam.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "guests/runtime/bootblock.h"
+#include "tests/boot_images.h"
+
+struct run {
+    struct ram ram;
+    struct cpu cpu;
+    struct boot_result res;
+    struct boot_request req;
+};
+
+static struct run *begin(uint64_t mib)
+{
+    struct run *r = aligned_alloc(64, (sizeof *r + 63) / 64 * 64);
+
+    memset(r, 0, sizeof *r);
+    cr_assert_eq(ram_create(&r->ram, mib * MIB), 0);
+    r->req.cmdline = "console=ttyS0 a=b";
+    r->req.tsc_hz = 2100000000;
+    for (unsigned i = 0; i < sizeof r->req.seed; i++)
+        r->req.seed[i] = (uint8_t)(i + 100);
+    return r;
+}
+
+static void end(struct run *r)
+{
+    ram_destroy(&r->ram);
+    free(r);
+}
+
+static int load(struct run *r, struct image i)
+{
+    return img_load(&i, i.len, &r->req, &r->ram, &r->cpu, &r->res);
+}
+
+static const uint8_t initrd[10000] = {'0', '7', '0', '7', [9999] = 0xee};
+static void give_initrd(struct run *r)
+{
+    r->req.initrd = (struct boot_image){"/x/the initrd.gz", initrd, sizeof initrd};
+}
+
+#define AT(r, type, gpa) ((const type *)((r)->ram.base + (gpa)))
+
+/* Walk the tables as a CPU would: the physical address of lin, or UINT64_MAX. */
+static uint64_t translate(const struct run *r, uint64_t lin)
+{
+    uint64_t table = r->cpu.cr3;
+
+    for (int shift = 39; shift >= 21; shift -= 9) {
+        uint64_t e = AT(r, uint64_t, table)[(lin >> shift) & 511];
+
+        if (!(e & 1) || !(e & 2))
+            return UINT64_MAX;
+        if (shift == 21)
+            return e & 0x80 ? (e & 0xfffffffe00000) + (lin & 0x1fffff) : UINT64_MAX;
+        table = e & 0xffffffffff000;
+    }
+    return UINT64_MAX;
+}
+
+/* The hidden part of s is what its descriptor in the GDT says. */
+static void check_seg(const struct run *r, const struct seg *s)
+{
+    uint64_t d = AT(r, uint64_t, r->cpu.gdtr.base)[s->sel / 8];
+    uint32_t limit = (uint32_t)((d & 0xffff) | (d >> 32 & 0xf0000));
+    uint32_t attr = (uint32_t)((d >> 40 & 0xff) | (d >> 40 & 0xf000));
+
+    cr_assert(s->sel && s->sel + 7u <= r->cpu.gdtr.limit);
+    cr_assert_eq(attr, s->attr, "selector 0x%x: 0x%x, GDT has 0x%x", s->sel, s->attr, attr);
+    cr_assert_eq(s->limit, attr & SEG_G ? limit << 12 | 0xfff : limit);
+    cr_assert_eq(s->base, 0);
+}
+
+static void check_segs(const struct run *r)
+{
+    for (unsigned i = 0; i < NSEG; i++)
+        check_seg(r, &r->cpu.seg[i]);
+    check_seg(r, &r->cpu.tr);
+    cr_assert(!(r->cpu.tr.attr & SEG_NULL));
+}
+
+static void check_long(const struct run *r, uint64_t rip)
+{
+    cr_assert_eq(r->cpu.rip, rip, "rip 0x%llx", (unsigned long long)r->cpu.rip);
+    cr_assert_eq(r->cpu.rflags, FL_R1);
+    cr_assert_eq(r->cpu.cr0 & (CR0_PE | CR0_PG | CR0_CD | CR0_NW), CR0_PE | CR0_PG);
+    cr_assert(r->cpu.cr4 & CR4_PAE);
+    cr_assert_eq(r->cpu.efer, EFER_LME | EFER_LMA);
+    cr_assert(cpu_code64(&r->cpu));
+    cr_assert_eq(r->cpu.cpl, 0);
+    cr_assert_eq(r->cpu.gpr[RSP], 0x8ff0);
+    cr_assert(r->cpu.mtrr_def_type & 0x800, "memory is not write-back: MTRRs are off");
+    check_segs(r);
+}
+
+static void check_flat32(const struct run *r, uint64_t rip)
+{
+    cr_assert_eq(r->cpu.rip, rip, "rip 0x%llx", (unsigned long long)r->cpu.rip);
+    cr_assert_eq(r->cpu.rflags, FL_R1);
+    cr_assert_eq(r->cpu.cr0, CR0_PE | CR0_ET);
+    cr_assert_eq(r->cpu.cr4, 0);
+    cr_assert_eq(r->cpu.efer, 0);
+    cr_assert_eq(cpu_code_size(&r->cpu), 4);
+    check_segs(r);
+}
+
+static void check_elf_bytes(const struct run *r, uint64_t base)
+{
+    for (unsigned i = 0; i < ELF_TEXT; i++)
+        cr_assert(AT(r, uint8_t, base)[i] == (uint8_t)(i + 1) || i < 12, "text byte %u", i);
+    for (unsigned i = 0; i < ELF_BSS; i++)
+        cr_assert_eq(AT(r, uint8_t, base + 0x1000)[i], i < ELF_DATA ? (uint8_t)(0x80 | i) : 0);
+}
+
+/* What every zero page has; the initrd's address. */
+static uint32_t check_zero_page(const struct run *r, uint64_t kernel_end)
+{
+    const struct boot_params *bp = AT(r, struct boot_params, r->cpu.gpr[RSI]);
+    const struct setup_data *sd;
+
+    cr_assert_eq(r->cpu.gpr[RSI], 0x7000);
+    cr_assert_eq(bp->sentinel, 0);
+    cr_assert_eq(bp->hdr.boot_flag, 0xaa55);
+    cr_assert_eq(bp->hdr.header, 0x53726448);
+    cr_assert_geq(bp->hdr.version, 0x20c);
+    cr_assert_eq(bp->hdr.type_of_loader, 0xff);
+    cr_assert_eq(bp->hdr.loadflags, LOADED_HIGH);
+    cr_assert_eq(bp->acpi_rsdp_addr, 0xe0000);
+    cr_assert_str_eq(AT(r, char, bp->hdr.cmd_line_ptr), r->req.cmdline);
+    cr_assert_eq(bp->e820_entries, r->ram.high ? 4 : 3);
+    cr_assert_eq(bp->e820_table[0].addr, 0);
+    cr_assert_eq(bp->e820_table[0].size, 0x9fc00);
+    cr_assert_eq(bp->e820_table[1].addr, 0x9fc00);
+    cr_assert_eq(bp->e820_table[1].size, 0x60400);
+    cr_assert_eq(bp->e820_table[1].type, 2);
+    cr_assert_eq(bp->e820_table[2].addr, 0x100000);
+    cr_assert_eq(bp->e820_table[2].size, r->ram.low - 0x100000);
+    cr_assert_eq(bp->e820_table[2].type, 1);
+    sd = AT(r, struct setup_data, bp->hdr.setup_data);
+    cr_assert_eq(sd->next, 0);
+    cr_assert_eq(sd->type, 9);
+    cr_assert_eq(sd->len, 64);
+    cr_assert_arr_eq(sd->data, r->req.seed, 64);
+    if (r->req.initrd.data) {
+        uint64_t top = r->ram.low < 0x80000000 ? r->ram.low : 0x80000000;
+        uint64_t want = (top - r->req.initrd.len) & PAGE_MASK;
+
+        cr_assert_eq(bp->hdr.ramdisk_image, want, "initrd at 0x%x", bp->hdr.ramdisk_image);
+        cr_assert_eq(bp->hdr.ramdisk_size, r->req.initrd.len);
+        cr_assert_geq(bp->hdr.ramdisk_image, kernel_end);
+        cr_assert_arr_eq(AT(r, uint8_t, want), r->req.initrd.data, r->req.initrd.len);
+    } else {
+        cr_assert_eq(bp->hdr.ramdisk_image, 0);
+        cr_assert_eq(bp->hdr.ramdisk_size, 0);
+    }
+    return bp->hdr.ramdisk_image;
+}
+
+Test(boot, bzimage)
+{
+    static const uint64_t mem[] = {128, 256, 2048, 3072, 4096};
+
+    for (unsigned m = 0; m < sizeof mem / sizeof *mem; m++) {
+        struct run *r = begin(mem[m]);
+        struct image i = img_bzimage();
+
+        if (m)
+            give_initrd(r);
+        cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+        cr_assert_str_eq(r->res.protocol, "linux64");
+        check_long(r, BZ_PREF + 0x200);
+        check_zero_page(r, BZ_PREF + BZ_INIT);
+        cr_assert_arr_eq(AT(r, uint8_t, BZ_PREF), i.bytes + BZ_SETUP, BZ_BODY);
+        for (uint64_t a = 0; a < 4 * GIB; a += 0x1ff7ff)
+            cr_assert_eq(translate(r, a), a);
+        const struct boot_params *bp = AT(r, struct boot_params, 0x7000);
+        cr_assert_eq(bp->hdr.pref_address, BZ_PREF);
+        cr_assert_eq(bp->hdr.init_size, BZ_INIT);
+        cr_assert_eq(bp->hdr.code32_start, BZ_PREF);
+        cr_assert_eq(bp->hdr.cmdline_size, 2047);
+        cr_assert_eq(bp->hdr.vid_mode, 0xffff);
+        if (r->ram.high) {
+            cr_assert_eq(bp->e820_table[3].addr, 4 * GIB);
+            cr_assert_eq(bp->e820_table[3].size, r->ram.high);
+        }
+        end(r);
+    }
+}
+
+Test(boot, bzimage_limits)
+{
+    struct run *r = begin(18);
+    char *longer = calloc(1, 70000);
+    struct image i = img_bzimage();
+
+    /* The kernel ends at 18 MiB exactly; with the initrd it does not fit. */
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    give_initrd(r);
+    cr_assert_eq(load(r, i), -ENOEXEC);
+    cr_assert(strstr(r->res.error, "initrd"), "%s", r->res.error);
+    cr_assert(strstr(r->res.error, "at least 19 MiB"), "%s", r->res.error);
+    r->req.initrd.data = NULL;
+    memset(longer, 'x', 2047);
+    r->req.cmdline = longer;
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    longer[2047] = 'x';
+    cr_assert_eq(load(r, i), -ENOEXEC);
+    cr_assert_str_eq(r->res.error,
+                     "the command line has 2048 bytes; this guest takes at most 2047");
+    img_u32(&i, 0x238, 0xffffffff);
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    memset(longer, 'x', 65535);
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    longer[65535] = 'x';
+    cr_assert_eq(load(r, i), -ENOEXEC);
+    end(r);
+    r = begin(8);
+    cr_assert_eq(load(r, i), -ENOEXEC);
+    cr_assert_str_eq(r->res.error, "it needs at least 18 MiB of memory and has 8: give -m 18M");
+    free(longer);
+    end(r);
+}
+
+Test(boot, initrd_limit_of_the_kernel)
+{
+    struct run *r = begin(128);
+    struct image i = img_bzimage();
+    const struct boot_params *bp = AT(r, struct boot_params, 0x7000);
+
+    give_initrd(r);
+    img_u32(&i, 0x22c, 0x2ffffff); /* 48 MiB */
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    cr_assert_eq(bp->hdr.ramdisk_image, 0x3000000 - 12288);
+    img_u32(&i, 0x22c, 0x11fffff); /* just the kernel's end */
+    cr_assert_eq(load(r, i), -ENOEXEC);
+    cr_assert(strstr(r->res.error, "room for one of 0 MiB"), "%s", r->res.error);
+    end(r);
+}
+
+Test(boot, vmlinux)
+{
+    struct run *r = begin(3584);
+
+    give_initrd(r);
+    /* An entry of its own beside the PVH one, virtual addresses high. */
+    cr_assert_eq(load(r, img_elf((struct img_elf){.vbase = 0xffffffff80000000,
+                                                  .note = {NOTE_PVH(ELF_BASE + 32)}})),
+                 0, "%s", r->res.error);
+    cr_assert_str_eq(r->res.protocol, "linux64");
+    check_long(r, ELF_BASE + 16);
+    check_zero_page(r, ELF_BASE + 0x1000 + ELF_BSS);
+    check_elf_bytes(r, ELF_BASE);
+    /* Unikraft and Nanos read the length here. */
+    cr_assert_eq(AT(r, struct boot_params, 0x7000)->hdr.cmdline_size, strlen(r->req.cmdline) + 1);
+    end(r);
+}
+
+struct start_info { /* as Xen's start_info.h has it */
+    uint32_t magic, version, flags, nr_modules;
+    uint64_t modlist, cmdline, rsdp, memmap;
+    uint32_t memmap_entries, reserved;
+};
+
+Test(boot, pvh)
+{
+    struct image images[] = {
+        img_pvh(),
+        img_elf(
+            (struct img_elf){.is32 = true, .note = {{"Other", 1, 4, 0}, NOTE_PVH(ELF_BASE + 32)}}),
+        img_elf((struct img_elf){.note = {{"Xen", 18, 8, ELF_BASE + 32}}}),
+    };
+
+    for (unsigned n = 0; n < 3; n++) {
+        struct run *r = begin(n ? 64 : 3100);
+        const struct start_info *si;
+
+        if (n == 2)
+            r->req.boot = BOOT_PVH; /* its 64-bit entry would win */
+        else
+            give_initrd(r);
+        cr_assert_eq(load(r, images[n]), 0, "%s", r->res.error);
+        cr_assert_str_eq(r->res.protocol, "pvh");
+        check_flat32(r, ELF_BASE + 32);
+        check_elf_bytes(r, ELF_BASE);
+        si = AT(r, struct start_info, r->cpu.gpr[RBX]);
+        cr_assert_eq(si->magic, 0x336ec578);
+        cr_assert_eq(si->version, 1);
+        cr_assert_eq(si->rsdp, 0xe0000);
+        cr_assert_str_eq(AT(r, char, si->cmdline), r->req.cmdline);
+        cr_assert_eq(si->memmap_entries, n ? 3 : 4);
+        const struct {
+            uint64_t addr, size;
+            uint32_t type, reserved;
+        } *map = (const void *)AT(r, char, si->memmap);
+        cr_assert_eq(map[2].addr, 0x100000);
+        cr_assert_eq(map[2].size, r->ram.low - 0x100000);
+        cr_assert_eq(map[2].type, 1);
+        cr_assert_eq(si->nr_modules, n == 2 ? 0 : 1);
+        if (n != 2) {
+            const uint64_t *mod = AT(r, uint64_t, si->modlist);
+
+            cr_assert_eq(mod[1], sizeof initrd);
+            cr_assert_eq(mod[0] & 0xfff, 0);
+            cr_assert_arr_eq(AT(r, uint8_t, mod[0]), initrd, sizeof initrd);
+        }
+        end(r);
+    }
+}
+
+static void check_multiboot(struct run *r, uint32_t entry)
+{
+    const uint32_t *mb = AT(r, uint32_t, r->cpu.gpr[RBX]);
+    char want[128];
+
+    cr_assert_str_eq(r->res.protocol, "multiboot");
+    check_flat32(r, entry);
+    cr_assert_eq(r->cpu.gpr[RAX], 0x2badb002);
+    cr_assert_eq(mb[0], 0x24d);
+    cr_assert_eq(mb[1], 639);
+    cr_assert_eq(mb[2], (r->ram.low - 0x100000) / 1024);
+    snprintf(want, sizeof want, "test_kernel%s%s", *r->req.cmdline ? " " : "", r->req.cmdline);
+    cr_assert_str_eq(AT(r, char, mb[4]), want);
+    cr_assert_str_eq(AT(r, char, mb[16]), "mayfly");
+    cr_assert_eq(mb[11], (r->ram.high ? 4u : 3u) * 24);
+    const uint32_t *map = AT(r, uint32_t, mb[12]);
+    cr_assert_eq(map[12], 20);
+    cr_assert_eq(map[13], 0x100000);
+    cr_assert_eq(map[17], 1);
+    if (r->req.initrd.data) {
+        const uint32_t *mod = AT(r, uint32_t, mb[6]);
+
+        cr_assert_eq(mb[5], 1);
+        cr_assert_eq(mod[0] & 0xfff, 0);
+        cr_assert_eq(mod[1] - mod[0], sizeof initrd);
+        cr_assert_arr_eq(AT(r, uint8_t, mod[0]), initrd, sizeof initrd);
+        cr_assert_str_eq(AT(r, char, mod[2]), "the_initrd.gz");
+    } else {
+        cr_assert_eq(mb[5], 0);
+    }
+}
+
+Test(boot, multiboot_elf)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        struct run *r = begin(n == 3 ? 5000 : 32);
+
+        if (n & 1)
+            give_initrd(r);
+        else
+            r->req.cmdline = n ? "" : NULL;
+        if (!r->req.cmdline)
+            r->req.cmdline = "";
+        cr_assert_eq(load(r, img_multiboot(n < 2)), 0, "%s", r->res.error);
+        check_multiboot(r, ELF_BASE + 16);
+        check_elf_bytes(r, ELF_BASE);
+        end(r);
+    }
+}
+
+/* An entry given by its virtual address is entered where it was loaded. */
+Test(boot, multiboot_virtual_entry)
+{
+    struct run *r = begin(32);
+    struct image i = img_elf(
+        (struct img_elf){.is32 = true, .vbase = 0xc0000000, .entry = 0xc0000020 + ELF_BASE});
+
+    img_multiboot_header(&i, ELF_FILE, 0);
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    check_multiboot(r, ELF_BASE + 32);
+    end(r);
+}
+
+Test(boot, multiboot_flat)
+{
+    static const struct {
+        uint32_t addr;
+        bool ok;
+    } at[] = {{0x100000, true}, {0x8000, true},    {0x40000, true},    {0x500, false},
+              {0xf800, false},  {0x10000, false},  {0x20000, false},   {0x9f800, false},
+              {0xff800, false}, {0x1fff000, true}, {0x1fff800, false}, {0xc0000000, false}};
+
+    for (unsigned n = 0; n < sizeof at / sizeof *at; n++) {
+        struct run *r = begin(32);
+        struct image i = img_flat(at[n].addr);
+        int err = load(r, i);
+
+        cr_assert_eq(err, at[n].ok ? 0 : -ENOEXEC, "0x%x: %d %s", at[n].addr, err, r->res.error);
+        if (!err) {
+            check_multiboot(r, at[n].addr + 128);
+            cr_assert_arr_eq(AT(r, uint8_t, at[n].addr), i.bytes, 512);
+        }
+        end(r);
+    }
+}
+
+/* The kludge's addresses win over the ELF header they come in (Solo5's virtio images). */
+Test(boot, multiboot_flat_elf)
+{
+    struct run *r = begin(32);
+    struct image i = img_elf((struct img_elf){.is32 = true});
+    uint32_t addr = 0x100000;
+
+    img_multiboot_header(&i, 0x200, 0x10003);
+    img_u32(&i, 0x20c, addr + 0x200);
+    img_u32(&i, 0x210, addr);
+    img_u32(&i, 0x214, 0);
+    img_u32(&i, 0x218, 0);
+    img_u32(&i, 0x21c, addr + 0x1010);
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    check_multiboot(r, addr + 0x1010);
+    cr_assert_arr_eq(AT(r, uint8_t, addr), i.bytes, i.len);
+    end(r);
+}
+
+Test(boot, runtime)
+{
+    struct run *r = begin(128);
+    const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
+
+    cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
+    cr_assert_str_eq(r->res.protocol, "elf");
+    cr_assert(r->res.runtime);
+    check_long(r, 0x200010);
+    check_elf_bytes(r, 0x200000);
+    cr_assert_eq(r->cpu.gpr[RDI], 0x6000);
+    cr_assert_arr_eq(b->magic, "mayfly01", 8);
+    cr_assert_eq(b->version, 1);
+    cr_assert_eq(b->mem_size, 128 * MIB);
+    cr_assert_eq(b->tsc_hz, 2100000000);
+    cr_assert_str_eq(AT(r, char, b->cmdline_gpa), r->req.cmdline);
+    cr_assert_eq(b->cmdline_len, strlen(r->req.cmdline));
+    cr_assert_eq(b->image_end, 0x201000 + ELF_BSS);
+    cr_assert_eq(b->initrd_gpa, 0);
+    cr_assert_arr_eq(b->seed, r->req.seed, 32);
+    for (uint64_t a = 0; a < 128 * MIB; a += 0x1ff7ff)
+        cr_assert_eq(translate(r, a), a);
+    cr_assert_eq(translate(r, 128 * MIB), UINT64_MAX);
+    end(r);
+}
+
+Test(boot, runtime_sizes)
+{
+    static const uint64_t mem[] = {3, 4, 1024, 1026, 3072, 5000};
+
+    for (unsigned m = 0; m < sizeof mem / sizeof *mem; m++) {
+        struct run *r = begin(mem[m]);
+        const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
+        uint64_t top = (r->ram.low + 2 * MIB - 1) / (2 * MIB) * (2 * MIB);
+        char big[9000];
+
+        memset(big, 'y', sizeof big - 1);
+        big[sizeof big - 1] = 0;
+        r->req.cmdline = big;
+        give_initrd(r);
+        cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
+        cr_assert_str_eq(AT(r, char, b->cmdline_gpa), big);
+        cr_assert_eq(b->initrd_gpa, 0x203000);
+        cr_assert_eq(b->initrd_len, sizeof initrd);
+        cr_assert_eq(b->image_end, 0x203000 + sizeof initrd);
+        cr_assert_arr_eq(AT(r, uint8_t, 0x203000), initrd, sizeof initrd);
+        cr_assert_eq(b->mem_size, mem[m] * MIB);
+        cr_assert_eq(translate(r, top - 1), top - 1);
+        cr_assert_eq(translate(r, top), UINT64_MAX);
+        end(r);
+    }
+    /* A page too few for the image. */
+    struct run *r = begin(2);
+    cr_assert_eq(load(r, img_runtime()), -ENOEXEC);
+    cr_assert(strstr(r->res.error, "at least 3 MiB"), "%s", r->res.error);
+    end(r);
+}
+
+/* The command line goes behind the boot block up to the GDT, never over it. */
+Test(boot, runtime_cmdline_edge)
+{
+    for (size_t n = 3800; n < 4096; n++) {
+        struct run *r = begin(4);
+        const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
+        char *s = calloc(1, n + 1);
+
+        memset(s, 'z', n);
+        r->req.cmdline = s;
+        cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
+        cr_assert_str_eq(AT(r, char, b->cmdline_gpa), s);
+        check_segs(r);
+        free(s);
+        end(r);
+    }
+}
+
+/* The launch pays for each page it touches: boot block, three page tables, two of the image. */
+Test(boot, runtime_touches_few_pages)
+{
+    struct run *r = begin(256);
+    uint64_t pages = r->ram.low / PAGE_SIZE, touched = 0;
+    unsigned char *vec = calloc(1, pages);
+
+    madvise(r->ram.base, r->ram.low, MADV_NOHUGEPAGE);
+    cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
+    cr_assert_eq(mincore(r->ram.base, r->ram.low, vec), 0);
+    for (uint64_t p = 0; p < pages; p++)
+        touched += vec[p] & 1;
+    cr_assert_eq(touched, 6, "%llu pages", (unsigned long long)touched);
+    free(vec);
+    end(r);
+}
+
+Test(boot, tiny_memory)
+{
+    struct image all[] = {img_bzimage(), img_pvh(),        img_multiboot(true),
+                          img_runtime(), img_flat(0x8000), img_elf((struct img_elf){0})};
+
+    for (unsigned pages = 1; pages < 600; pages += pages < 40 ? 1 : 13)
+        for (unsigned n = 0; n < sizeof all / sizeof *all; n++) {
+            struct run *r = begin(1);
+            int err;
+
+            ram_destroy(&r->ram);
+            cr_assert_eq(ram_create(&r->ram, pages * PAGE_SIZE), 0);
+            err = load(r, all[n]);
+            cr_assert(err == 0 || (err == -ENOEXEC && strstr(r->res.error, "-m ")),
+                      "%u pages, image %u: %d %s", pages, n, err, r->res.error);
+            acpi_build(&r->ram, 4);
+            mptable_build(&r->ram, 4);
+            end(r);
+        }
+}
+
+Test(boot, memory_map_is_bounded)
+{
+    struct run *r = begin(5000);
+    struct e820_entry e[4] = {0};
+
+    cr_assert_eq(boot_memory_map(&r->ram, e, 0), 0);
+    cr_assert_eq(boot_memory_map(&r->ram, e, 2), 2);
+    cr_assert_eq(e[2].size, 0);
+    end(r);
+}
+
+/* --- which protocol, and what is said to the rest --- */
+
+static struct image text(const char *s, size_t len)
+{
+    struct image i = {.len = 0};
+
+    img_put(&i, 0, s, len);
+    return i;
+}
+#define TEXT(s) text(s, sizeof s - 1)
+
+Test(boot, choice)
+{
+    struct image osv = img_elf((struct img_elf){.note = {NOTE_PVH(ELF_BASE + 32)}});
+    struct image pvh_only = img_elf((struct img_elf){.note = {NOTE_PVH(ELF_BASE + 16)}});
+    struct image mayfly_mb = img_runtime();
+    struct {
+        struct image i;
+        const char *protocol;
+    } t[] = {{img_bzimage(), "linux64"},
+             {img_elf((struct img_elf){0}), "linux64"},
+             {osv, "linux64"},
+             {pvh_only, "pvh"},
+             {img_pvh(), "pvh"},
+             {img_multiboot(true), "multiboot"},
+             {img_multiboot(false), "multiboot"},
+             {img_flat(0x100000), "multiboot"},
+             {mayfly_mb, "elf"}};
+
+    img_multiboot_header(&t[2].i, ELF_FILE + 64, 3);
+    img_multiboot_header(&t[8].i, ELF_FILE + 64, 3);
+    for (unsigned n = 0; n < sizeof t / sizeof *t; n++) {
+        struct run *r = begin(64);
+
+        cr_assert_eq(load(r, t[n].i), 0, "image %u: %s", n, r->res.error);
+        cr_assert_str_eq(r->res.protocol, t[n].protocol, "image %u: %s", n, r->res.protocol);
+        cr_assert_eq(r->res.runtime, n == 8);
+        end(r);
+    }
+}
+
+#define VBASE 0xffffffff80000000
+
+Test(boot, refusals)
+{
+    struct image bz32 = img_bzimage(), zimage = img_bzimage(), old = img_bzimage(),
+                 iso = TEXT("\0\0"), video = img_multiboot(true), odd = img_multiboot(true),
+                 big = img_elf((struct img_elf){0}), flat = img_flat(0x100000), cut = img_bzimage(),
+                 low = img_bzimage();
+    struct {
+        struct image i;
+        enum boot_choice boot;
+        const char *says;
+    } t[] = {
+        {TEXT(""), 0, "an empty file"},
+        {TEXT("#!/bin/sh\n"), 0, "a script"},
+        {TEXT("hello, world\n"), 0, "a text file"},
+        {TEXT("\x1f\x8b\x08\0\0\0\0"), 0, "a gzip file"},
+        {TEXT("070701000000000"), 0, "--initrd"},
+        {TEXT("MZ\x90\0\0\0"), 0, "EFI program"},
+        {TEXT("\0\0\0\0\0\0\0\0"), 0, "a file of zeros"},
+        {TEXT("\x01\x02\x03"), 0, "an unknown kind of file (3 bytes)"},
+        {TEXT("\x7f"
+              "ELF"),
+         0, "cut short after 4 bytes"},
+        {img_elf((struct img_elf){.interp = true, .type = ET_DYN}), 0, "dynamically linked Linux"},
+        {img_elf((struct img_elf){.note = {{"GNU", 1, 4, 0}}}), 0, "statically linked Linux"},
+        {img_elf((struct img_elf){.osabi = ELFOSABI_LINUX}), 0, "statically linked Linux"},
+        {img_elf((struct img_elf){.note = {{"Solo5", 0x31494241, 8, 1}}}), 0, "a Solo5 unikernel"},
+        {img_elf((struct img_elf){.note = {{"HERMIT", 0x5a00, 4, 1}}}), 0, "hermit-loader"},
+        {img_elf((struct img_elf){.machine = EM_AARCH64}), 0, "64-bit Arm"},
+        {img_elf((struct img_elf){.is32 = true}), 0, "neither a PVH note nor a multiboot header"},
+        {img_elf((struct img_elf){.entry = 0x5000000}), 0, "entry point 0x5000000"},
+        {img_elf((struct img_elf){.base = 0x80000}), 0, "firmware's tables"},
+        {img_elf((struct img_elf){.base = 0xbffff000}), 0, "where there can be no memory"},
+        {img_elf((struct img_elf){.base = 0xb0000000}), 0, "needs at least 2817 MiB"},
+        {img_elf((struct img_elf){.base = 0x200000, .note = {{"mayfly", 1, 4, 2}}}), 0,
+         "version 2 of mayfly's runtime"},
+        {img_elf((struct img_elf){.vbase = VBASE, .note = {NOTE_MAYFLY}}), 0, "not mapped where"},
+        {img_bzimage(), BOOT_PVH, "a Linux bzImage; --boot pvh takes"},
+        {img_bzimage(), BOOT_ELF, "a Linux bzImage; --boot elf takes"},
+        {img_bzimage(), BOOT_MULTIBOOT, "a Linux bzImage; --boot multiboot takes"},
+        {img_flat(0x100000), BOOT_LINUX, "a multiboot kernel; --boot linux takes"},
+        {TEXT("hello"), BOOT_LINUX, "a text file; --boot linux takes"},
+        {img_elf((struct img_elf){0}), BOOT_PVH, "without a PVH entry"},
+        {img_elf((struct img_elf){0}), BOOT_ELF, "without mayfly's note"},
+        {img_elf((struct img_elf){.is32 = true}), BOOT_LINUX, "no 64-bit entry"},
+        {img_elf((struct img_elf){.interp = true}), BOOT_PVH, "dynamically linked"},
+        {bz32, 0, "without a 64-bit entry (boot protocol 2.15)"},
+        {zimage, 0, "a zImage"},
+        {old, 0, "without a 64-bit entry (boot protocol 2.04)"},
+        {iso, 0, "a disk image or boot sector"},
+        {video, 0, NULL},
+        {odd, 0, "requires features 0x8"},
+        {big, 0, "overlaps"},
+        {flat, 0, "no ELF file"},
+        {cut, 0, "cut short: the file has 2000 bytes of 3072"},
+        {low, 0, "firmware's tables"},
+    };
+    unsigned n = sizeof t / sizeof *t - 10;
+
+    t[n++].i.bytes[0x236] = 0x7e;
+    t[n++].i.bytes[0x211] = 0;
+    img_u16(&t[n++].i, 0x206, 0x204);
+    img_u16(&t[n++].i, 0x1fe, 0xaa55);
+    img_multiboot_header(&t[n++].i, ELF_FILE, 7);
+    img_multiboot_header(&t[n++].i, ELF_FILE, 8);
+    img_put(&t[n++].i, sizeof(Elf64_Ehdr) + sizeof(Elf64_Phdr) + offsetof(Elf64_Phdr, p_paddr),
+            &(uint64_t){ELF_BASE + 0x80}, 8);
+    img_multiboot_header(&t[n++].i, 64, 3);
+    t[n++].i.len = 2000;
+    img_put(&t[n++].i, 0x258, &(uint64_t){0x1000}, 8);
+    for (n = 0; n < sizeof t / sizeof *t; n++) {
+        struct run *r = begin(64);
+        int err;
+
+        r->req.boot = t[n].boot;
+        err = load(r, t[n].i);
+        cr_assert_eq(err, t[n].says ? -ENOEXEC : 0, "case %u: %d %s", n, err, r->res.error);
+        cr_assert(!t[n].says || strstr(r->res.error, t[n].says), "case %u: %s", n, r->res.error);
+        cr_assert(!strchr(r->res.error, '\n') && !strstr(r->res.error, "somewhere"));
+        cr_assert_leq(strlen(r->res.error), 250, "case %u is cut: %s", n, r->res.error);
+        end(r);
+    }
+}
+
+/* --- the real thing --- */
+
+static bool map_file(const char *path, struct boot_image *img)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    void *p;
+
+    if (fd < 0)
+        return false;
+    cr_assert_eq(fstat(fd, &st), 0);
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    *img = (struct boot_image){path, p, (uint64_t)st.st_size};
+    return p != MAP_FAILED;
+}
+
+Test(boot, debian_kernel)
+{
+    struct run *r = begin(256);
+
+    if (!map_file(".cache/vmlinuz", &r->req.kernel)) {
+        puts("skipped: no Debian kernel in .cache");
+        end(r);
+        return;
+    }
+    give_initrd(r);
+    cr_assert_eq(boot_load(&r->req, &r->ram, &r->cpu, &r->res), 0, "%s", r->res.error);
+    check_long(r, 0x1000200);
+    const struct boot_params *bp = AT(r, struct boot_params, 0x7000);
+    check_zero_page(r, 0x1000000 + bp->hdr.init_size);
+    /* The payload is where the header says, in one of the forms Debian uses. */
+    uint32_t magic = *AT(r, uint32_t, 0x1000000 + bp->hdr.payload_offset);
+    cr_assert(magic == 0x184c2102 || magic == 0x587a37fd || magic == 0xfd2fb528, "0x%x", magic);
+    struct boot_image k = r->req.kernel;
+    end(r);
+    r = begin(8);
+    r->req.kernel = k;
+    cr_assert_eq(boot_load(&r->req, &r->ram, &r->cpu, &r->res), -ENOEXEC);
+    cr_assert(strstr(r->res.error, "needs at least"), "%s", r->res.error);
+    end(r);
+}
+
+Test(boot, debian_vmlinux)
+{
+    struct run *r = begin(256);
+
+    if (!map_file(".cache/vmlinux", &r->req.kernel)) {
+        puts("skipped: no Debian kernel in .cache");
+        end(r);
+        return;
+    }
+    give_initrd(r);
+    cr_assert_eq(boot_load(&r->req, &r->ram, &r->cpu, &r->res), 0, "%s", r->res.error);
+    cr_assert_str_eq(r->res.protocol, "linux64");
+    check_long(r, 0x1000000);
+    check_zero_page(r, 0x3e00000);
+    struct boot_image k = r->req.kernel;
+    end(r);
+    r = begin(256);
+    r->req.kernel = k;
+    r->req.boot = BOOT_PVH;
+    cr_assert_eq(boot_load(&r->req, &r->ram, &r->cpu, &r->res), 0, "%s", r->res.error);
+    cr_assert_str_eq(r->res.protocol, "pvh");
+    check_flat32(r, 0x1000850);
+    end(r);
+}
