@@ -35,6 +35,10 @@ int cli_parse_seconds(const char *s, uint64_t *ns);
 int cli_run_options(int argc, char **argv, struct config *cfg);
 extern const char cli_help[];
 
+/* --- choose.c --- */
+/* The engine for a choice; why: one clause on how auto decided. */
+const struct engine *choose_engine(enum engine_choice choice, char *why, size_t len);
+
 /* --- check.c --- */
 int check_main(void);
 

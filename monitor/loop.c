@@ -39,6 +39,7 @@ struct loop {
     atomic_bool pit_dirty, finish;
     uint64_t pit_next; /* ns */
     uint64_t stop_by;  /* ns, once the machine has stopped */
+    bool timed_out;
     struct timer timer[MAX_VCPUS];
     struct timer flush;
 };
@@ -236,13 +237,16 @@ static uint64_t take_deadlines(struct machine *m, struct loop *l)
     if (atomic_exchange(&l->pit_dirty, false) || (l->pit_next && now >= l->pit_next))
         l->pit_next = pit_poll(&m->cpus.irqchip, now);
     next = l->pit_next;
-    if (m->cfg->timeout_ns) {
-        if (now >= end && m->cpus.stop)
-            end_now(STATUS_TIMEOUT);
-        if (now >= end)
+    if (m->cfg->timeout_ns && !l->timed_out) {
+        if (now >= end) {
+            l->timed_out = true;
+            /* Stopped before that, but nobody reads the last of the output: no more waiting. */
+            if (m->cpus.stop)
+                end_now(STATUS_TIMEOUT);
             machine_stop(m, STATUS_TIMEOUT, "timeout");
-        else if (!next || end < next)
+        } else if (!next || end < next) {
             next = end;
+        }
     }
     if (m->cpus.stop) {
         if (!l->stop_by)

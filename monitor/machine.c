@@ -26,6 +26,7 @@ atomic_bool machine_finishing;
 static struct machine the_machine;
 static struct console the_console;
 static int stats_fd = -1;
+static bool stopped_from_outside; /* by a signal, a key or --timeout, not by the guest */
 
 /* --- stopping --- */
 
@@ -35,6 +36,7 @@ void machine_stop(struct machine *m, int status, const char *what)
         return;
     m->status = status;
     m->stop_reason = what;
+    stopped_from_outside = !this_vcpu;
     m->cpus.stop = true;
     for (unsigned i = 0; i < m->cpus.nvcpu; i++)
         vcpu_kick(m->cpus.vcpu[i]);
@@ -67,7 +69,7 @@ static int finish(struct machine *m)
 {
     if (atomic_exchange(&machine_finishing, true))
         wait_forever(); /* the I/O thread is at it, and ends the process */
-    console_flush(m, FLUSH_LAST);
+    console_flush(m, stopped_from_outside ? FLUSH_TRY : FLUSH_LAST);
     if (m->console->tty || stats_fd >= 0)
         loop_finish(m);
     return machine_last_words(m);
@@ -204,30 +206,6 @@ static int make_ram(struct machine *m)
     return STATUS_FAILURE;
 }
 
-static const struct engine *choose_engine(const struct config *cfg)
-{
-    struct probe p;
-
-    switch (cfg->engine) {
-    case ENGINE_KVM:
-        return &engine_kvm;
-    case ENGINE_BT:
-        return &engine_bt;
-    case ENGINE_INTERP:
-        return &engine_interp;
-    case ENGINE_AUTO:
-        break;
-    }
-    kvm_probe(&p);
-    if (p.kind == KVM_HARDWARE)
-        msg_verbose("engine: kvm (%s)", p.step);
-    else if (p.kind == KVM_SOFTWARE)
-        msg_verbose("engine: bt; /dev/kvm is there, but would interpret kernel code (%s)", p.step);
-    else
-        msg_verbose("engine: bt; no KVM: %s: %s", p.step, strerror(p.err));
-    return p.kind == KVM_HARDWARE ? &engine_kvm : &engine_bt;
-}
-
 static int start_engine(struct machine *m)
 {
     const char *what = "?";
@@ -354,6 +332,7 @@ static void bus_error(int sig)
 static int launch(struct machine *m)
 {
     struct boot_request req = {0};
+    char why[256];
     struct sigaction sa = {.sa_handler = bus_error};
     int status = image_open_guest(m->cfg, &req.kernel);
 
@@ -361,10 +340,12 @@ static int launch(struct machine *m)
         status = image_open(m->cfg->initrd, "initrd", &req.initrd);
     if (status)
         return status;
-    m->engine = choose_engine(m->cfg);
+    m->engine = choose_engine(m->cfg->engine, why, sizeof why);
+    msg_verbose("engine: %s; %s", m->engine->name, why);
     status = make_machine(m);
     if (status)
         return status;
+    m->t.vm_ready = clock_ns();
     /* After the engine has put its own handler in place, for as long as image files are read. */
     struct sigaction engines;
 
@@ -378,7 +359,6 @@ static int launch(struct machine *m)
         console_raw(m->console);
     status = start_threads(m);
     if (!status) {
-        m->t.vm_ready = clock_ns();
         if (enter_vcpu(m, m->cpus.vcpu[0]))
             status = STATUS_FAILURE;
     }
