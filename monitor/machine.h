@@ -22,6 +22,8 @@ struct pio_device {
     const char *name;
     uint64_t (*read)(struct machine *m, uint16_t port, unsigned size);
     void (*write)(struct machine *m, uint16_t port, unsigned size, uint64_t val);
+    uint8_t width; /* of its registers: wider accesses are split, as on the ISA bus */
+    bool own_lock; /* called without machine.lock */
 };
 extern const struct machine_ops machine_bus_ops;
 /* Name of a row of the device table, for machine.pio_count; NULL past its end. */
@@ -34,6 +36,7 @@ struct serial {
     unsigned rx_head,
         rx_count; /* FIFO depth 16 as the guest sees it; more is kept back in console */
     bool thr_empty_irq, irq_line;
+    uint8_t lsr_polls; /* reads of LSR since the last byte was sent */
 };
 void serial_init(struct machine *m);
 uint64_t serial_read(struct machine *m, uint16_t port, unsigned size);
@@ -57,6 +60,19 @@ void loop_arm_timer(void *m, unsigned index, uint64_t tsc);
 /* --- legacy.c: RTC/CMOS, i8042, POST port, debug console 0xe9, exit ports, ACPI PM --- */
 struct rtc {
     uint8_t index, ram[128];
+    int64_t offset; /* seconds the guest set it ahead of UTC */
+    int64_t seen;   /* UTC second of the last read of register C */
+};
+
+struct i8042 {
+    uint8_t command; /* waits for its data byte, 0 none */
+    uint8_t config, outport;
+    uint8_t out, status; /* output buffer; status bits OBF, SYS, A2, timeout */
+    bool irq_line;
+};
+
+struct acpi_pm {
+    uint16_t sts, en, cnt;
 };
 
 /* End the machine: first caller wins. status 0-255 as in config.h. what: static text for -v/--stats
@@ -72,6 +88,9 @@ struct machine {
     pthread_mutex_t lock;
     struct serial serial;
     struct rtc rtc;
+    struct i8042 i8042;
+    struct acpi_pm pm;
+    uint8_t port92, port_cf9, shutdown_matched; /* bytes of "Shutdown" seen */
     struct boot_result boot;
     struct console *console;
     struct loop *loop; /* event loop (loop.c) */
