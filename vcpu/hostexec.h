@@ -30,6 +30,10 @@ int hostexec_run(struct vcpu *v, const struct insn *in, void *mem);
  */
 typedef uintptr_t (*hostfault_fn)(struct vcpu *v, uintptr_t pc, unsigned trapno, uintptr_t addr,
                                   void *uc);
+/* Install the handlers (hostexec_init() does). 0 or -errno. */
+int hostfault_init(void);
+/* Set guest register number r (enum RAX..) in a handler's context. */
+void hostfault_set_gpr(void *uc, unsigned r, uint64_t val);
 void hostfault_register(const void *start, size_t len, hostfault_fn fn);
 /* Each vCPU thread: sigaltstack and the thread's struct vcpu (also sets the host GS base to v). */
 int hostfault_thread_init(struct vcpu *v);

@@ -1,0 +1,161 @@
+/*
+ * Inside the translator.
+ *
+ * Translated code runs on the vCPU thread's own C stack (host RSP), with GS at struct vcpu:
+ *   guest RSP is host R15; host R10 and R11 are scratch; guest R10, R11 and R15 live in cpu.gpr;
+ *   every other guest GPR is the host register of the same name.
+ *   Arithmetic flags are in EFLAGS, or put away in hot.flags (enum flags_at); DF is a part of the
+ * block key and always 0 in the host; x87/SSE/AVX are the host's own.
+ *
+ * A block is keyed by (guest-physical address, RIP, key): RIP because translated code holds
+ * constants made of it, the physical address so that a remapped page never runs old code. It lies
+ * in one page but for at most one last instruction that straddles into the next (page2).
+ *
+ * Control leaves the cache by the glue made in glue.c: exits return to bt_run()'s loop, callouts
+ * return into the block. Every exit leaves struct cpu complete but for the vector state.
+ */
+#ifndef VCPU_BT_INT_H
+#define VCPU_BT_INT_H
+
+#include "vcpu/bt/bt.h"
+#include "vcpu/decode.h"
+#include "vcpu/except.h"
+#include "vcpu/hostexec.h"
+#include "vcpu/interp.h"
+#include "vcpu/mem.h"
+
+#define BT_MAX_INSNS  64
+#define BT_CODE_SIZE  (64 * MIB)
+#define BT_META_SIZE  (48 * MIB)
+#define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
+#define BT_HASH_SIZE  (1u << 15)
+
+/* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */
+enum {
+    KEY_CTX = 3,
+    KEY_ODD = 4,  /* DF, IOPL or NT set: string instructions and CLI not inline */
+    KEY_FPU = 8,  /* x87 and SSE usable: no CR0.EM/TS, CR4.OSFXSR */
+    KEY_AVX = 16, /* AVX usable too */
+    KEY_TSC = 32, /* RDTSC may run as it is */
+};
+
+enum bt_exit {
+    BTX_JUMP = 1, /* indirect branch missed the jump cache: cpu.rip is the target */
+    BTX_INTERP,   /* interpret the instruction at cpu.rip */
+    BTX_AGAIN,    /* a callout ended the block: look around, then go on at cpu.rip */
+    BTX_FAULT,    /* the host faulted in the copy of the instruction at cpu.rip */
+    BTX_LINKS     /* from here on a struct bt_link pointer: direct branch not linked yet */
+};
+
+struct bt_block;
+
+/* A direct branch out of a block. */
+struct bt_link {
+    struct bt_block *from, *to; /* to: NULL while not linked */
+    struct bt_link *next_in;    /* other links into to */
+    struct bt_link *next_x;     /* list of cross-page links */
+    uint64_t target;            /* guest RIP */
+    uint32_t site;              /* cache offset of the rel32 */
+    uint32_t stub;              /* cache offset that an unlinked rel32 goes to */
+    bool flags_saved;           /* enters with flags in hot.flags */
+    bool cross_page;
+};
+
+/* Host code offset (in the block) -> guest instruction offset; for host faults and polls. */
+struct bt_map {
+    uint32_t host;
+    uint16_t guest;
+    bool poll;  /* the load of a poll: a fault there goes to stub */
+    bool saved; /* the guest's flags are in hot.flags */
+    uint32_t stub;
+};
+
+struct bt_block {
+    gpa_t gpa, page2; /* page2: gpa of the second page, ~0 when none */
+    uint64_t rip;
+    uint16_t len; /* guest bytes */
+    /* Bytes of the same page that were read ahead for flag liveness: a change there matters too. */
+    struct {
+        uint16_t at, len; /* page offset */
+    } ahead[2];
+    uint8_t key;
+    bool valid;
+    uint32_t code, code_len; /* cache offset, bytes */
+    uint32_t entry_slot;     /* cache offset: flags come in hot.flags */
+    uint32_t entry_live;     /* cache offset: flags come in EFLAGS */
+    struct bt_block *hash_next;
+    struct bt_block *page_next[2]; /* lists of the (up to two) pages */
+    struct bt_link *in;            /* links into this block */
+    struct bt_link link[2];
+    unsigned nlink;
+    struct bt_map *map;
+    unsigned nmap;
+};
+
+/* The shared cache of one machine. */
+struct bt {
+    struct ram *ram;
+    struct vm_cpus *vm;
+    uint8_t *rx, *rw;     /* two mappings of one memfd */
+    uint32_t used, start; /* bytes; start: after the glue */
+    uint8_t *meta;
+    uint64_t meta_used;
+    struct bt_block **hash;
+    struct bt_block **page; /* by page frame: head of its block list */
+    uint64_t npages;
+    struct bt_block **order; /* blocks by cache offset, for host PC -> block */
+    uint32_t norder;
+    struct bt_link *xlinks; /* linked cross-page links */
+    uint64_t gen;           /* bumped by every invalidation */
+    /* glue, cache offsets */
+    uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
+};
+
+/* --- cache.c --- */
+int bt_cache_init(struct bt *bt);
+void bt_cache_fini(struct bt *bt);
+/* Forget every translation. Nobody may be in the cache. */
+void bt_cache_flush(struct bt *bt);
+void *bt_meta_alloc(struct bt *bt, size_t size);
+bool bt_cache_room(const struct bt *bt);
+struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key);
+/* Enter a finished block; traces its pages. */
+void bt_block_add(struct vcpu *v, struct bt_block *b);
+void bt_block_kill(struct bt *bt, struct bt_block *b);
+struct bt_block *bt_block_at(const struct bt *bt, uint32_t off); /* by cache offset */
+void bt_code_written(void *opaque, gpa_t gpa, uint64_t len);
+void bt_link_to(struct bt *bt, struct bt_link *l, struct bt_block *to);
+void bt_unlink_cross(struct bt *bt);
+
+/* --- jumpcache.c --- */
+void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool global);
+void bt_jc_flush(struct vcpu *v);
+
+/* --- translate.c --- */
+/* Translate the block at cpu.rip; gpa is its physical address. NULL with *fault false: the first
+ * instruction cannot be translated (interpret it); *fault true: fetching raised cpu->exc. */
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault);
+
+/* --- run.c: called from translated code --- */
+uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip);
+uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info);
+uint8_t bt_key(const struct vcpu *v);
+
+/* info of a callout site */
+#define SITE_SIZE(i)     ((unsigned)(i)&0x7f)
+#define SITE_WRITE       0x80u
+#define SITE_FLAGS       0x100u /* the guest's flags are in hot.flags */
+#define SITE_END         0x200u /* last instruction of the block: never continue after it */
+#define SITE_REP         0x400u /* a REP string instruction: go on until it is through */
+#define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
+#define SITE_ARG(len)    ((uint32_t)(len) << 12)
+#define SITE_OP(map, op) ((uint32_t)((map) << 8 | (op)) << 16)
+#define SITE_GET_OP(i)   ((unsigned)((i) >> 16) & 1023)
+
+/* Exit information of BTX_JUMP: what to give back to RSP should the target not be canonical; the
+ * branch's own RIP is in hot.tmp2. */
+#define BTX_UNDO(n)     ((uint32_t)(int32_t)(n) << 8)
+#define BTX_GET_UNDO(i) ((int64_t)((int32_t)(uint32_t)(i) >> 8))
+#define BTX_KIND(i)     ((unsigned)(i)&0xff)
+
+#endif

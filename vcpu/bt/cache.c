@@ -1,0 +1,290 @@
+/*
+ * The code cache: where translations lie, how they are found by guest address, by page and by host
+ * PC, how direct branches between them are linked, and how they go away.
+ *
+ * Space is handed out upwards and taken back all at once (bt_cache_flush) when either the code or
+ * the bookkeeping is full; an invalidated block is only unreachable until then.
+ */
+#include "vcpu/bt/bt_int.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include "paging/copy.h"
+#include "vcpu/bt/emit.h"
+
+static void *map_anon(uint64_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static int map_code(struct bt *bt)
+{
+    int fd = (int)syscall(SYS_memfd_create, "mayfly-code", 1u /* MFD_CLOEXEC */);
+
+    if (fd < 0)
+        return -errno;
+    int err = ftruncate(fd, BT_CODE_SIZE) ? -errno : 0;
+
+    if (!err) {
+        bt->rw = mmap(NULL, BT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        bt->rx = mmap(NULL, BT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        if (bt->rw == MAP_FAILED || bt->rx == MAP_FAILED)
+            err = -errno;
+    }
+    close(fd);
+    return err;
+}
+
+int bt_cache_init(struct bt *bt)
+{
+    int err = map_code(bt);
+
+    if (err)
+        return err;
+    bt->npages = bt->ram->attr_len;
+    bt->meta = map_anon(BT_META_SIZE);
+    bt->hash = map_anon(BT_HASH_SIZE * sizeof(*bt->hash));
+    bt->page = map_anon(bt->npages * sizeof(*bt->page));
+    bt->order = map_anon(BT_META_SIZE / sizeof(struct bt_block) * sizeof(*bt->order));
+    return bt->meta && bt->hash && bt->page && bt->order ? 0 : -ENOMEM;
+}
+
+void bt_cache_fini(struct bt *bt)
+{
+    munmap(bt->rw, BT_CODE_SIZE);
+    munmap(bt->rx, BT_CODE_SIZE);
+    munmap(bt->meta, BT_META_SIZE);
+    munmap(bt->hash, BT_HASH_SIZE * sizeof(*bt->hash));
+    munmap(bt->page, bt->npages * sizeof(*bt->page));
+    munmap(bt->order, BT_META_SIZE / sizeof(struct bt_block) * sizeof(*bt->order));
+}
+
+void *bt_meta_alloc(struct bt *bt, size_t size)
+{
+    void *p = bt->meta + bt->meta_used;
+
+    bt->meta_used += (size + 7) & ~(size_t)7;
+    return p;
+}
+
+bool bt_cache_room(const struct bt *bt)
+{
+    return BT_CODE_SIZE - bt->used > 2 * BT_BLOCK_ROOM &&
+           BT_META_SIZE - bt->meta_used > BT_BLOCK_ROOM &&
+           bt->norder + 1 < BT_META_SIZE / sizeof(struct bt_block);
+}
+
+static void page_untrace(struct bt *bt, uint64_t pfn)
+{
+    if (!bt->page[pfn])
+        bt->ram->attr[pfn] &= (uint8_t)~RAM_ATTR_CODE;
+}
+
+void bt_cache_flush(struct bt *bt)
+{
+    for (uint32_t i = 0; i < bt->norder; i++) {
+        const struct bt_block *b = bt->order[i];
+
+        bt->page[b->gpa >> PAGE_SHIFT] = NULL;
+        page_untrace(bt, b->gpa >> PAGE_SHIFT);
+        if (b->page2 != ~(gpa_t)0) {
+            bt->page[b->page2 >> PAGE_SHIFT] = NULL;
+            page_untrace(bt, b->page2 >> PAGE_SHIFT);
+        }
+    }
+    zero_bytes(bt->hash, BT_HASH_SIZE * sizeof(*bt->hash));
+    bt->norder = 0;
+    bt->xlinks = NULL;
+    bt->meta_used = 0;
+    bt->used = bt->start;
+    bt->gen++;
+}
+
+static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
+{
+    uint64_t h = (gpa ^ (rip >> 13) ^ ((uint64_t)key << 40)) * 0x9e3779b97f4a7c15u;
+
+    return (unsigned)(h >> 49) & (BT_HASH_SIZE - 1);
+}
+
+struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
+{
+    struct bt_block *b = bt->hash[hash_of(gpa, rip, key)];
+
+    while (b && !(b->gpa == gpa && b->rip == rip && b->key == key))
+        b = b->hash_next;
+    return b;
+}
+
+static void trace_page(struct vcpu *v, gpa_t page)
+{
+    uint8_t *attr = &v->vm->ram->attr[page >> PAGE_SHIFT];
+
+    if (*attr & RAM_ATTR_CODE)
+        return;
+    *attr |= RAM_ATTR_CODE;
+    for (unsigned i = 0; i < v->vm->nvcpu; i++)
+        tlb_drop_writes(&v->vm->vcpu[i]->tlb, v->vm->ram->base + page);
+}
+
+void bt_block_add(struct vcpu *v, struct bt_block *b)
+{
+    struct bt *bt = v->vm->bt;
+    unsigned h = hash_of(b->gpa, b->rip, b->key);
+
+    b->valid = true;
+    b->hash_next = bt->hash[h];
+    bt->hash[h] = b;
+    bt->order[bt->norder++] = b;
+    b->page_next[0] = bt->page[b->gpa >> PAGE_SHIFT];
+    bt->page[b->gpa >> PAGE_SHIFT] = b;
+    trace_page(v, b->gpa & PAGE_MASK);
+    if (b->page2 != ~(gpa_t)0) {
+        b->page_next[1] = bt->page[b->page2 >> PAGE_SHIFT];
+        bt->page[b->page2 >> PAGE_SHIFT] = b;
+        trace_page(v, b->page2 & PAGE_MASK);
+    }
+}
+
+static void unlink_out(struct bt *bt, struct bt_link *l)
+{
+    if (!l->to)
+        return;
+    struct bt_link **p = &l->to->in;
+
+    while (*p != l)
+        p = &(*p)->next_in;
+    *p = l->next_in;
+    l->to = NULL;
+    e_patch(bt->rw, l->site, l->stub);
+}
+
+void bt_link_to(struct bt *bt, struct bt_link *l, struct bt_block *to)
+{
+    l->to = to;
+    l->next_in = to->in;
+    to->in = l;
+    e_patch(bt->rw, l->site, l->flags_saved ? to->entry_slot : to->entry_live);
+    if (l->cross_page) {
+        l->next_x = bt->xlinks;
+        bt->xlinks = l;
+    }
+}
+
+static void drop_xlink(struct bt *bt, struct bt_link *l)
+{
+    for (struct bt_link **p = &bt->xlinks; *p; p = &(*p)->next_x)
+        if (*p == l) {
+            *p = l->next_x;
+            return;
+        }
+}
+
+void bt_unlink_cross(struct bt *bt)
+{
+    for (struct bt_link *l = bt->xlinks; l; l = l->next_x)
+        unlink_out(bt, l);
+    bt->xlinks = NULL;
+}
+
+/* Which of b's two page lists is the one of page frame pfn. */
+static unsigned list_index(const struct bt_block *b, uint64_t pfn)
+{
+    return b->gpa >> PAGE_SHIFT == pfn ? 0 : 1;
+}
+
+static void page_remove(struct bt *bt, struct bt_block *b, uint64_t pfn)
+{
+    struct bt_block **p = &bt->page[pfn];
+
+    while (*p != b)
+        p = &(*p)->page_next[list_index(*p, pfn)];
+    *p = b->page_next[list_index(b, pfn)];
+}
+
+void bt_block_kill(struct bt *bt, struct bt_block *b)
+{
+    struct bt_block **p = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
+
+    while (*p != b)
+        p = &(*p)->hash_next;
+    *p = b->hash_next;
+    page_remove(bt, b, b->gpa >> PAGE_SHIFT);
+    if (b->page2 != ~(gpa_t)0)
+        page_remove(bt, b, b->page2 >> PAGE_SHIFT);
+    while (b->in) {
+        if (b->in->cross_page)
+            drop_xlink(bt, b->in);
+        unlink_out(bt, b->in);
+    }
+    for (unsigned i = 0; i < b->nlink; i++) {
+        if (b->link[i].to && b->link[i].cross_page)
+            drop_xlink(bt, &b->link[i]);
+        unlink_out(bt, &b->link[i]);
+    }
+    b->valid = false;
+    bt->gen++;
+    /* The jump caches may still point at its code. */
+    for (unsigned i = 0; i < bt->vm->nvcpu; i++) {
+        struct jc_entry *row =
+            &bt->vm->vcpu[i]->jc[b->key & KEY_CTX][b->rip >> 1 & (JC_ENTRIES - 1)];
+
+        if (row->rip == b->rip)
+            row->rip = b->rip ^ 2; /* belongs to another slot: never hits */
+    }
+}
+
+struct bt_block *bt_block_at(const struct bt *bt, uint32_t off)
+{
+    uint32_t lo = 0, hi = bt->norder;
+
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+
+        if (bt->order[mid]->code + bt->order[mid]->code_len <= off)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < bt->norder && bt->order[lo]->code <= off ? bt->order[lo] : NULL;
+}
+
+/* Does the block's code cover any byte of [gpa, end)? */
+static bool covers(const struct bt_block *b, gpa_t gpa, gpa_t end)
+{
+    uint64_t first = PAGE_SIZE - (b->gpa & (PAGE_SIZE - 1));
+    gpa_t page = b->gpa & PAGE_MASK;
+
+    for (int i = 0; i < 2; i++)
+        if (b->ahead[i].len && page + b->ahead[i].at < end &&
+            gpa < page + b->ahead[i].at + b->ahead[i].len)
+            return true;
+    if (b->len <= first)
+        return b->gpa < end && gpa < b->gpa + b->len;
+    return (b->gpa < end && gpa < b->gpa + first) ||
+           (b->page2 < end && gpa < b->page2 + (b->len - first));
+}
+
+void bt_code_written(void *opaque, gpa_t gpa, uint64_t len)
+{
+    struct bt *bt = opaque;
+    gpa_t end = gpa + len;
+
+    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn <= (end - 1) >> PAGE_SHIFT; pfn++) {
+        struct bt_block *b = bt->page[pfn], *next;
+
+        for (; b; b = next) {
+            next = b->page_next[list_index(b, pfn)];
+            if (covers(b, gpa, end)) {
+                bt_block_kill(bt, b);
+                bt->vm->vcpu[0]->stats.bt_smc++;
+            }
+        }
+        page_untrace(bt, pfn);
+    }
+}

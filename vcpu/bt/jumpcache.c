@@ -1,0 +1,106 @@
+/*
+ * The jump cache: guest RIP to translated code for indirect branches and cross-page jumps. An entry
+ * is a translation in the architecture's sense: it goes when the TLB entry it was made from would.
+ */
+#include "vcpu/bt/tr.h"
+
+#include "paging/copy.h"
+
+#define NPAGES_HASH (sizeof(((struct bt_vcpu *)0)->jc_pages) * 8)
+#define NFILLED     (sizeof(((struct bt_vcpu *)0)->jc_filled) / sizeof(uint32_t))
+
+static unsigned slot_of(uint64_t rip)
+{
+    return (unsigned)(rip >> 1) & (JC_ENTRIES - 1);
+}
+
+/* A RIP whose own slot is another: an empty entry. */
+static uint64_t no_rip(unsigned slot)
+{
+    return slot == 0 ? 2 : 0;
+}
+
+static unsigned page_hash(uint64_t rip)
+{
+    return (unsigned)((rip >> PAGE_SHIFT) * 0x9e3779b1u) % NPAGES_HASH;
+}
+
+void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool global)
+{
+    struct bt_vcpu *bv = v->bt;
+    unsigned ctx = b->key & KEY_CTX, slot = slot_of(rip);
+    struct jc_entry *e = &v->jc[ctx][slot];
+    unsigned last = page_hash(rip + b->len - 1), first = page_hash(rip);
+
+    e->rip = rip;
+    e->code = (uintptr_t)v->vm->bt->rx + b->entry_slot;
+    bv->jc_pages[first / 8] |= (uint8_t)(1u << first % 8);
+    bv->jc_pages[last / 8] |= (uint8_t)(1u << last % 8);
+    if (!global) {
+        if (bv->jc_nfilled < NFILLED)
+            bv->jc_filled[bv->jc_nfilled] = ctx << JC_BITS | slot;
+        if (bv->jc_nfilled <= NFILLED)
+            bv->jc_nfilled++;
+    }
+}
+
+static void clear_all(struct vcpu *v)
+{
+    zero_bytes(v->jc, sizeof(v->jc));
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        v->jc[ctx][0].rip = no_rip(0);
+    zero_bytes(v->bt->jc_pages, sizeof(v->bt->jc_pages));
+    v->bt->jc_nfilled = 0;
+}
+
+void bt_jc_flush(struct vcpu *v)
+{
+    clear_all(v);
+}
+
+void bt_note_cr3(struct vcpu *v)
+{
+    struct bt_vcpu *bv = v->bt;
+
+    if (bv->jc_nfilled > NFILLED) {
+        clear_all(v);
+        return;
+    }
+    for (uint32_t i = 0; i < bv->jc_nfilled; i++) {
+        uint32_t f = bv->jc_filled[i];
+        unsigned slot = f & (JC_ENTRIES - 1);
+
+        v->jc[f >> JC_BITS][slot].rip = no_rip(slot);
+    }
+    bv->jc_nfilled = 0;
+}
+
+void bt_note_paging(struct vcpu *v)
+{
+    clear_all(v);
+    bt_unlink_cross(v->vm->bt);
+}
+
+void bt_note_invlpg(struct vcpu *v, gva_t lin)
+{
+    unsigned h = page_hash(lin);
+
+    /* Cross-page links exist between global pages of the upper half only. */
+    if (lin >> 63)
+        bt_unlink_cross(v->vm->bt);
+    /* A large page may be dropped whole, whichever piece of it lin is. */
+    if (v->tlb.large[lin >> 63].lo <= lin && lin <= v->tlb.large[lin >> 63].hi) {
+        clear_all(v);
+        return;
+    }
+    if (!(v->bt->jc_pages[h / 8] >> (h % 8) & 1))
+        return;
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned slot = 0; slot < JC_ENTRIES; slot++) {
+            uint64_t page = v->jc[ctx][slot].rip >> PAGE_SHIFT;
+
+            /* The page before too: a block there may straddle into this one. */
+            if (page == lin >> PAGE_SHIFT || page + 1 == lin >> PAGE_SHIFT)
+                v->jc[ctx][slot].rip = no_rip(slot);
+        }
+}

@@ -1,0 +1,418 @@
+/*
+ * The translator as an engine: the loop between blocks, the callouts from translated code, host
+ * faults.
+ */
+#include "vcpu/engine.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include "vcpu/bt/glue.h"
+#include "vcpu/bt/tr.h"
+
+unsigned bt_debug;
+
+/* --- flags between struct cpu and hot.flags --- */
+
+static void flags_in(struct vcpu *v)
+{
+    uint64_t f = v->cpu.rflags;
+
+    v->hot.flags = (uint16_t)((f & 0xd5) << 8 | 0x200 | (f >> 11 & 1));
+}
+
+static void flags_out(struct vcpu *v)
+{
+    uint64_t f = v->hot.flags;
+
+    v->cpu.rflags = (v->cpu.rflags & ~(uint64_t)FL_ARITH) | (f >> 8 & 0xd5) | (f & 1) << 11;
+}
+
+/* --- keys --- */
+
+uint8_t bt_key(const struct vcpu *v)
+{
+    const struct cpu *c = &v->cpu;
+    uint8_t key = (uint8_t)mem_tlb_ctx(v, c->cpl == 3 ? ACC_USER : 0);
+
+    if (c->rflags & (FL_DF | FL_IOPL | FL_NT))
+        key |= KEY_ODD;
+    if (!(c->cr0 & (CR0_EM | CR0_TS)) && (c->cr4 & CR4_OSFXSR)) {
+        key |= KEY_FPU;
+        if ((c->cr4 & CR4_OSXSAVE) && (c->xcr0 & 6) == 6)
+            key |= KEY_AVX;
+    }
+    if (c->tsc_offset == 0 && (!(c->cr4 & CR4_TSD) || c->cpl == 0))
+        key |= KEY_TSC;
+    return key;
+}
+
+/* States that only the interpreter runs: other modes than 64-bit, rings 1 and 2, single steps, the
+ * instruction in an interrupt shadow. */
+static bool wants_interp(const struct vcpu *v)
+{
+    const struct cpu *c = &v->cpu;
+
+    return !cpu_code64(c) || c->cpl == 1 || c->cpl == 2 || (c->rflags & (FL_TF | FL_RF)) ||
+           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff);
+}
+
+/* --- callouts --- */
+
+/* Does an interrupt wait that the guest would take now? */
+static bool irq_waits(struct vcpu *v)
+{
+    uint32_t ev = atomic_load_explicit(&v->lapic.events, memory_order_relaxed);
+
+    if (ev & (LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI))
+        return true;
+    if (!(v->cpu.rflags & FL_IF))
+        return false;
+    return (ev & LAPIC_EV_EXTINT) || lapic_pending(v) >= 0;
+}
+
+/* Run the instruction at rip in the interpreter. True: translated code may go on after it. */
+static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
+{
+    struct bt *bt = v->vm->bt;
+    uint8_t key = bt_key(v);
+    uint64_t gen = bt->gen, flushes = v->tlb.flushes;
+    enum step s;
+
+    v->cpu.rip = rip;
+    flags_out(v);
+    do
+        s = interp_step(v);
+    while (s == STEP_OK && (info & SITE_REP) && v->cpu.rip == rip && v->tlb.flushes == flushes &&
+           !atomic_load_explicit(&v->kicked, memory_order_relaxed));
+    v->bt->last_step = s;
+    if (s != STEP_OK || (info & SITE_END) || v->cpu.rip != rip + SITE_LEN(info) ||
+        bt_key(v) != key || bt->gen != gen || v->tlb.flushes != flushes || wants_interp(v) ||
+        irq_waits(v))
+        return false;
+    flags_in(v);
+    fpu_take(v);
+    return true;
+}
+
+uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info)
+{
+    v->stats.bt_callouts++;
+    v->stats.bt_fallback_op[SITE_GET_OP(info)]++;
+    return by_interp(v, rip, info) ? 0 : 1;
+}
+
+uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
+{
+    unsigned size = SITE_SIZE(info), acc = info & SITE_WRITE ? ACC_WRITE : ACC_READ;
+    void *host;
+    bool traced;
+
+    if ((bt_key(v) & KEY_CTX) == TLB_USER)
+        acc |= ACC_USER;
+    if (canonical(lin) && canonical(lin + size - 1) &&
+        mem_host(v, lin, size, acc, &host, &traced) == CPU_OK && host && !traced) {
+        v->stats.bt_tlb_refills++;
+        return (uintptr_t)host;
+    }
+    v->stats.bt_slow_mem++;
+    return by_interp(v, rip, info) ? 0 : 1;
+}
+
+/* --- host faults in translated code --- */
+
+static uintptr_t host_fault(struct vcpu *v, uintptr_t pc, unsigned trapno, uintptr_t addr,
+                            void *ctx)
+{
+    struct bt *bt = v->vm->bt;
+    uint32_t off = (uint32_t)(pc - (uintptr_t)bt->rx);
+    const struct bt_block *b = bt_block_at(bt, off);
+    const struct bt_map *m = NULL;
+
+    if (!b)
+        return 0;
+    for (unsigned k = 0; k < b->nmap && b->map[k].host <= off - b->code; k++)
+        m = &b->map[k];
+    if (!m)
+        return 0;
+    if (trapno == VEC_PF) {
+        if (!m->poll || m->host != off - b->code || addr >= PAGE_SIZE)
+            return 0;
+        v->stats.bt_polls++;
+        return (uintptr_t)bt->rx + m->stub;
+    }
+    hostfault_set_gpr(ctx, R10, b->rip + m->guest);
+    hostfault_set_gpr(ctx, R11, BTX_FAULT);
+    return (uintptr_t)bt->rx + (m->saved ? bt->g_exit_slot : bt->g_exit_live);
+}
+
+/* --- the engine --- */
+
+static int vm_init(struct vm_cpus *vm, const char **what)
+{
+    static struct bt the_bt;
+    struct bt *bt = &the_bt;
+
+    *bt = (struct bt){.ram = vm->ram, .vm = vm};
+    *what = "hostexec_init";
+    int err = hostexec_init();
+
+    if (err)
+        return err;
+    *what = "the code cache";
+    err = bt_cache_init(bt);
+    if (err)
+        return err;
+    bt_glue_init(bt);
+    hostfault_register(bt->rx, BT_CODE_SIZE, host_fault);
+    vm->bt = bt;
+    vm->ram->code_written = bt_code_written;
+    vm->ram->opaque = bt;
+    return 0;
+}
+
+static void vm_fini(struct vm_cpus *vm)
+{
+    vm->ram->code_written = NULL;
+    bt_cache_fini(vm->bt);
+    vm->bt = NULL;
+}
+
+static int vcpu_init(struct vcpu *v, const char **what)
+{
+    *what = "the translator's tables";
+    v->bt = mmap(NULL, sizeof(*v->bt), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (v->bt == MAP_FAILED) {
+        v->bt = NULL;
+        return -ENOMEM;
+    }
+    v->hot.self = (uintptr_t)v;
+    v->hot.fn_mem = (uintptr_t)bt_callout_mem;
+    v->hot.fn_insn = (uintptr_t)bt_callout_insn;
+    atomic_store(&v->poll_ptr, &v->poll_word);
+    tlb_init(&v->tlb);
+    bt_jc_flush(v);
+    *what = "hostfault_thread_init";
+    return hostfault_thread_init(v);
+}
+
+static void vcpu_fini(struct vcpu *v)
+{
+    munmap(v->bt, sizeof(*v->bt));
+    v->bt = NULL;
+}
+
+/* Bits of the key beside the set must be one per set of the jump cache. */
+static void settle_key(struct vcpu *v, uint8_t key)
+{
+    uint8_t *last = &v->bt->ctx_key[key & KEY_CTX];
+
+    if (*last != key) {
+        *last = key;
+        bt_jc_flush(v);
+    }
+}
+
+/* Is b's second page still the one that is mapped there? */
+static bool straddle_ok(struct vcpu *v, const struct bt_block *b, bool *global, bool *fault)
+{
+    gpa_t gpa2;
+    bool global2;
+
+    if (b->page2 == ~(gpa_t)0)
+        return true;
+    if (mem_translate_fetch(v, (b->rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2)) {
+        *fault = true;
+        return false;
+    }
+    *global = *global && global2;
+    return (gpa2 & PAGE_MASK) == b->page2;
+}
+
+/* The block at cpu.rip, translated if need be. NULL: interpret, or (*fault) deliver cpu.exc. */
+static struct bt_block *block_here(struct vcpu *v, bool *global, bool *fault)
+{
+    struct bt *bt = v->vm->bt;
+    uint8_t key = bt_key(v);
+    gpa_t gpa;
+
+    *fault = false;
+    v->stats.bt_lookups++;
+    if (!canonical(v->cpu.rip)) {
+        *fault = true;
+        cpu_gp0(&v->cpu);
+        return NULL;
+    }
+    if (mem_translate_fetch(v, v->cpu.rip, &gpa, global)) {
+        *fault = true;
+        return NULL;
+    }
+    settle_key(v, key);
+    struct bt_block *b = bt_block_find(bt, gpa, v->cpu.rip, key);
+
+    if (b && !straddle_ok(v, b, global, fault)) {
+        if (*fault)
+            return NULL;
+        bt_block_kill(bt, b);
+        b = NULL;
+        v->stats.bt_retranslations++;
+    }
+    if (!b) {
+        uint64_t t0 = vcpu_tsc(v);
+
+        b = bt_translate(v, gpa, fault);
+        v->stats.bt_translate_ns += vcpu_tsc(v) - t0;
+        if (b && !straddle_ok(v, b, global, fault))
+            return NULL;
+    }
+    return b;
+}
+
+/* The branch at hot.tmp2 went to a non-canonical address: it faults itself (SDM 2A JMP, CALL, RET).
+ */
+static void undo_branch(struct vcpu *v, uint64_t info)
+{
+    v->cpu.gpr[RSP] += (uint64_t)BTX_GET_UNDO(info);
+    v->cpu.rip = v->hot.tmp2;
+    cpu_gp0(&v->cpu);
+}
+
+static void link_up(struct vcpu *v, struct bt_link *l, struct bt_block *b, bool global)
+{
+    bool near = !l->cross_page && b->page2 == ~(gpa_t)0;
+
+    if (l->to || (bt_debug & BT_DBG_NO_CHAIN))
+        return;
+    /* Across pages only where the target's mapping outlives CR3 changes; jumpcache.c undoes these
+     * links whenever such a mapping may have changed. */
+    if (!near && !(global && b->rip >> 63 && (b->key & KEY_CTX) != TLB_USER))
+        return;
+    l->cross_page = !near;
+    bt_link_to(v->vm->bt, l, b);
+    v->stats.bt_chains++;
+}
+
+/* Leave run(): struct cpu whole. */
+static enum exit_reason out(struct vcpu *v, enum exit_reason r)
+{
+    fpu_put(v);
+    v->exit.reason = r;
+    v->stats.exits[r]++;
+    return r;
+}
+
+/* The outcome of an interpreter step: goes on, or leaves run(). */
+static bool step_leaves(struct vcpu *v, enum step s, enum exit_reason *r)
+{
+    if (s != STEP_EXIT)
+        return false;
+    *r = v->exit.reason;
+    return true;
+}
+
+/* Enter translated code at b; returns the exit information. */
+static uint64_t enter(struct vcpu *v, const struct bt_block *b)
+{
+    struct bt *bt = v->vm->bt;
+
+    flags_in(v);
+    fpu_take(v);
+    ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))((uintptr_t)bt->rx + b->entry_slot);
+    uint64_t info = v->hot.exit_info;
+
+    if (info != BTX_AGAIN)
+        flags_out(v);
+    return info;
+}
+
+static enum exit_reason run(struct vcpu *v)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_link *link = NULL;
+    uint64_t link_gen = 0, info;
+    bool look = true, global, fault;
+    enum exit_reason r;
+
+    for (;;) {
+        if (vcpu_take_kick(v)) {
+            if (atomic_load(&v->vm->stop))
+                return out(v, EXIT_STOP);
+            look = true;
+        }
+        if (look) {
+            int n = vcpu_inject(v);
+
+            if (n < 0)
+                return out(v, EXIT_SHUTDOWN);
+            if (n)
+                link = NULL;
+            look = false;
+        }
+        if (v->cpu.halted)
+            return out(v, EXIT_HLT);
+        if (wants_interp(v)) {
+            v->stats.bt_fallbacks++;
+            if (step_leaves(v, interp_step(v), &r))
+                return out(v, r);
+            look = true;
+            link = NULL;
+            continue;
+        }
+        struct bt_block *b = block_here(v, &global, &fault);
+
+        if (fault) {
+            if (cpu_deliver_exception(v))
+                return out(v, EXIT_SHUTDOWN);
+            link = NULL;
+            continue;
+        }
+        if (!b) {
+            v->stats.bt_fallbacks++;
+            if (step_leaves(v, interp_step(v), &r))
+                return out(v, r);
+            look = true;
+            link = NULL;
+            continue;
+        }
+        if (link && link_gen == bt->gen)
+            link_up(v, link, b, global);
+        if (!(bt_debug & BT_DBG_NO_CHAIN))
+            bt_jc_fill(v, b->rip, b, global);
+        link = NULL;
+
+        info = enter(v, b);
+        if (info > UINT32_MAX) {
+            link = (struct bt_link *)(uintptr_t)info;
+            link_gen = bt->gen;
+            continue;
+        }
+        switch (BTX_KIND(info)) {
+        case BTX_JUMP:
+            v->stats.bt_jc_misses++;
+            if (!canonical(v->cpu.rip)) {
+                undo_branch(v, info);
+                if (cpu_deliver_exception(v))
+                    return out(v, EXIT_SHUTDOWN);
+            }
+            break;
+        case BTX_AGAIN:
+            if (step_leaves(v, v->bt->last_step, &r))
+                return out(v, r);
+            look = true;
+            break;
+        default: /* BTX_INTERP, BTX_FAULT */
+            v->stats.bt_fallbacks++;
+            if (step_leaves(v, interp_step(v), &r))
+                return out(v, r);
+            look = true;
+        }
+    }
+}
+
+const struct engine engine_bt = {
+    .name = "bt",
+    .vm_init = vm_init,
+    .vm_fini = vm_fini,
+    .vcpu_init = vcpu_init,
+    .vcpu_fini = vcpu_fini,
+    .run = run,
+};

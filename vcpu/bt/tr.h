@@ -1,0 +1,108 @@
+/*
+ * Translating one block: the state that the translator's files share.
+ *
+ *   translate.c  gathers the block, computes flag liveness, drives
+ *   tr_mem.c     effective addresses, the inline TLB probe, its cold path
+ *   tr_insn.c    integer, vector and x87 instructions with their operands renamed
+ *   tr_flow.c    stack instructions, branches, block exits
+ */
+#ifndef VCPU_BT_TR_H
+#define VCPU_BT_TR_H
+
+#include "vcpu/bt/emit.h"
+
+/* The out-of-line part of one TLB probe. */
+struct cold {
+    uint32_t jcc;  /* rel32 of the probe's ja */
+    uint32_t hit;  /* where the probe goes on */
+    uint32_t next; /* the next instruction */
+    uint64_t rip;
+    uint64_t lin; /* fixed address, when fixed */
+    uint32_t info;
+    int32_t tag_off; /* of the set's tags, from GS */
+    bool fixed;
+    bool restore; /* flags must be in EFLAGS at next */
+};
+
+/* An exit whose stub is still to come. */
+struct pending {
+    struct bt_link *link; /* NULL: indirect */
+    uint32_t site;        /* rel32 to set to the stub */
+    uint32_t poll;        /* 1 + index in map of its poll, 0 none */
+    bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
+    int32_t undo;         /* indirect */
+};
+
+struct tr {
+    struct vcpu *v;
+    struct bt *bt;
+    struct bt_block *b;
+    struct emit e;
+    unsigned n; /* instructions */
+    unsigned i; /* the one being translated */
+    struct insn in[BT_MAX_INSNS];
+    uint64_t rip[BT_MAX_INSNS + 1];
+    uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
+    bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
+    bool ended;                      /* the last instruction has emitted its exits */
+    struct cold cold[2 * BT_MAX_INSNS];
+    unsigned ncold;
+    struct bt_map map[3 * BT_MAX_INSNS];
+    unsigned nmap;
+    struct pending pend[3];
+    unsigned npend;
+};
+
+/* The translator's own part of a vCPU. */
+struct bt_vcpu {
+    uint8_t ctx_key[TLB_CTXS]; /* key last used in each set of the jump cache */
+    uint32_t jc_filled[4096];  /* non-global jump cache slots: ctx << JC_BITS | slot */
+    uint32_t jc_nfilled;
+    uint8_t jc_pages[4096]; /* bitmap: hash of linear pages that have jump cache entries */
+    enum step last_step;    /* of the interpreter, when a callout left the cache for it */
+    struct tr tr;           /* the block being translated */
+};
+
+static inline unsigned tr_ctx(const struct tr *t)
+{
+    return t->b->key & KEY_CTX;
+}
+
+/* --- flags (translate.c) --- */
+/* EFLAGS is about to be clobbered: put live flags away. */
+void tr_flags_clobber(struct tr *t);
+/* Instruction i is about to run: EFLAGS must hold what it reads or leaves alone. Afterwards the
+ * state is what the instruction leaves. */
+void tr_flags_use(struct tr *t);
+/* Record that the host code here belongs to instruction i; returns the entry. */
+struct bt_map *tr_mark(struct tr *t);
+
+/* --- tr_mem.c --- */
+/* Linear address of i's memory operand into H_A; *fixed true when it is a constant, in *lin. May
+ * use H_B. */
+void tr_address(struct tr *t, bool *fixed, uint64_t *lin);
+/* H_A linear -> host pointer in H_A; clobbers H_B and EFLAGS. */
+void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
+void tr_cold_all(struct tr *t);
+/* Where guest register r is: its host register, or scratch h after loading it there. */
+unsigned tr_use(struct tr *t, unsigned r, unsigned h);
+static inline bool tr_spilled(unsigned r)
+{
+    return r == R10 || r == R11 || r == R15;
+}
+
+/* --- tr_insn.c --- */
+void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
+bool tr_system(struct tr *t);  /* IC_SYS done inline; false: not one of those */
+void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
+
+/* --- tr_flow.c --- */
+void tr_stack(struct tr *t);
+void tr_branch(struct tr *t);
+void tr_exit_direct(struct tr *t, uint64_t target, bool poll);
+void tr_exit_interp(struct tr *t, uint64_t rip);
+void tr_stubs(struct tr *t);
+/* Does the instruction end a block? */
+bool tr_ends(const struct insn *in);
+
+#endif

@@ -1,0 +1,384 @@
+#include "vcpu/bt/tr.h"
+
+bool tr_ends(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    switch (insn_class(in)) {
+    case IC_BRANCH:
+    case IC_UD:
+        return true;
+    case IC_SYS:
+        break;
+    default:
+        return false;
+    }
+    if (in->map == 0)
+        return op == 0x9a || op == 0xea || (op >= 0xca && op <= 0xcf) || op == 0xf1 || op == 0xf4 ||
+               op == 0xff;
+    /* SYSCALL SYSRET SYSENTER SYSEXIT RSM UDx */
+    return in->map == 1 && (op == 0x05 || op == 0x07 || op == 0x34 || op == 0x35 || op == 0xaa ||
+                            op == 0x0b || op == 0xb9 || op == 0xff);
+}
+
+/* A load that faults after a kick. Flags stay as they are. */
+static void poll(struct tr *t, struct pending *p)
+{
+    struct emit *e = &t->e;
+
+    e_gs_load(e, H_B, VOFF(poll_ptr));
+    struct bt_map *m = tr_mark(t);
+
+    m->poll = true;
+    p->poll = t->nmap;
+    e8(e, 0x45); /* mov r11d, [r11] */
+    e8(e, 0x8b);
+    e8(e, 0x1b);
+}
+
+static struct pending *new_direct(struct tr *t, uint64_t target)
+{
+    struct pending *p = &t->pend[t->npend++];
+    struct bt_link *l = &t->b->link[t->b->nlink++];
+
+    *l = (struct bt_link){.from = t->b, .target = target, .flags_saved = t->saved};
+    l->cross_page = (target ^ t->b->rip) >> PAGE_SHIFT != 0;
+    *p = (struct pending){.link = l, .saved = t->saved, .dead = t->live[t->n] == 0};
+    return p;
+}
+
+void tr_exit_direct(struct tr *t, uint64_t target, bool backward)
+{
+    struct pending *p = new_direct(t, target);
+
+    if (backward)
+        poll(t, p);
+    e_align_rel32(&t->e, 1);
+    p->site = e_jmp(&t->e);
+    t->ended = true;
+}
+
+/* H_A is the target. undo: bytes to give back to RSP if it is not canonical. */
+static void exit_indirect(struct tr *t, int32_t undo)
+{
+    struct emit *e = &t->e;
+    struct pending *p = &t->pend[t->npend++];
+    int32_t jc =
+        (int32_t)(offsetof(struct vcpu, jc) + sizeof(struct jc_entry) * JC_ENTRIES * tr_ctx(t));
+
+    if (!t->saved)
+        e_flags_save(e);
+    t->saved = true;
+    *p = (struct pending){.saved = true, .undo = undo};
+    poll(t, p);
+    e_mov(e, H_B, H_A);
+    e8(e, 0x41); /* and r11d, mask */
+    e8(e, 0x81);
+    e8(e, 0xe3);
+    e32(e, (JC_ENTRIES - 1) << 1);
+    e_gs_index(e, 0x3b, H_A, H_B, 3, jc);
+    p->site = e_jcc(e, 5);
+    e8(e, 0x65); /* jmp gs:[r11 * 8 + code] */
+    e8(e, 0x42);
+    e8(e, 0xff);
+    e8(e, 0x24);
+    e8(e, 0xdd);
+    e32(e, (uint32_t)jc + 8);
+    t->ended = true;
+}
+
+void tr_exit_interp(struct tr *t, uint64_t rip)
+{
+    struct emit *e = &t->e;
+
+    e_mov_imm(e, H_A, rip);
+    e_mov_imm(e, H_B, BTX_INTERP);
+    e_jmp_to(e, t->saved || !t->live[t->i] ? t->bt->g_exit_slot : t->bt->g_exit_live);
+    t->ended = true;
+}
+
+static void stub_direct(struct tr *t, const struct pending *p)
+{
+    struct emit *e = &t->e;
+    struct bt_link *l = p->link;
+    unsigned ctx = tr_ctx(t);
+    bool slot = p->saved || p->dead;
+
+    l->site = p->site;
+    l->stub = e->at;
+    if (l->cross_page && !(bt_debug & BT_DBG_NO_CHAIN)) {
+        int32_t jc = (int32_t)offsetof(struct vcpu, jc) +
+                     (int32_t)(sizeof(struct jc_entry) *
+                               (JC_ENTRIES * ctx + (l->target >> 1 & (JC_ENTRIES - 1))));
+
+        if (!slot)
+            e_flags_save(e);
+        slot = true;
+        e_mov_imm(e, H_A, l->target);
+        e_gs(e, 0x3b, H_A, jc, true);
+        e8(e, 0x75); /* jne over the jmp */
+        e8(e, 8);
+        e_gs_jmp(e, jc + 8);
+    } else {
+        e_mov_imm(e, H_A, l->target);
+    }
+    e_mov_imm(e, H_B, (uintptr_t)l);
+    e_jmp_to(e, slot ? t->bt->g_exit_slot : t->bt->g_exit_live);
+}
+
+static void stub_indirect(struct tr *t, const struct pending *p)
+{
+    struct emit *e = &t->e;
+
+    e_mov_imm(e, H_B, t->rip[t->n - 1]);
+    e_gs_store(e, H_B, VOFF(hot.tmp2));
+    e_mov_imm(e, H_B, (uint32_t)(BTX_JUMP | BTX_UNDO(p->undo)));
+    e_jmp_to(e, t->bt->g_exit_slot);
+}
+
+void tr_stubs(struct tr *t)
+{
+    for (unsigned k = 0; k < t->npend; k++) {
+        const struct pending *p = &t->pend[k];
+
+        e_patch(t->e.rw, p->site, t->e.at);
+        if (p->poll)
+            t->map[p->poll - 1].stub = t->e.at;
+        if (p->link)
+            stub_direct(t, p);
+        else
+            stub_indirect(t, p);
+    }
+}
+
+/* --- stack --- */
+
+/* H_A = host address of the slot that a push of 8 bytes writes. */
+static void push_slot(struct tr *t, uint32_t more)
+{
+    tr_flags_clobber(t);
+    e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -8, 8, 8);
+    tr_probe(t, true, 8, false, 0, more);
+}
+
+static void push_done(struct tr *t)
+{
+    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, -8, 8, 8);
+}
+
+static void push_reg(struct tr *t, unsigned r)
+{
+    push_slot(t, 0);
+    e_mem(&t->e, 0x89, tr_use(t, r, H_B), H_A, 0);
+    push_done(t);
+}
+
+static void store_imm32(struct tr *t, uint64_t imm)
+{
+    e8(&t->e, 0x49); /* mov qword [r10], imm32 */
+    e8(&t->e, 0xc7);
+    e8(&t->e, 0x02);
+    e32(&t->e, (uint32_t)imm);
+}
+
+/* The 8 bytes of i's memory operand into hot.tmp. */
+static void load_operand(struct tr *t, uint32_t more)
+{
+    bool fixed;
+    uint64_t lin;
+
+    tr_flags_clobber(t);
+    tr_address(t, &fixed, &lin);
+    tr_probe(t, false, 8, fixed, lin, more);
+    e_mem(&t->e, 0x8b, H_B, H_A, 0);
+    e_gs_store(&t->e, H_B, VOFF(hot.tmp));
+}
+
+static void push_mem(struct tr *t)
+{
+    load_operand(t, 0);
+    push_slot(t, 0);
+    e_gs_load(&t->e, H_B, VOFF(hot.tmp));
+    e_mem(&t->e, 0x89, H_B, H_A, 0);
+    push_done(t);
+}
+
+/* H_A = host address of the top of the stack. */
+static void top_slot(struct tr *t, unsigned base, uint32_t more)
+{
+    tr_flags_clobber(t);
+    e_mov(&t->e, H_A, base);
+    tr_probe(t, false, 8, false, 0, more);
+}
+
+static void pop_reg(struct tr *t, unsigned r)
+{
+    struct emit *e = &t->e;
+
+    top_slot(t, H_SP, 0);
+    if (r == RSP) {
+        e_mem(e, 0x8b, H_SP, H_A, 0);
+        return;
+    }
+    if (tr_spilled(r)) {
+        e_mem(e, 0x8b, H_B, H_A, 0);
+        e_gs_store(e, H_B, GPR_OFF(r));
+    } else {
+        e_mem(e, 0x8b, r, H_A, 0);
+    }
+    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
+}
+
+void tr_stack(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode;
+    bool plain = in->map == 0 && in->opsize == 8 && !(bt_debug & BT_DBG_NO_INLINE);
+
+    if (plain && op >= 0x50 && op <= 0x57) {
+        push_reg(t, in->rm);
+    } else if (plain && op >= 0x58 && op <= 0x5f) {
+        pop_reg(t, in->rm);
+    } else if (plain && (op == 0x68 || op == 0x6a)) {
+        push_slot(t, 0);
+        store_imm32(t, in->imm);
+        push_done(t);
+    } else if (plain && op == 0xff) {
+        if (in->has_mem)
+            push_mem(t);
+        else
+            push_reg(t, in->rm);
+    } else if (plain && op == 0x8f && !in->has_mem) {
+        pop_reg(t, in->rm);
+    } else if (plain && op == 0xc9) { /* LEAVE */
+        top_slot(t, RBP, 0);
+        e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
+        e_mem(&t->e, 0x8b, RBP, H_A, 0);
+    } else {
+        tr_callout(t);
+    }
+}
+
+/* --- branches --- */
+
+static void push_return(struct tr *t, uint64_t next)
+{
+    push_slot(t, SITE_END);
+    if ((uint64_t)(int64_t)(int32_t)next == next) {
+        store_imm32(t, next);
+    } else {
+        e_mov_imm(&t->e, H_B, next);
+        e_mem(&t->e, 0x89, H_B, H_A, 0);
+    }
+    push_done(t);
+}
+
+static void indirect(struct tr *t, bool call)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+
+    if (in->has_mem) {
+        load_operand(t, SITE_END);
+    } else if (call) {
+        /* The target may be RSP or a scratch-resident register: fetch it before the push. */
+        e_gs_store(e, tr_use(t, in->rm, H_A), VOFF(hot.tmp));
+    } else {
+        unsigned r = tr_use(t, in->rm, H_A);
+
+        if (r != H_A)
+            e_mov(e, H_A, r);
+        exit_indirect(t, 0);
+        return;
+    }
+    if (call)
+        push_return(t, t->rip[t->i] + in->len);
+    e_gs_load(e, H_A, VOFF(hot.tmp));
+    exit_indirect(t, call ? 8 : 0);
+}
+
+static void ret(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    int32_t pop = 8 + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
+
+    top_slot(t, H_SP, SITE_END);
+    e_mem(&t->e, 0x8b, H_A, H_A, 0);
+    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
+    exit_indirect(t, -pop);
+}
+
+static void jcc(struct tr *t, uint64_t target, uint64_t next)
+{
+    unsigned cc = t->in[t->i].opcode & 15;
+    struct emit *e = &t->e;
+
+    if (target <= t->rip[t->i]) {
+        uint32_t skip = e_jcc(e, cc ^ 1);
+
+        tr_exit_direct(t, target, true);
+        e_patch(e->rw, skip, e->at);
+    } else {
+        struct pending *p = new_direct(t, target);
+
+        e_align_rel32(e, 2);
+        p->site = e_jcc(e, cc);
+    }
+    tr_exit_direct(t, next, false);
+}
+
+/* LOOP, LOOPE, LOOPNE, JRCXZ: the host has only rel8 forms of the last. */
+static void loop(struct tr *t, uint64_t target, uint64_t next)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    bool narrow = in->addrsize == 4, jrcxz = in->opcode == 0xe3;
+    uint32_t zero, other = 0;
+
+    if (!jrcxz)
+        e_lea(e, RCX, RCX, REG_NONE, 0, -1, narrow ? 4 : 8, 8);
+    if (narrow)
+        e8(e, 0x67);
+    e8(e, 0xe3);
+    e8(e, 0);
+    zero = e->at;
+    if (in->opcode < 0xe2)
+        other = e_jcc(e, in->opcode == 0xe1 ? 5 : 4); /* LOOPE ends on NZ, LOOPNE on Z */
+    /* Here: RCX is not zero (and the condition holds). */
+    tr_exit_direct(t, jrcxz ? next : target, !jrcxz && target <= t->rip[t->i]);
+    if (other)
+        e_patch(e->rw, other, e->at);
+    e->rw[zero - 1] = (uint8_t)(e->at - zero);
+    tr_exit_direct(t, jrcxz ? target : next, jrcxz && target <= t->rip[t->i]);
+}
+
+void tr_branch(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    uint64_t next = t->rip[t->i] + in->len, target = next + in->imm;
+    unsigned op = in->opcode;
+
+    if (bt_debug & BT_DBG_NO_INLINE) {
+        tr_exit_interp(t, t->rip[t->i]);
+        return;
+    }
+    tr_flags_use(t);
+    if (in->map == 1 || (op & 0xf0) == 0x70) {
+        jcc(t, target, next);
+    } else if (op >= 0xe0 && op <= 0xe3) {
+        loop(t, target, next);
+    } else if (op == 0xe8) {
+        push_return(t, next);
+        tr_exit_direct(t, target, target <= t->rip[t->i]);
+    } else if (op == 0xe9 || op == 0xeb) {
+        tr_exit_direct(t, target, target <= t->rip[t->i]);
+    } else if (op == 0xc3 || op == 0xc2) {
+        ret(t);
+    } else if (op == 0xff && (in->reg & 7) == 2) {
+        indirect(t, true);
+    } else if (op == 0xff && (in->reg & 7) == 4) {
+        indirect(t, false);
+    } else {
+        tr_exit_interp(t, t->rip[t->i]);
+    }
+}

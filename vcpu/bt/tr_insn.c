@@ -1,0 +1,290 @@
+#include "vcpu/bt/tr.h"
+
+/* Which fields of an instruction name general registers. */
+enum { F_REG = 1, F_RM = 2, F_VVVV = 4 };
+
+static unsigned fields_map0(unsigned op)
+{
+    if (op < 0x40)
+        return (op & 7) < 4 ? F_REG | F_RM : 0;
+    if (op == 0x63 || op == 0x69 || op == 0x6b || (op >= 0x84 && op <= 0x8b))
+        return F_REG | F_RM;
+    if (op == 0x8d)
+        return F_REG;
+    if ((op >= 0x80 && op <= 0x83) || (op >= 0x90 && op <= 0x97) || (op >= 0xb0 && op <= 0xc1) ||
+        op == 0xc6 || op == 0xc7 || (op >= 0xd0 && op <= 0xd3) || op >= 0xf6)
+        return F_RM;
+    return 0;
+}
+
+static unsigned fields_map1(unsigned op)
+{
+    switch (op) {
+    case 0xc3: /* MOVNTI */
+        return F_REG;
+    case 0xba:
+    case 0xc7:
+        return F_RM;
+    case 0xae:
+    case 0x0d:
+        return 0;
+    }
+    if ((op >= 0x90 && op <= 0x9f) || (op >= 0xc8 && op <= 0xcf))
+        return F_RM;
+    return op < 0x20 ? 0 : F_REG | F_RM;
+}
+
+static unsigned fields_vec(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    if (in->map == 1) {
+        if (op == 0x2a)
+            return in->pp >= 2 ? F_RM : 0;
+        if (op == 0x2c || op == 0x2d)
+            return in->pp >= 2 ? F_REG : 0;
+        if (op == 0x50 || op == 0xc5 || op == 0xd7)
+            return F_REG;
+        if (op == 0x6e || op == 0xc4 || (op == 0x7e && in->pp != 2))
+            return F_RM;
+    } else if (in->map == 3 && ((op >= 0x14 && op <= 0x17) || op == 0x20 || op == 0x22)) {
+        return F_RM;
+    }
+    return 0;
+}
+
+static unsigned fields(const struct insn *in)
+{
+    switch (insn_class(in)) {
+    case IC_VEC:
+        return fields_vec(in);
+    case IC_ALU:
+        if (in->map == 0)
+            return fields_map0(in->opcode);
+        if (in->map == 1)
+            return fields_map1(in->opcode);
+        if (in->map == 3)
+            return F_REG | F_RM; /* RORX */
+        if (!in->vex)
+            return F_REG | F_RM;
+        return in->opcode == 0xf3 ? F_RM | F_VVVV : F_REG | F_RM | F_VVVV;
+    default:
+        return 0;
+    }
+}
+
+/* An instruction's operands as the host sees them. */
+struct rename {
+    unsigned reg, rm, vvvv;
+    struct {
+        unsigned guest, host;
+        bool load, store;
+    } spill[2];
+    unsigned n;
+};
+
+/* Host register for guest register guest in a field; false when the two scratch registers are used
+ * up. With a memory operand H_A holds its address, so only a pure result may go there. */
+static bool rename_field(const struct insn *in, struct rename *rn, unsigned guest, unsigned *host)
+{
+    if (guest == RSP) {
+        *host = H_SP;
+        return true;
+    }
+    *host = guest;
+    if (!tr_spilled(guest))
+        return true;
+    for (unsigned k = 0; k < rn->n; k++)
+        if (rn->spill[k].guest == guest) {
+            *host = rn->spill[k].host;
+            return true;
+        }
+    bool load = in->gpr_read >> guest & 1, store = in->gpr_write >> guest & 1;
+    bool a_taken = false, b_taken = false;
+
+    for (unsigned k = 0; k < rn->n; k++) {
+        a_taken |= rn->spill[k].host == H_A;
+        b_taken |= rn->spill[k].host == H_B;
+    }
+    if (!b_taken)
+        *host = H_B;
+    else if (!a_taken && !(in->has_mem && load))
+        *host = H_A;
+    else
+        return false;
+    rn->spill[rn->n].guest = guest;
+    rn->spill[rn->n].host = *host;
+    rn->spill[rn->n].load = load;
+    rn->spill[rn->n].store = store;
+    rn->n++;
+    return true;
+}
+
+static bool rename_all(const struct insn *in, struct rename *rn)
+{
+    unsigned f = fields(in);
+
+    *rn = (struct rename){.reg = in->reg, .vvvv = in->vex_vvvv};
+    rn->rm = in->has_modrm ? in->rm : in->opcode & 7;
+    /* AH..BH allow no REX, so no other operand can be renamed; ESP (MOVZX ESP, AH) would have to.
+     */
+    if (in->high8)
+        return in->has_mem || !((in->gpr_read | in->gpr_write) >> RSP & 1);
+    if ((f & F_REG) && !rename_field(in, rn, in->reg, &rn->reg))
+        return false;
+    if ((f & F_VVVV) && !rename_field(in, rn, in->vex_vvvv, &rn->vvvv))
+        return false;
+    return !(f & F_RM) || in->has_mem || rename_field(in, rn, in->rm, &rn->rm);
+}
+
+void tr_callout(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    bool rep = insn_class(in) == IC_STRING && (in->rep || in->repne);
+
+    if (!t->saved && t->live[t->i])
+        e_flags_save(e);
+    e_mov_imm(e, H_A, t->rip[t->i]);
+    e8(e, 0x68);
+    e32(e, SITE_ARG(in->len) | (rep ? SITE_REP : 0) | SITE_OP(in->map, in->opcode));
+    e_call_to(e, t->bt->g_insn);
+    t->saved = true;
+}
+
+static void lea(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    unsigned dst = in->reg, base = in->base, index = in->index;
+
+    if (dst == RSP)
+        dst = H_SP;
+    else if (tr_spilled(dst))
+        dst = H_A;
+    if (base == BASE_RIP || (base == REG_NONE && index == REG_NONE)) {
+        uint64_t a = (uint64_t)in->disp + (base == BASE_RIP ? t->rip[t->i] + in->len : 0);
+
+        if (in->addrsize == 4 || in->opsize == 4)
+            a = (uint32_t)a;
+        e_mov_imm(e, dst, a);
+    } else {
+        if (base != REG_NONE)
+            base = tr_use(t, base, H_A);
+        if (index != REG_NONE)
+            index = tr_use(t, index, H_B);
+        e_lea(e, dst, base, index, in->scale, (int32_t)in->disp, in->opsize, in->addrsize);
+    }
+    if (tr_spilled(in->reg))
+        e_gs_store(e, H_A, GPR_OFF(in->reg));
+}
+
+/* AH..BH cannot be named beside [r10], which needs REX: borrow RSI, which no such operand names. */
+static void high8_mem(struct tr *t, const struct rename *rn)
+{
+    e_rr(&t->e, 0x87, H_A, RSI, true);
+    e_insn(&t->e, &t->in[t->i], rn->reg, 0, rn->vvvv, RSI);
+    e_rr(&t->e, 0x87, H_A, RSI, true);
+}
+
+static bool no_access(const struct insn *in)
+{
+    return in->map == 1 && (in->opcode == 0x0d || (in->opcode >= 0x18 && in->opcode <= 0x1f));
+}
+
+/* Instructions of these classes that are the interpreter's all the same. */
+static bool odd(const struct tr *t, const struct insn *in)
+{
+    if ((insn_class(in) == IC_VEC || insn_class(in) == IC_X87) &&
+        !(t->b->key & (in->vex ? KEY_AVX : KEY_FPU)))
+        return true;
+    if (in->info->flags & OF_BITMEM)
+        return true;
+    return (in->has_mem && in->mem_size == 0) || in->mem_size > 64 || (bt_debug & BT_DBG_NO_INLINE);
+}
+
+/* MOV between rAX and a fixed address: as its ModRM sister. */
+static void as_modrm(struct insn *in)
+{
+    static const uint8_t sister[4] = {0x8a, 0x8b, 0x88, 0x89};
+
+    in->mem_write = in->opcode & 2;
+    in->mem_read = !in->mem_write;
+    in->mem_size = in->opsize;
+    in->opcode = sister[in->opcode & 3];
+    in->has_modrm = true;
+    in->reg = RAX;
+    in->imm_len = 0;
+    in->opsize66 = in->opsize == 2;
+}
+
+bool tr_system(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+
+    if (in->map == 0 && in->opcode == 0xfa && tr_ctx(t) != TLB_USER && !(t->b->key & KEY_ODD)) {
+        /* CLI: of byte 1 of RFLAGS only IF can be set here. */
+        e_gs_store8_imm(&t->e, VOFF(cpu.rflags) + 1, 0);
+        return true;
+    }
+    if (in->map == 1 && in->opcode == 0x31 && (t->b->key & KEY_TSC)) {
+        e8(&t->e, 0x0f);
+        e8(&t->e, 0x31);
+        return true;
+    }
+    return false;
+}
+
+void tr_operate(struct tr *t)
+{
+    struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    struct rename rn;
+    bool fixed;
+    uint64_t lin;
+
+    if (insn_class(in) == IC_MOFFS) {
+        if (in->opcode == 0xd7 || (bt_debug & BT_DBG_NO_INLINE)) {
+            tr_callout(t);
+            return;
+        }
+        as_modrm(in);
+    }
+    if (insn_class(in) == IC_ALU && in->map == 0 && in->opcode == 0x8d) {
+        if (in->opsize == 2) {
+            tr_callout(t);
+            return;
+        }
+        lea(t);
+        return;
+    }
+    if (insn_class(in) == IC_ALU && no_access(in))
+        return;
+    if (in->map == 0 && (in->opcode == 0xfc || in->opcode == 0xfd)) {
+        /* DF is 0 wherever KEY_ODD is not set, so CLD has nothing to do there. */
+        if (in->opcode == 0xfd || (t->b->key & KEY_ODD))
+            tr_callout(t);
+        return;
+    }
+    if (odd(t, in) || !rename_all(in, &rn)) {
+        tr_callout(t);
+        return;
+    }
+    if (in->has_mem) {
+        tr_flags_clobber(t);
+        tr_address(t, &fixed, &lin);
+        tr_probe(t, in->mem_write, in->mem_size, fixed, lin, 0);
+    }
+    tr_flags_use(t);
+    for (unsigned k = 0; k < rn.n; k++)
+        if (rn.spill[k].load)
+            e_gs_load(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
+    tr_mark(t);
+    if (in->has_mem && in->high8)
+        high8_mem(t, &rn);
+    else
+        e_insn(e, in, rn.reg, rn.rm, rn.vvvv, in->has_mem ? H_A : REG_NONE);
+    for (unsigned k = 0; k < rn.n; k++)
+        if (rn.spill[k].store)
+            e_gs_store(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
+}

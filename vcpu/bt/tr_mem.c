@@ -1,0 +1,116 @@
+#include "vcpu/bt/tr.h"
+
+unsigned tr_use(struct tr *t, unsigned r, unsigned h)
+{
+    if (r == RSP)
+        return H_SP;
+    if (!tr_spilled(r))
+        return r;
+    e_gs_load(&t->e, h, GPR_OFF(r));
+    return h;
+}
+
+/* Next instruction's RIP, which RIP-relative operands count from. */
+static uint64_t next_rip(const struct tr *t)
+{
+    return t->rip[t->i] + t->in[t->i].len;
+}
+
+void tr_address(struct tr *t, bool *fixed, uint64_t *lin)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    bool seg = in->seg == SEG_FS || in->seg == SEG_GS;
+    unsigned base = in->base, index = in->index;
+
+    *fixed = false;
+    *lin = 0;
+    if (index == REG_NONE && (base == BASE_RIP || base == REG_NONE)) {
+        uint64_t a = (uint64_t)in->disp + (base == BASE_RIP ? next_rip(t) : 0);
+
+        if (in->addrsize == 4)
+            a = (uint32_t)a;
+        e_mov_imm(e, H_A, a);
+        *lin = a;
+        *fixed = !seg;
+    } else {
+        if (base != REG_NONE)
+            base = tr_use(t, base, H_A);
+        if (index != REG_NONE)
+            index = tr_use(t, index, H_B);
+        if (in->addrsize == 8 && index == REG_NONE && in->disp == 0) {
+            if (base != H_A)
+                e_mov(e, H_A, base);
+        } else {
+            e_lea(e, H_A, base, index, in->scale, (int32_t)in->disp, in->addrsize, in->addrsize);
+        }
+    }
+    if (seg)
+        e_gs(e, 0x03, H_A,
+             (int32_t)offsetof(struct vcpu, cpu.seg[0].base) +
+                 (int32_t)sizeof(struct seg) * in->seg,
+             true);
+}
+
+void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more)
+{
+    struct emit *e = &t->e;
+    struct cold *c = &t->cold[t->ncold++];
+    int32_t tag = (int32_t)offsetof(struct vcpu, tlb.e) +
+                  (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
+                      (int32_t)(tr_ctx(t) * TLB_KINDS + (write ? TLB_W : TLB_R));
+
+    *c = (struct cold){.rip = t->rip[t->i], .lin = lin, .fixed = fixed, .tag_off = tag};
+    c->info = size | (write ? SITE_WRITE : 0) | (t->saved ? SITE_FLAGS : 0) |
+              SITE_ARG(t->in[t->i].len) | more;
+    if (fixed) {
+        tag += (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
+        e_gs(e, 0x2b, H_A, tag, true);
+    } else {
+        e_mov(e, H_B, H_A);
+        e8(e, 0x49); /* shr r11, 8 */
+        e8(e, 0xc1);
+        e8(e, 0xeb);
+        e8(e, PAGE_SHIFT - 4);
+        e8(e, 0x41); /* and r11d, mask */
+        e8(e, 0x81);
+        e8(e, 0xe3);
+        e32(e, (TLB_ENTRIES - 1) << 4);
+        e_gs_index(e, 0x2b, H_A, H_B, 0, tag);
+    }
+    e8(e, 0x49); /* cmp r10, imm32 */
+    e8(e, 0x81);
+    e8(e, 0xfa);
+    e32(e, PAGE_SIZE - size);
+    c->jcc = e_jcc(e, 7); /* ja */
+    if (fixed)
+        e_gs(e, 0x03, H_A, tag + 8, true);
+    else
+        e_gs_index(e, 0x03, H_A, H_B, 0, tag + 8);
+    c->hit = e->at;
+}
+
+void tr_cold_all(struct tr *t)
+{
+    struct emit *e = &t->e;
+
+    for (unsigned k = 0; k < t->ncold; k++) {
+        const struct cold *c = &t->cold[k];
+
+        e_patch(e->rw, c->jcc, e->at);
+        if (c->fixed)
+            e_mov_imm(e, H_A, c->lin);
+        else
+            e_gs_index(e, 0x03, H_A, H_B, 0, c->tag_off);
+        e_mov_imm(e, H_B, c->rip);
+        e8(e, 0x68); /* push info */
+        e32(e, c->info);
+        e_call_to(e, t->bt->g_mem);
+        e_jmp_to(e, c->hit);
+        if (c->info & SITE_END)
+            continue;
+        if (c->restore)
+            e_flags_restore(e);
+        e_jmp_to(e, c->next);
+    }
+}

@@ -1,0 +1,265 @@
+/*
+ * Translating a block: gather its instructions, work out which flags are read later, emit.
+ */
+#include "vcpu/bt/tr.h"
+
+#define AHEAD_MAX 8 /* instructions looked at beyond a branch for flag liveness */
+
+struct bt_map *tr_mark(struct tr *t)
+{
+    struct bt_map *m = &t->map[t->nmap++];
+
+    *m = (struct bt_map){.host = t->e.at - t->b->code,
+                         .guest = (uint16_t)(t->rip[t->i] - t->b->rip),
+                         .saved = t->saved || !t->live[t->i]};
+    return m;
+}
+
+void tr_flags_clobber(struct tr *t)
+{
+    if (!t->saved && t->live[t->i]) {
+        e_flags_save(&t->e);
+        t->saved = true;
+    }
+}
+
+void tr_flags_use(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned w = in->fl_write & FL_ARITH;
+
+    if (!t->saved)
+        return;
+    if ((in->fl_read & FL_ARITH) || (w && (t->live[t->i + 1] & ~w))) {
+        e_flags_restore(&t->e);
+        t->saved = false;
+    } else if (w) {
+        t->saved = false;
+    }
+}
+
+/* Flags an instruction reads, as liveness must see it. */
+static uint16_t reads(const struct insn *in)
+{
+    if (insn_class(in) == IC_SYS || insn_class(in) == IC_UD)
+        return FL_ARITH;
+    return in->fl_read & FL_ARITH;
+}
+
+/* Flags live on entry to rip, which lies in the page that host shows; remembers what it looked at.
+ */
+static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page, unsigned slot)
+{
+    unsigned at = rip & (PAGE_SIZE - 1), start = at;
+    uint16_t need = 0, killed = 0;
+
+    if ((rip ^ t->b->rip) >> PAGE_SHIFT || t->b->page2 != ~(gpa_t)0 ||
+        (bt_debug & BT_DBG_NO_LIVENESS))
+        return FL_ARITH;
+    for (int k = 0; k < AHEAD_MAX && ((need | killed) & FL_ARITH) != FL_ARITH; k++) {
+        struct insn in;
+
+        if (decode(&in, page + at, PAGE_SIZE - at, 8) != DEC_OK)
+            break;
+        need |= (uint16_t)(reads(&in) & ~killed);
+        killed |= in.fl_write & FL_ARITH;
+        at += in.len;
+        if (tr_ends(&in))
+            break;
+    }
+    /* Even an undecided look saw bytes: those to come may be others, so count them all the same. */
+    t->b->ahead[slot].at = (uint16_t)start;
+    t->b->ahead[slot].len =
+        (uint16_t)((at < PAGE_SIZE - INSN_MAX ? at + INSN_MAX : PAGE_SIZE) - start);
+    return (uint16_t)((FL_ARITH & ~killed) | need);
+}
+
+static uint16_t live_out(struct tr *t, const uint8_t *page)
+{
+    const struct insn *in = &t->in[t->n - 1];
+    uint64_t next = t->rip[t->n], target = next + in->imm;
+    unsigned op = in->opcode;
+
+    if (!tr_ends(in))
+        return live_at(t, next, page, 0);
+    if (insn_class(in) != IC_BRANCH)
+        return FL_ARITH;
+    if ((in->map == 1 && (op & 0xf0) == 0x80) ||
+        (in->map == 0 && ((op & 0xf0) == 0x70 || (op >= 0xe0 && op <= 0xe3))))
+        return live_at(t, next, page, 0) | live_at(t, target, page, 1);
+    if (in->map == 0 && (op == 0xe8 || op == 0xe9 || op == 0xeb))
+        return live_at(t, target, page, 0);
+    return FL_ARITH;
+}
+
+static void liveness(struct tr *t, const uint8_t *page)
+{
+    t->live[t->n] = live_out(t, page);
+    for (unsigned i = t->n; i-- > 0;) {
+        t->live[i] =
+            (uint16_t)((t->live[i + 1] & ~t->in[i].fl_write) | reads(&t->in[i])) & FL_ARITH;
+        if (bt_debug & BT_DBG_NO_LIVENESS)
+            t->live[i] = FL_ARITH;
+    }
+}
+
+/* The first instruction runs into the next page. */
+static bool gather_straddler(struct tr *t, const uint8_t *host, unsigned first, bool *fault)
+{
+    struct vcpu *v = t->v;
+    uint8_t buf[INSN_MAX];
+    gpa_t gpa2;
+    bool global;
+
+    if (mem_translate_fetch(v, (t->b->rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global)) {
+        *fault = true;
+        return false;
+    }
+    const uint8_t *second = ram_ptr(v->vm->ram, gpa2, PAGE_SIZE);
+
+    if (!second)
+        return false;
+    for (unsigned i = 0; i < INSN_MAX; i++)
+        buf[i] = i < first ? host[i] : second[i - first];
+    if (decode(&t->in[0], buf, INSN_MAX, 8) != DEC_OK)
+        return false;
+    t->b->page2 = gpa2 & PAGE_MASK;
+    t->n = 1;
+    return true;
+}
+
+static bool gather(struct tr *t, const uint8_t *host, bool *fault)
+{
+    unsigned room = PAGE_SIZE - (t->b->gpa & (PAGE_SIZE - 1)), at = 0;
+    unsigned max = bt_debug & BT_DBG_ONE_INSN ? 1 : BT_MAX_INSNS;
+
+    *fault = false;
+    while (t->n < max) {
+        struct insn *in = &t->in[t->n];
+        enum decode_status st = decode(in, host + at, room - at, 8);
+
+        if (st == DEC_MORE && t->n == 0 && !gather_straddler(t, host, room, fault))
+            return false;
+        if (st == DEC_MORE && t->n == 1 && t->b->page2 != ~(gpa_t)0)
+            st = DEC_OK;
+        else if (st == DEC_OK)
+            t->n++;
+        if (st != DEC_OK)
+            break;
+        t->rip[t->n - 1] = t->b->rip + at;
+        at += in->len;
+        t->rip[t->n] = t->b->rip + at;
+        if (tr_ends(in) || at >= room)
+            break;
+    }
+    t->b->len = (uint16_t)at;
+    return t->n > 0;
+}
+
+static void one(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+
+    switch (insn_class(in)) {
+    case IC_ALU:
+    case IC_VEC:
+    case IC_X87:
+    case IC_MOFFS:
+        tr_operate(t);
+        break;
+    case IC_STACK:
+        tr_stack(t);
+        break;
+    case IC_BRANCH:
+        tr_branch(t);
+        break;
+    case IC_UD:
+        tr_exit_interp(t, t->rip[t->i]);
+        break;
+    case IC_SYS:
+        if (tr_ends(in))
+            tr_exit_interp(t, t->rip[t->i]);
+        else if (!tr_system(t))
+            tr_callout(t);
+        break;
+    case IC_STRING:
+    case IC_VECSYS:
+        tr_callout(t);
+        break;
+    }
+}
+
+static void emit_block(struct tr *t)
+{
+    struct bt_block *b = t->b;
+
+    b->entry_slot = t->e.at;
+    if (t->live[0])
+        e_flags_restore(&t->e);
+    b->entry_live = t->e.at;
+    for (t->i = 0; t->i < t->n; t->i++) {
+        unsigned first = t->ncold;
+
+        one(t);
+        for (unsigned k = first; k < t->ncold; k++) {
+            t->cold[k].next = t->e.at;
+            t->cold[k].restore = !t->saved && t->live[t->i + 1];
+        }
+    }
+    if (!t->ended)
+        tr_exit_direct(t, t->rip[t->n], false);
+    tr_cold_all(t);
+    tr_stubs(t);
+}
+
+static void finish(struct tr *t)
+{
+    struct bt_block *b = t->b;
+    struct bt *bt = t->bt;
+
+    b->code_len = t->e.at - b->code;
+    b->nmap = t->nmap;
+    b->map = bt_meta_alloc(bt, sizeof(*b->map) * t->nmap);
+    for (unsigned k = 0; k < t->nmap; k++)
+        b->map[k] = t->map[k];
+    bt->used = (t->e.at + 15) & ~15u;
+    bt_block_add(t->v, b);
+
+    struct vcpu_stats *s = &t->v->stats;
+
+    s->bt_blocks++;
+    s->bt_guest_insns += t->n;
+    s->bt_guest_bytes += b->len;
+    s->bt_host_bytes += b->code_len;
+}
+
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault)
+{
+    struct bt *bt = v->vm->bt;
+    struct tr *t = &v->bt->tr;
+    const uint8_t *page = ram_ptr(v->vm->ram, gpa & PAGE_MASK, PAGE_SIZE);
+
+    *fault = false;
+    if (!page)
+        return NULL;
+    if (!bt_cache_room(bt)) {
+        bt_cache_flush(bt);
+        for (unsigned i = 0; i < v->vm->nvcpu; i++)
+            bt_jc_flush(v->vm->vcpu[i]);
+        v->stats.bt_flushes++;
+    }
+    t->v = v;
+    t->bt = bt;
+    t->e = (struct emit){.rw = bt->rw, .at = bt->used};
+    t->n = t->ncold = t->nmap = t->npend = 0;
+    t->saved = t->ended = false;
+    t->b = bt_meta_alloc(bt, sizeof(*t->b));
+    *t->b = (struct bt_block){
+        .gpa = gpa, .page2 = ~(gpa_t)0, .rip = v->cpu.rip, .key = bt_key(v), .code = t->e.at};
+    if (!gather(t, page + (gpa & (PAGE_SIZE - 1)), fault))
+        return NULL;
+    liveness(t, page);
+    emit_block(t);
+    finish(t);
+    return t->b;
+}
