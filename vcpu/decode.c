@@ -132,10 +132,8 @@ static const struct oprow *vex_row(struct insn *in, struct cursor *c)
         rxb |= 3; /* X and B clear */
     }
     in->vex_vvvv = ~(b >> 3) & 0xf;
-    if (in->mode != 8) {
+    if (in->mode != 8)
         rxb = 7;
-        in->vex_vvvv &= 7;
-    }
     in->vex_l = b >> 2 & 1;
     in->pp = b & 3;
     c->pos += in->vex - 1;
@@ -197,7 +195,7 @@ static const uint8_t base16[8] = {RBX, RBX, RBP, RBP, RSI, RDI, RBP, RBX};
 static const uint8_t index16[8] = {RSI, RDI, RSI, RDI, REG_NONE, REG_NONE, REG_NONE, REG_NONE};
 
 /* The memory operand: SIB and displacement. rexb: 1 B, 2 X. Bytes needed but absent, or 0. */
-static inline unsigned memory(struct insn *in, struct cursor *c, unsigned rxb)
+static inline unsigned memory(struct insn *in, struct cursor *c, unsigned rxb, bool vsib)
 {
     unsigned rm = in->modrm & 7, mod = in->mod, disp_len = 0;
 
@@ -217,8 +215,11 @@ static inline unsigned memory(struct insn *in, struct cursor *c, unsigned rxb)
         unsigned index = (sib >> 3 & 7) | (rxb & 2) << 2;
 
         in->has_sib = true;
-        in->scale = (uint8_t)(sib >> 6);
-        in->index = index == 4 ? REG_NONE : (uint8_t)index;
+        in->index = REG_NONE;
+        if (index != 4 || vsib) {
+            in->index = (uint8_t)index;
+            in->scale = (uint8_t)(sib >> 6);
+        }
         in->base = (uint8_t)(base | (rxb & 1) << 3);
         disp_len = mod == 2 ? 4 : mod;
         if (mod == 0 && base == 5) {
@@ -328,22 +329,15 @@ static inline bool forbidden(const struct insn *in, const struct oprow *row)
 
     if (in->lock && !((row->info.flags & OF_LOCKABLE) && in->has_mem))
         return true;
-    if (!(f & (NO64 | ONLY64 | NOMEM | NOREG | VL0 | VL1 | VW0 | VW1 | NOVV | SREG | CREG | DREG |
-               VSIB | NOPFX)))
+    if (!(f & (NOMEM | NOREG | VL0 | VL1 | VW0 | VW1 | SREG | CREG | DREG | VSIB | NOPFX)))
         return false;
-    if (in->mode == 8 ? f & NO64 : f & ONLY64)
-        return true;
     if (in->has_mem ? f & NOMEM : f & NOREG)
         return true;
     if ((f & VL0) && in->vex_l)
         return true;
     if ((f & VL1) && !in->vex_l)
         return true;
-    if (!(f & W64) || in->mode == 8) {
-        if (((f & VW0) && in->vex_w) || ((f & VW1) && !in->vex_w))
-            return true;
-    }
-    if ((f & NOVV) && in->vex_vvvv)
+    if (((f & VW0) && in->vex_w) || ((f & VW1) && !in->vex_w))
         return true;
     if ((f & SREG) && (in->reg > SEG_GS || ((f & NOCS) && in->reg == SEG_CS)))
         return true;
@@ -353,7 +347,9 @@ static inline bool forbidden(const struct insn *in, const struct oprow *row)
         return true;
     if ((f & NOPFX) && (in->opsize66 || in->rep || in->repne))
         return true;
-    if ((f & VSIB) && !in->has_sib)
+    /* Gathers: destination, index and mask must be three registers (SDM 2C VGATHERDPS). */
+    if ((f & VSIB) && (!in->has_sib || in->reg == in->index || in->reg == in->vex_vvvv ||
+                       in->index == in->vex_vvvv))
         return true;
     return false;
 }
@@ -437,7 +433,7 @@ static inline const struct oprow *resolve(struct insn *in, struct cursor *c,
             i = in->mode == 8;
             break;
         case ROW_W:
-            i = in->mode == 8 && (in->vex ? in->vex_w : in->rex >> 3 & 1);
+            i = in->vex_w;
             break;
         case ROW_L:
             i = in->vex_l;
@@ -499,11 +495,17 @@ enum decode_status decode(struct insn *in, const uint8_t *buf, unsigned avail, u
     if (!row->info.name)
         return undefined(in, &c);
     in->info = &row->info;
+    if (row->f & (mode == 8 ? NO64 : ONLY64))
+        return undefined(in, &c);
     operand_size(in, row->opsz);
 
     if (in->vex) {
         rxb = in->scale;
         in->scale = 0;
+        if ((row->f & NOVV) && in->vex_vvvv)
+            return undefined(in, &c);
+        if (mode != 8)
+            in->vex_vvvv &= 7;
     } else {
         rxb = in->rex & 7;
     }
@@ -519,7 +521,7 @@ enum decode_status decode(struct insn *in, const uint8_t *buf, unsigned avail, u
         in->reg = (uint8_t)((in->modrm >> 3 & 7) | (row->f & SREG ? 0 : (rxb & 4) << 1));
         in->rm = (uint8_t)((in->modrm & 7) | (rxb & 1) << 3);
         if (in->mod != 3) {
-            missing = memory(in, &c, rxb);
+            missing = memory(in, &c, rxb, row->f & VSIB);
             if (missing)
                 return ran_out(in, &c, missing);
         }

@@ -111,12 +111,16 @@ static const struct oprow op63[2] = {
     OP("movsxd", IC_ALU, 0, FLG_NONE, ER | GW, SZ_V, 4, IM_NONE),
 };
 
-static const struct oprow op90_f3[2] = {
+#define XCHG_A OPI("xchg", IC_ALU, 0, FLG_NONE, OPR_R | OPR_W, SZ_V, 0, IM_NONE, R_A, R_A)
+static const struct oprow op90_rexb[2] = {
     OP("nop", IC_ALU, 0, FLG_NONE, OPN, SZ_V, 0, IM_NONE),
+    XCHG_A,
+};
+/* F3 makes it PAUSE also with REX.B: measured, and as Zydis has it. */
+static const struct oprow op90[2] = {
+    PICK(ROW_REXB, op90_rexb),
     OP("pause", IC_ALU, 0, FLG_NONE, OPN, SZ_V, 0, IM_NONE),
 };
-#define XCHG_A OPI("xchg", IC_ALU, 0, FLG_NONE, OPR_R | OPR_W, SZ_V, 0, IM_NONE, R_A, R_A)
-static const struct oprow op90[2] = {PICK(ROW_F3, op90_f3), XCHG_A};
 
 #define PUSH_R OPI("push", IC_STACK, 0, FLG_NONE, OPR_R, SZ_D64, 0, IM_NONE, R_SP, R_SP)
 #define POP_R  OPI("pop", IC_STACK, 0, FLG_NONE, OPR_W, SZ_D64, 0, IM_NONE, R_SP, R_SP)
@@ -214,7 +218,7 @@ const struct oprow op_one[256] = {
     [0x8e] = OP("mov", IC_SYS, 0, FLG_NONE, ER | SREG | NOCS, SZ_V, 2, IM_NONE),
     [0x8f] = PICK(ROW_REG, grp1a_8f),
 
-    [0x90] = PICK(ROW_REXB, op90),
+    [0x90] = PICK(ROW_F3, op90),
     [0x91 ... 0x97] = XCHG_A,
     [0x98] = OPI("cbw", IC_ALU, 0, FLG_NONE, 0, SZ_V, 0, IM_NONE, R_A, R_A),
     [0x99] = OPI("cwd", IC_ALU, 0, FLG_NONE, 0, SZ_V, 0, IM_NONE, R_A, R_D),
@@ -223,8 +227,8 @@ const struct oprow op_one[256] = {
     [0x9c] = OPI("pushf", IC_STACK, 0, FLG_RDALL, 0, SZ_D64, 0, IM_NONE, R_SP, R_SP),
     [0x9d] =
         OPI("popf", IC_STACK, 0, FLG(0, FL_ARITH | FL_DF, 0), 0, SZ_D64, 0, IM_NONE, R_SP, R_SP),
-    [0x9e] = OPI("sahf", IC_ALU, 0, FLG(0, FL_ARITH & ~FL_OF, 0), 0, SZ_B, 0, IM_NONE, R_A, 0),
-    [0x9f] = OPI("lahf", IC_ALU, 0, FLG(FL_ARITH & ~FL_OF, 0, 0), 0, SZ_B, 0, IM_NONE, R_A, R_A),
+    [0x9e] = OPI("sahf", IC_ALU, 0, FLG(0, FL_ARITH & ~FL_OF, 0), 0, SZ_V, 0, IM_NONE, R_A, 0),
+    [0x9f] = OPI("lahf", IC_ALU, 0, FLG(FL_ARITH & ~FL_OF, 0, 0), 0, SZ_V, 0, IM_NONE, R_A, R_A),
 
     [0xa0] = OPI("mov", IC_MOFFS, 0, FLG_NONE, MEM_R, SZ_B, MS_OP, IM_MOFFS, 0, R_A),
     [0xa1] = OPI("mov", IC_MOFFS, 0, FLG_NONE, MEM_R, SZ_V, MS_OP, IM_MOFFS, 0, R_A),
@@ -295,15 +299,15 @@ const struct oprow op_one[256] = {
 
     [0xf1] = OPI("int1", IC_SYS, 0, FLG_RDALL, 0, SZ_V, 0, IM_NONE, R_SP, R_SP),
     [0xf4] = OP("hlt", IC_SYS, OF_CPL0, FLG_NONE, 0, SZ_Y, 0, IM_NONE),
-    [0xf5] = OP("cmc", IC_ALU, 0, FLG(FL_CF, FL_CF, 0), 0, SZ_Y, 0, IM_NONE),
+    [0xf5] = OP("cmc", IC_ALU, 0, FLG(FL_CF, FL_CF, 0), 0, SZ_V, 0, IM_NONE),
     [0xf6] = PICK(ROW_REG, grp3_f6),
     [0xf7] = PICK(ROW_REG, grp3_f7),
-    [0xf8] = OP("clc", IC_ALU, 0, FLG(0, FL_CF, 0), 0, SZ_Y, 0, IM_NONE),
-    [0xf9] = OP("stc", IC_ALU, 0, FLG(0, FL_CF, 0), 0, SZ_Y, 0, IM_NONE),
+    [0xf8] = OP("clc", IC_ALU, 0, FLG(0, FL_CF, 0), 0, SZ_V, 0, IM_NONE),
+    [0xf9] = OP("stc", IC_ALU, 0, FLG(0, FL_CF, 0), 0, SZ_V, 0, IM_NONE),
     [0xfa] = OP("cli", IC_SYS, 0, FLG_NONE, 0, SZ_Y, 0, IM_NONE),
     [0xfb] = OP("sti", IC_SYS, 0, FLG_NONE, 0, SZ_Y, 0, IM_NONE),
-    [0xfc] = OP("cld", IC_ALU, 0, FLG(0, FL_DF, 0), 0, SZ_Y, 0, IM_NONE),
-    [0xfd] = OP("std", IC_ALU, 0, FLG(0, FL_DF, 0), 0, SZ_Y, 0, IM_NONE),
+    [0xfc] = OP("cld", IC_ALU, 0, FLG(0, FL_DF, 0), 0, SZ_V, 0, IM_NONE),
+    [0xfd] = OP("std", IC_ALU, 0, FLG(0, FL_DF, 0), 0, SZ_V, 0, IM_NONE),
     [0xfe] = PICK(ROW_REG, grp4_fe),
     [0xff] = PICK(ROW_REG, grp5_ff),
 };

@@ -15,7 +15,7 @@ enum row_kind {
     ROW_PP,   /* 4 rows: mandatory prefix none, 66, F3, F2 */
     ROW_F3,   /* 2 rows: [1] with F3, [0] otherwise (66 and F2 keep their ordinary meaning) */
     ROW_MODE, /* 2 rows: [0] 16- and 32-bit code, [1] 64-bit code */
-    ROW_W,    /* 2 rows: REX.W or VEX.W (64-bit code only: ignored elsewhere) */
+    ROW_W,    /* 2 rows: VEX.W, in any mode */
     ROW_L,    /* 2 rows: VEX.L */
     ROW_REXB, /* 2 rows: REX.B (opcode 90 is XCHG r8,rAX with it) */
     ROW_REG,  /* 8 rows: modrm.reg. This kind and those after it need the ModRM byte */
@@ -54,7 +54,6 @@ enum row_kind {
 #define PART   0x8000000u  /* the destination is only conditionally written: reads it as well */
 #define OPN    0x10000000u /* low opcode bits name a register that is not used (NOP 90) */
 #define NOPFX  0x20000000u /* 66, F2 and F3 are not accepted */
-#define W64    0x40000000u /* VEX.W counts in 64-bit code only */
 #define STRG   0x80000000u /* string instruction: REP counts */
 
 #define ER  (MRM | MEM_R | RM_R)

@@ -25,10 +25,11 @@ static const struct oprow grp7_mem[8] = {
     SYS("smsw", 0, EW, SZ_V, 2),       BAD,
     SYS("lmsw", OF_CPL0, ER, SZ_W, 2), SYS("invlpg", OF_CPL0, MRM, SZ_Y, 0),
 };
-static const struct oprow grp7_c0[8] = {[1] = SYSI("vmcall", 0, R_A | R_B | R_C | R_D | R_SI, R_A)};
+static const struct oprow grp7_c0[8] = {[1] = OPI("vmcall", IC_SYS, 0, FLG_NONE, NOPFX, SZ_Y, 0,
+                                                  IM_NONE, R_A | R_B | R_C | R_D | R_SI, R_A)};
 static const struct oprow grp7_c8[8] = {
-    SYSI("monitor", OF_CPL0, R_A | R_C | R_D, 0),
-    SYSI("mwait", OF_CPL0, R_A | R_C, 0),
+    OPI("monitor", IC_SYS, OF_CPL0, FLG_NONE, NOPFX, SZ_Y, 0, IM_NONE, R_A | R_C | R_D, 0),
+    OPI("mwait", IC_SYS, OF_CPL0, FLG_NONE, NOPFX, SZ_Y, 0, IM_NONE, R_A | R_C, 0),
     OP("clac", IC_SYS, OF_CPL0, FLG_NONE, NOPFX, SZ_Y, 0, IM_NONE),
     OP("stac", IC_SYS, OF_CPL0, FLG_NONE, NOPFX, SZ_Y, 0, IM_NONE),
 };
@@ -73,18 +74,16 @@ static const struct oprow grp9_mem[8] = {
     [4] = XS("xsavec", IC_VECSYS, 0, MEM_W | NOPFX),
     [5] = XS("xsaves", IC_VECSYS, OF_CPL0, MEM_W | NOPFX),
 };
-#define FLG_RND FLG(0, FL_ARITH, 0)
-static const struct oprow grp9_7f3[2] = {
-    OP("rdseed", IC_ALU, 0, FLG_RND, MRM | RM_W, SZ_V, 0, IM_NONE),
-    OP("rdpid", IC_SYS, 0, FLG_NONE, MRM | RM_W, SZ_N, 0, IM_NONE),
-};
+#define FLG_RND   FLG(0, FL_ARITH, 0)
+#define RND(name) OP(name, IC_ALU, 0, FLG_RND, MRM | RM_W, SZ_V, 0, IM_NONE)
 static const struct oprow grp9_reg[8] = {
-    [6] = OP("rdrand", IC_ALU, 0, FLG_RND, MRM | RM_W, SZ_V, 0, IM_NONE),
-    [7] = PICK(ROW_F3, grp9_7f3),
+    [6] = PP(RND("rdrand"), RND("rdrand")),
+    PP(RND("rdseed"), RND("rdseed"),
+       OP("rdpid", IC_SYS, 0, FLG_NONE, MRM | RM_W, SZ_N, 0, IM_NONE)),
 };
 static const struct oprow grp9[2] = {PICK(ROW_REG, grp9_mem), PICK(ROW_REG, grp9_reg)};
 
-/* 0F AE. */
+/* 0F AE. CLFLUSH and its like are checked as a load of a byte (SDM 2A CLFLUSH). */
 #define FX(name, acc) OP(name, IC_VECSYS, 0, FLG_NONE, MRM | (acc), SZ_Y, 0, IM_NONE)
 static const struct oprow grp15_mem_np[8] = {
     FX("fxsave", MEM_W),
@@ -94,11 +93,11 @@ static const struct oprow grp15_mem_np[8] = {
     XS("xsave", IC_VECSYS, 0, MEM_W),
     XS("xrstor", IC_VECSYS, 0, MEM_R),
     XS("xsaveopt", IC_VECSYS, 0, MEM_W),
-    OP("clflush", IC_ALU, 0, FLG_NONE, MRM, SZ_Y, 0, IM_NONE),
+    OP("clflush", IC_ALU, 0, FLG_NONE, MRM | MEM_R, SZ_Y, 1, IM_NONE),
 };
 static const struct oprow grp15_mem_66[8] = {
-    [6] = OP("clwb", IC_ALU, 0, FLG_NONE, MRM, SZ_Y, 0, IM_NONE),
-    [7] = OP("clflushopt", IC_ALU, 0, FLG_NONE, MRM, SZ_Y, 0, IM_NONE),
+    [6] = OP("clwb", IC_ALU, 0, FLG_NONE, MRM | MEM_R, SZ_Y, 1, IM_NONE),
+    [7] = OP("clflushopt", IC_ALU, 0, FLG_NONE, MRM | MEM_R, SZ_Y, 1, IM_NONE),
 };
 static const struct oprow grp15_mem[4] = {PICK(ROW_REG, grp15_mem_np), PICK(ROW_REG, grp15_mem_66)};
 #define FENCE(name) OP(name, IC_ALU, 0, FLG_NONE, MRM, SZ_Y, 0, IM_NONE)
@@ -143,7 +142,7 @@ static const struct oprow op0f_c3[4] = {
 #define SETC(rd) OP("setcc", IC_ALU, 0, FLG(rd, 0, 0), EW, SZ_B, MS_OP, IM_NONE)
 
 #define FLG_SHD(lazy) FLG(lazy, FL_ARITH, FL_OF | FL_AF)
-#define BSWAP_R       OP("bswap", IC_ALU, 0, FLG_NONE, OPR_R | OPR_W, SZ_Y, 0, IM_NONE)
+#define BSWAP_R       OP("bswap", IC_ALU, 0, FLG_NONE, OPR_R | OPR_W, SZ_V, 0, IM_NONE)
 #define LSEG(name)    OP(name, IC_SYS, 0, FLG_NONE, WR | GW | NOREG, SZ_V, 0, IM_NONE)
 #define MOVCR(f)      OP("mov", IC_SYS, OF_CPL0, FLG_NONE, MRM | (f), SZ_N, 0, IM_NONE)
 #define FLG_CX        FLG(0, FL_ARITH, 0)
