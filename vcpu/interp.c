@@ -1,0 +1,342 @@
+/*
+ * The step: fetch, decode, execute by class, deliver; and the engine made of it.
+ *
+ * Decoded instructions are kept in a small direct-mapped cache per thread, found by the host
+ * address of their bytes and trusted only after the bytes compare equal, so code that changes under
+ * it needs no invalidation.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+#include "vcpu/engine.h"
+#include "vcpu/hostexec.h"
+#include "vcpu/interp_ops.h"
+
+#define DR6_BS ((uint64_t)1 << 14)
+#define DR7_GD ((uint64_t)1 << 13)
+
+typedef int (*exec_fn)(struct vcpu *, const struct insn *);
+
+struct cached {
+    uint64_t key;     /* host address << 2 | mode */
+    uint64_t byte[2]; /* its bytes, the rest zero */
+    uint64_t mask[2]; /* which count */
+    exec_fn exec;
+    struct insn insn;
+};
+
+#define CACHE_BITS 11
+static _Thread_local struct cached *cache;
+
+int interp_thread_init(void)
+{
+    void *p;
+
+    if (cache)
+        return 0;
+    p = mmap(NULL, sizeof(*cache) << CACHE_BITS, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return -errno;
+    cache = p;
+    return 0;
+}
+
+static struct cached *cache_slot(uint64_t key)
+{
+    return &cache[(key >> 2 ^ key >> (2 + CACHE_BITS)) & ((1u << CACHE_BITS) - 1)];
+}
+
+static int undefined(struct vcpu *v, const struct insn *in)
+{
+    (void)in;
+    return cpu_raise(&v->cpu, VEC_UD);
+}
+
+static exec_fn exec_of(const struct insn *in)
+{
+    static const exec_fn table[] = {
+        [IC_UD] = undefined,         [IC_ALU] = interp_alu,     [IC_VEC] = interp_vec,
+        [IC_X87] = interp_vec,       [IC_STACK] = interp_stack, [IC_BRANCH] = interp_branch,
+        [IC_STRING] = interp_string, [IC_MOFFS] = interp_alu,   [IC_VECSYS] = interp_vec,
+        [IC_SYS] = interp_sys,
+    };
+
+    return in->info ? table[insn_class(in)] : undefined;
+}
+
+/* Where code is, and how many of the 15 bytes the CS limit lets it have. */
+static int fetch_window(struct vcpu *v, gva_t *lin, unsigned *room)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t left;
+
+    *room = INSN_MAX;
+    if (cpu_code64(c)) {
+        if (!canonical(c->rip))
+            return cpu_gp0(c);
+        *lin = c->rip;
+        return CPU_OK;
+    }
+    if (c->rip > c->seg[SEG_CS].limit)
+        return cpu_gp0(c);
+    left = (uint64_t)c->seg[SEG_CS].limit - c->rip + 1;
+    if (left < INSN_MAX)
+        *room = (unsigned)left;
+    *lin = (uint32_t)(c->seg[SEG_CS].base + c->rip);
+    return CPU_OK;
+}
+
+static int decode_slow(struct vcpu *v, struct insn *in, gva_t lin, unsigned room, unsigned mode)
+{
+    struct cpu *c = &v->cpu;
+    uint8_t buf[INSN_MAX];
+    unsigned in_page = PAGE_SIZE - (unsigned)(lin & (PAGE_SIZE - 1)), got, more;
+    enum decode_status st;
+
+    if (mem_fetch(v, lin, buf, in_page < room ? in_page : room, &got) != CPU_OK)
+        return CPU_FAULT;
+    st = decode(in, buf, got, mode);
+    if (st == DEC_MORE && got < room) {
+        lin += got;
+        if (!cpu_long_mode(c))
+            lin = (uint32_t)lin;
+        else if (!canonical(lin))
+            return cpu_gp0(c);
+        if (mem_fetch(v, lin, buf + got, room - got, &more) != CPU_OK)
+            return CPU_FAULT;
+        st = decode(in, buf, got + more, mode);
+    }
+    switch (st) {
+    case DEC_OK:
+        break;
+    case DEC_UD:
+        return cpu_raise(c, VEC_UD);
+    default: /* more than 15 bytes, or beyond the CS limit */
+        return cpu_gp0(c);
+    }
+    /* VEX exists in protected mode only. */
+    if (in->vex && (cpu_real_mode(c) || cpu_v86(c)))
+        return cpu_raise(c, VEC_UD);
+    return CPU_OK;
+}
+
+static bool same_bytes(const struct cached *e, const uint8_t *p)
+{
+    uint64_t a[2];
+
+    __builtin_memcpy(a, p, 16);
+    return !(((a[0] ^ e->byte[0]) & e->mask[0]) | ((a[1] ^ e->byte[1]) & e->mask[1]));
+}
+
+static void cache_fill(struct cached *e, uint64_t key)
+{
+    uint8_t byte[16] = {0}, mask[16] = {0};
+
+    for (unsigned i = 0; i < e->insn.len && i < INSN_MAX; i++) {
+        byte[i] = e->insn.bytes[i];
+        mask[i] = 0xff;
+    }
+    __builtin_memcpy(e->byte, byte, 16);
+    __builtin_memcpy(e->mask, mask, 16);
+    e->exec = exec_of(&e->insn);
+    e->key = key;
+}
+
+/* The decoded instruction at RIP, in the cache or in *tmp. */
+static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec_fn *exec)
+{
+    unsigned mode = cpu_code_size(&v->cpu), room;
+    const uint8_t *p;
+    struct cached *e;
+    uint64_t key;
+    gva_t lin;
+
+    if (fetch_window(v, &lin, &room) != CPU_OK)
+        return CPU_FAULT;
+    p = tlb_lookup(&v->tlb, mem_tlb_ctx(v, v->cpu.cpl == 3 ? ACC_USER : 0), TLB_X, lin, 16);
+    if (!p || !cache) {
+        *out = tmp;
+        if (decode_slow(v, tmp, lin, room, mode) != CPU_OK)
+            return CPU_FAULT;
+        *exec = exec_of(tmp);
+        return CPU_OK;
+    }
+    key = (uint64_t)(uintptr_t)p << 2 | mode >> 2; /* mode 2, 4, 8: 0, 1, 2 */
+    e = cache_slot(key);
+    if (e->key != key || !same_bytes(e, p) || e->insn.len > room) {
+        e->key = 0;
+        if (decode_slow(v, &e->insn, lin, room, mode) != CPU_OK)
+            return CPU_FAULT;
+        cache_fill(e, key);
+    } else if (e->insn.vex && (cpu_real_mode(&v->cpu) || cpu_v86(&v->cpu))) {
+        return cpu_raise(&v->cpu, VEC_UD);
+    }
+    *out = &e->insn;
+    *exec = e->exec;
+    return CPU_OK;
+}
+
+static enum step deliver(struct vcpu *v)
+{
+    return cpu_deliver_exception(v) == CPU_OK ? STEP_OK : STEP_EXIT;
+}
+
+/* Instruction breakpoints of DR0-DR3 (SDM 3A 17.2.4, 17.3.1.1): a fault, RF set in its image. */
+static bool breakpoint(struct vcpu *v)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t lin = cpu_code64(c) ? c->rip : (uint32_t)(c->seg[SEG_CS].base + c->rip), hit = 0;
+
+    for (unsigned i = 0; i < 4; i++)
+        if ((c->dr[7] >> (2 * i) & 3) && !(c->dr[7] >> (16 + 4 * i) & 0xf) && c->dr[i] == lin)
+            hit |= (uint64_t)1 << i;
+    if (!hit)
+        return false;
+    c->dr[6] = (c->dr[6] & ~(uint64_t)0xf) | hit;
+    c->dr[7] &= ~DR7_GD;
+    c->rflags |= FL_RF;
+    cpu_raise(c, VEC_DB);
+    return true;
+}
+
+/* Does the instruction swallow the single-step trap? A load of SS holds it off; INT and SYSCALL
+ * have already taken TF away from what follows. */
+static bool no_trap(const struct vcpu *v, const struct insn *in)
+{
+    if (in->map == 0) {
+        if ((in->opcode == 0x8e && (in->modrm >> 3 & 7) == SEG_SS) || in->opcode == 0x17)
+            return true;
+        if ((in->opcode >= 0xcc && in->opcode <= 0xce) || in->opcode == 0xf1)
+            return !(v->cpu.rflags & FL_TF);
+    }
+    return in->map == 1 && in->opcode == 0x05 && !(v->cpu.rflags & FL_TF);
+}
+
+/* After an instruction that began with TF or RF set, or in an interrupt shadow. */
+static enum step finish(struct vcpu *v, const struct insn *in, uint64_t rip, uint64_t flags,
+                        bool shadow)
+{
+    struct cpu *c = &v->cpu;
+    bool iret = in->map == 0 && in->opcode == 0xcf;
+    bool midway = c->rip == rip && (in->rep || in->repne);
+
+    if (shadow)
+        c->int_shadow = 0;
+    /* RF lasts for one instruction; REP keeps it until its last element. */
+    if ((flags & FL_RF) && !iret && !midway)
+        c->rflags &= ~(uint64_t)FL_RF;
+    if ((flags & FL_TF) && !no_trap(v, in)) {
+        c->dr[6] |= DR6_BS;
+        c->dr[7] &= ~DR7_GD;
+        c->halted = false;
+        cpu_raise(c, VEC_DB);
+        return deliver(v);
+    }
+    return STEP_OK;
+}
+
+static inline enum step step(struct vcpu *v, exec_fn *which)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t flags = c->rflags, rip = c->rip;
+    bool shadow = c->int_shadow;
+    const struct insn *in;
+    struct insn tmp;
+    exec_fn exec = NULL;
+
+    v->stats.insns++;
+    if (((c->dr[7] & 0xff) && !(flags & FL_RF) && breakpoint(v)) ||
+        fetch(v, &tmp, &in, &exec) != CPU_OK || exec(v, in) != CPU_OK) {
+        if (shadow)
+            c->int_shadow = 0;
+        return deliver(v);
+    }
+    *which = exec;
+    if (((flags & (FL_TF | FL_RF)) || shadow) && finish(v, in, rip, flags, shadow) != STEP_OK)
+        return STEP_EXIT;
+    if (exec == interp_sys) {
+        if (c->halted)
+            return STEP_HLT;
+        if (atomic_load_explicit(&v->vm->stop, memory_order_relaxed)) {
+            v->exit.reason = EXIT_STOP;
+            return STEP_EXIT;
+        }
+    }
+    return STEP_OK;
+}
+
+enum step interp_step(struct vcpu *v)
+{
+    exec_fn which = NULL;
+
+    return step(v, &which);
+}
+
+/* ---- the engine ---- */
+
+static int vm_init(struct vm_cpus *vm, const char **what)
+{
+    (void)vm;
+    *what = "mapping the interpreter's stub area";
+    return hostexec_init();
+}
+
+static void vm_fini(struct vm_cpus *vm)
+{
+    (void)vm;
+}
+
+static int vcpu_init(struct vcpu *v, const char **what)
+{
+    *what = "setting up a vCPU thread's signal stack";
+    return hostfault_thread_init(v);
+}
+
+static void vcpu_fini(struct vcpu *v)
+{
+    (void)v;
+}
+
+static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
+{
+    fpu_put(v);
+    v->exit.reason = reason;
+    v->exit.rip = v->cpu.rip;
+    return reason;
+}
+
+/* Interrupts are looked for after whatever may have opened the window for one or raised one on this
+ * CPU: system instructions, POPF, device registers. What comes from other threads kicks. */
+static enum exit_reason run(struct vcpu *v)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t flags, mmio;
+    exec_fn which;
+
+    for (;;) {
+        if (vcpu_take_kick(v) && atomic_load(&v->vm->stop))
+            return leave(v, EXIT_STOP);
+        if (vcpu_inject(v) == CPU_FAULT)
+            return leave(v, v->exit.reason);
+        if (c->halted || c->wait_for_sipi)
+            return leave(v, EXIT_HLT);
+        do {
+            flags = c->int_shadow ? 0 : c->rflags;
+            mmio = v->stats.mmio_writes;
+            which = NULL;
+            if (step(v, &which) == STEP_EXIT)
+                return leave(v, v->exit.reason);
+        } while (which != interp_sys && !(c->rflags & ~flags & FL_IF) &&
+                 mmio == v->stats.mmio_writes &&
+                 !atomic_load_explicit(&v->kicked, memory_order_relaxed));
+    }
+}
+
+const struct engine engine_interp = {
+    .name = "interp",
+    .vm_init = vm_init,
+    .vm_fini = vm_fini,
+    .vcpu_init = vcpu_init,
+    .vcpu_fini = vcpu_fini,
+    .run = run,
+};
