@@ -25,3 +25,41 @@ $(PROGRAMS:%=$(G)/%): $(G)/%: $(G)/%.prog.o $(RUNTIME_OBJ) guests/runtime/runtim
 	    $(filter %.o,$^)
 
 GUESTS := $(PROGRAMS:%=$(G)/%)
+
+# --- bare guests: linked for 64-bit, the container made ELF32 ---
+BARE := selftest timer smc
+BARE_CFLAGS := $(GUEST_BASE) -I$(B)/gen -ffreestanding -fno-builtin -mno-red-zone \
+               -fno-tree-loop-distribute-patterns -mgeneral-regs-only
+BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o
+$(G)/bare/%.o: guests/bare/%.c
+	@mkdir -p $(@D)
+	$(GLIBC_CC) $(BARE_CFLAGS) -c -o $@ $<
+$(G)/bare/%.o: guests/bare/%.S
+	@mkdir -p $(@D)
+	$(GLIBC_CC) -I. -c -o $@ $<
+define bare_guest
+$(1)_OBJ := $$(patsubst guests/%,$(G)/obj/%.o,$$(basename $$(wildcard guests/$(1)/*.c guests/$(1)/*.S)))
+$(G)/obj/$(1)/%.o: guests/$(1)/%.c
+	@mkdir -p $$(@D)
+	$(GLIBC_CC) $(BARE_CFLAGS) -c -o $$@ $$<
+$(G)/obj/$(1)/%.o: guests/$(1)/%.S
+	@mkdir -p $$(@D)
+	$(GLIBC_CC) -I. -c -o $$@ $$<
+$(G)/$(1): $(BARE_OBJ) $$($(1)_OBJ) guests/bare/bare.ld
+	$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/bare/bare.ld -Wl,--build-id=none \
+	    -Wl,--no-warn-rwx-segments -Wl,-z,max-page-size=4096 -o $$@.elf64 $$(filter %.o,$$^)
+	objcopy -S -O elf32-i386 $$@.elf64 $$@
+endef
+$(foreach g,$(BARE),$(eval $(call bare_guest,$g)))
+GUESTS += $(BARE:%=$(G)/%)
+
+# What the self-test's sums must be: the same code on the CPU that builds.
+$(G)/sums: guests/selftest/sums.c guests/selftest/compute.c guests/selftest/flow.c \
+    guests/selftest/vector.c guests/selftest/compute.h
+	@mkdir -p $(@D)
+	$(GLIBC_CC) $(filter-out -MMD -MP,$(GUEST_BASE)) -no-pie -mno-red-zone -mgeneral-regs-only \
+	    -DSELFTEST_HOSTED -o $@ $(filter %.c,$^)
+$(B)/gen/selftest_sums.h: $(G)/sums
+	@mkdir -p $(@D)
+	$< > $@.tmp && mv $@.tmp $@
+$(G)/obj/selftest/main.o: $(B)/gen/selftest_sums.h
