@@ -275,15 +275,18 @@ void console_pump(struct console *c)
     }
 }
 
-/* The guest can take input: poll stdin from now on, or go on with what is here. */
+/* The guest can take input: go on with what is here, and poll stdin when that is all gone. */
 void console_rx_space(struct machine *m)
 {
     struct console *c = m->console;
+    bool polled = c->wanted && !c->rx_count;
 
-    if (c->wanted && !c->rx_count)
-        return;
     c->wanted = true;
-    loop_wake(m);
+    if (polled)
+        return;
+    console_pump(c);
+    if (!c->rx_count && !c->eof)
+        loop_wake(m);
 }
 
 int console_read(struct machine *m, uint8_t *buf, unsigned len)
