@@ -267,6 +267,7 @@ static int make_machine(struct machine *m)
     m->cpus.machine = m;
     m->cpus.kvm_fd = -1;
     m->cpus.cpuid = &m->cpuid;
+    m->cpus.maxphyaddr = 46;
     m->cpus.tsc_hz = tsc_frequency(&how);
     msg_verbose("TSC: %llu.%03llu MHz (%s)", (unsigned long long)(m->cpus.tsc_hz / 1000000),
                 (unsigned long long)(m->cpus.tsc_hz / 1000 % 1000), how);

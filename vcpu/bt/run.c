@@ -260,7 +260,7 @@ static struct bt_block *block_here(struct vcpu *v, bool *global, bool *fault)
         uint64_t t0 = vcpu_tsc(v);
 
         b = bt_translate(v, gpa, fault);
-        v->stats.bt_translate_ns += vcpu_tsc(v) - t0;
+        v->stats.bt_translate_ns += (vcpu_tsc(v) - t0) * 1000 / (v->vm->tsc_hz / 1000000);
         if (b && !straddle_ok(v, b, global, fault))
             return NULL;
     }
