@@ -30,7 +30,7 @@ GUESTS := $(PROGRAMS:%=$(G)/%)
 BARE := selftest timer smc
 BARE_CFLAGS := $(GUEST_BASE) -I$(B)/gen -ffreestanding -fno-builtin -mno-red-zone \
                -fno-tree-loop-distribute-patterns -mgeneral-regs-only
-BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o
+BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o $(G)/bare/region.o
 $(G)/bare/%.o: guests/bare/%.c
 	@mkdir -p $(@D)
 	$(GLIBC_CC) $(BARE_CFLAGS) -c -o $@ $<

@@ -51,6 +51,21 @@ _Noreturn void bare_exit(unsigned status); /* 32-bit OUT to 0xf4 */
  * registers and stack of the caller are intact. */
 unsigned bare_try(void (*fn)(void *), void *arg, struct frame *out);
 
+/* region.c: a 2 MiB linear range whose page table is the guest's to fill, at REGION and again at
+ * REGION32 for 32-bit code. Nothing is mapped in it at first. INVLPG is done for REGION only. */
+#define REGION   0x200000000ull
+#define REGION32 0xc0000000ull
+enum { P = 1, W = 2, U = 4, A = 0x20, D = 0x40 };
+#define NX (1ull << 63)
+
+extern uint8_t frames[8][4096];
+extern uint64_t region_table[512], region_directory[512];
+
+void region_init(void);
+/* Page page of the region shows frame frame (0-7) with these entry bits; its address. */
+uint8_t *region_map(unsigned page, unsigned frame, uint64_t bits);
+void region_unmap(unsigned page);
+
 static inline void outb(uint16_t port, uint8_t v)
 {
     __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port));

@@ -51,7 +51,7 @@ static void test_cpuid(void)
 static void test_msrs(void)
 {
     struct frame f;
-    static const uint32_t kept[] = {0xc0000081, 0xc0000082, 0xc0000084, 0xc0000102, 0x174, 0x175};
+    static const uint32_t kept[] = {0xc0000081, 0xc0000082, 0xc0000084, 0xc0000102, 0x175, 0x176};
 
     check(rdmsr(0xc0000080) & 0x400, "EFER.LMA");
     for (unsigned i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {

@@ -66,6 +66,10 @@ static unsigned run_user(const uint8_t *from, const uint8_t *to, uint16_t cs, ui
 
     for (unsigned i = 0; from + i < to; i++)
         frames[2][i] = from[i];
+    if (cs == SEL_UCODE32) {
+        code += REGION32 - REGION;
+        stack += REGION32 - REGION;
+    }
     e = (struct entry){(uintptr_t)code, cs, rflags, (uintptr_t)stack + 4096, SEL_UDATA};
     return bare_try(enter, &e, f);
 }
