@@ -3,56 +3,60 @@
 
 /* ---- shifts and rotates (SDM 2B, SAL/SAR/SHL/SHR and RCL/RCR/ROL/ROR) ---- */
 
+/* OF is defined for a count of 1 only; Intel computes it from the operand as if the count were 1,
+ * whatever it is. */
+static unsigned shift_of(unsigned op, uint64_t a, unsigned size, unsigned cf)
+{
+    unsigned msb = alu_msb(a, size);
+
+    switch (op) {
+    case 1:
+        return msb ^ ((unsigned)a & 1);
+    case 3:
+        return msb ^ cf;
+    case 5:
+        return msb;
+    case 7:
+        return 0;
+    default:
+        return msb ^ ((unsigned)(a >> (8 * size - 2)) & 1);
+    }
+}
+
 static uint64_t rotate(unsigned op, uint64_t a, unsigned count, unsigned size, uint64_t *fl)
 {
     unsigned bits = 8 * size, c = count & (bits - 1);
     uint64_t r = a;
-    unsigned cf, of;
 
-    if (op == 0) {
-        if (c)
-            r = ((a << c) | (a >> (bits - c))) & alu_mask(size);
-        cf = (unsigned)r & 1;
-        of = alu_msb(r, size) ^ cf;
-    } else {
-        if (c)
-            r = ((a >> c) | (a << (bits - c))) & alu_mask(size);
-        cf = alu_msb(r, size);
-        of = cf ^ ((unsigned)(r >> (bits - 2)) & 1);
-    }
-    alu_set(fl, FL_CF | FL_OF, cf | of << 11);
+    if (c && op == 0)
+        r = ((a << c) | (a >> (bits - c))) & alu_mask(size);
+    else if (c)
+        r = ((a >> c) | (a << (bits - c))) & alu_mask(size);
+    alu_set(fl, FL_CF | FL_OF,
+            (op == 0 ? (unsigned)r & 1 : alu_msb(r, size)) | shift_of(op, a, size, 0) << 11);
     return r;
 }
 
 /* Through carry: a rotation of bits + 1 positions. */
 static uint64_t rotate_carry(unsigned op, uint64_t a, unsigned count, unsigned size, uint64_t *fl)
 {
-    unsigned bits = 8 * size, c = count % (bits + 1);
-    unsigned cf = *fl & FL_CF;
+    unsigned bits = 8 * size, c = count % (bits + 1), cf = *fl & FL_CF;
     unsigned __int128 wide = (unsigned __int128)cf << bits | a;
-    uint64_t r;
+    unsigned __int128 all = ((unsigned __int128)1 << (bits + 1)) - 1;
 
-    if (c) {
-        unsigned __int128 all = ((unsigned __int128)1 << (bits + 1)) - 1;
-
-        if (op == 2)
-            wide = ((wide << c) | (wide >> (bits + 1 - c))) & all;
-        else
-            wide = ((wide >> c) | (wide << (bits + 1 - c))) & all;
-    }
-    r = (uint64_t)wide & alu_mask(size);
-    cf = (unsigned)(wide >> bits) & 1;
-    alu_set(
-        fl, FL_CF | FL_OF,
-        cf |
-            (op == 2 ? alu_msb(r, size) ^ cf : alu_msb(r, size) ^ ((unsigned)(r >> (bits - 2)) & 1))
-                << 11);
-    return r;
+    if (!c) /* all the way round: no flag moves */
+        return a;
+    if (op == 2)
+        wide = ((wide << c) | (wide >> (bits + 1 - c))) & all;
+    else
+        wide = ((wide >> c) | (wide << (bits + 1 - c))) & all;
+    alu_set(fl, FL_CF | FL_OF, ((unsigned)(wide >> bits) & 1) | shift_of(op, a, size, cf) << 11);
+    return (uint64_t)wide & alu_mask(size);
 }
 
 uint64_t alu_shift(unsigned op, uint64_t a, unsigned count, unsigned size, uint64_t *fl)
 {
-    unsigned bits = 8 * size, cf, of;
+    unsigned bits = 8 * size, cf;
     uint64_t r;
 
     count &= size == 8 ? 63 : 31;
@@ -68,21 +72,18 @@ uint64_t alu_shift(unsigned op, uint64_t a, unsigned count, unsigned size, uint6
     case 5:
         r = count < bits ? a >> count : 0;
         cf = count <= bits ? (unsigned)(a >> (count - 1)) & 1 : 0;
-        of = count == 1 ? alu_msb(a, size) : 0;
         break;
     case 7:
         r = (uint64_t)((int64_t)alu_sext(a, size) >> (count < bits ? count : bits - 1)) &
             alu_mask(size);
         cf = (unsigned)((int64_t)alu_sext(a, size) >> (count <= bits ? count - 1 : bits - 1)) & 1;
-        of = 0;
         break;
     default:
         r = count < bits ? (a << count) & alu_mask(size) : 0;
         cf = count <= bits ? (unsigned)(a >> (bits - count)) & 1 : 0;
-        of = alu_msb(r, size) ^ cf;
         break;
     }
-    alu_set(fl, FL_ARITH, alu_szp(r, size) | cf | of << 11);
+    alu_set(fl, FL_ARITH, alu_szp(r, size) | cf | shift_of(op, a, size, 0) << 11);
     return r;
 }
 
@@ -286,12 +287,12 @@ static int xchg(struct vcpu *v, const struct insn *in)
     return op_done(v, in);
 }
 
-/* XCHG rAX, r: 90 itself is NOP (PAUSE with F3) unless REX.B makes it r8. */
+/* XCHG rAX, r: 90 itself is NOP, or XCHG r8 by REX.B; with F3 it is PAUSE either way. */
 static int xchg_rax(struct vcpu *v, const struct insn *in)
 {
     uint64_t a, b;
 
-    if (in->opcode == 0x90 && in->rm == RAX) {
+    if (in->opcode == 0x90 && (in->rm == RAX || in->rep)) {
         if (in->rep)
             __asm__ volatile("pause");
         return op_done(v, in);

@@ -4,7 +4,7 @@
 uint64_t alu_shift_double(bool left, uint64_t a, uint64_t b, unsigned count, unsigned size,
                           uint64_t *fl)
 {
-    unsigned bits = 8 * size, cf;
+    unsigned bits = 8 * size, cf, of;
     uint64_t r;
 
     count &= size == 8 ? 63 : 31;
@@ -31,11 +31,9 @@ uint64_t alu_shift_double(bool left, uint64_t a, uint64_t b, unsigned count, uns
         }
     }
     r &= alu_mask(size);
-    alu_set(
-        fl, FL_ARITH,
-        alu_szp(r, size) | cf |
-            (left ? alu_msb(r, size) ^ cf : alu_msb(r, size) ^ ((unsigned)(r >> (bits - 2)) & 1))
-                << 11);
+    /* OF as if the count were 1, as in alu_shift(). */
+    of = alu_msb(a, size) ^ (unsigned)(left ? a >> (bits - 2) : b);
+    alu_set(fl, FL_ARITH, alu_szp(r, size) | cf | (of & 1) << 11);
     return r;
 }
 
@@ -503,7 +501,7 @@ static int bmi(struct vcpu *v, const struct insn *in)
             n = (uint8_t)vv;
             r = n < bits ? a & (((uint64_t)1 << n) - 1) : a;
             alu_logic(r, size, &fl);
-            alu_set(&fl, FL_CF, n >= bits);
+            alu_set(&fl, FL_CF | FL_PF, n >= bits); /* PF, undefined, is not computed */
         } else {
             r = in->pp == 3 ? pdep(vv, a) : pext(vv, a);
         }
@@ -523,6 +521,7 @@ static int bmi(struct vcpu *v, const struct insn *in)
             if (len < bits)
                 r &= ((uint64_t)1 << len) - 1;
             alu_logic(r, size, &fl);
+            alu_set(&fl, FL_PF, 0);
         } else { /* SHLX SARX SHRX */
             n = (unsigned)vv & (bits - 1);
             r = in->pp == 1   ? a << n
