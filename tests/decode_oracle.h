@@ -144,6 +144,7 @@ static const struct {
     {ZYDIS_MNEMONIC_VTESTPD, F_FL_WRITE, "clears the other flags (SDM 2C PTEST)"},
     {ZYDIS_MNEMONIC_VPTEST, F_FL_WRITE, "clears the other flags (SDM 2C PTEST)"},
     {ZYDIS_MNEMONIC_BEXTR, F_FL_UNDEF, "CF and OF are cleared (SDM 2A BEXTR)"},
+    {ZYDIS_MNEMONIC_MOVSXD, F_MEMSIZE, "r16 takes r/m16 (SDM 2B MOVSXD), as the CPU does"},
     {ZYDIS_MNEMONIC_LEAVE, F_GPR_READ, "the old rSP is not looked at"},
 };
 

@@ -433,7 +433,7 @@ static inline const struct oprow *resolve(struct insn *in, struct cursor *c,
             i = in->mode == 8;
             break;
         case ROW_W:
-            i = in->vex_w;
+            i = in->vex_w | (in->rex >> 3 & 1);
             break;
         case ROW_L:
             i = in->vex_l;

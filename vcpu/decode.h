@@ -45,7 +45,8 @@ struct opinfo {
 };
 enum {
     OF_LOCKABLE = 1, /* LOCK allowed with a memory destination */
-    OF_ALIGN16 = 2,  /* legacy SSE: memory operand must be 16-byte aligned (#GP) */
+    OF_ALIGN16 = 2,  /* memory operand must be aligned to mem_size (16; VEX.L: 32), else #GP:
+                        legacy SSE, VMOVAPS and its like, CMPXCHG16B */
     OF_IMPL_GPR =
         4, /* uses GPRs not named by ModRM/opcode/VEX.vvvv: in insn.gpr_read/write anyway */
     OF_NEED_AVX = 8, /* VEX vector: CR4.OSXSAVE and XCR0.AVX, else #UD */

@@ -31,6 +31,8 @@ static inline unsigned memory_size(const struct insn *in, unsigned rule)
         return 2u << in->vex_l;
     case MS_DUP:
         return in->vex_l ? 32 : 8;
+    case MS_SXD:
+        return in->opsize == 2 ? 2 : 4;
     default:
         return rule;
     }

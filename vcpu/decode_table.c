@@ -108,7 +108,7 @@ static const struct oprow grp11_c7[8] = {
 
 static const struct oprow op63[2] = {
     OP("arpl", IC_SYS, 0, FLG(0, FL_ZF, 0), ERW | GR | NO64, SZ_W, MS_OP, IM_NONE),
-    OP("movsxd", IC_ALU, 0, FLG_NONE, ER | GW, SZ_V, 4, IM_NONE),
+    OP("movsxd", IC_ALU, 0, FLG_NONE, ER | GW, SZ_V, MS_SXD, IM_NONE),
 };
 
 #define XCHG_A OPI("xchg", IC_ALU, 0, FLG_NONE, OPR_R | OPR_W, SZ_V, 0, IM_NONE, R_A, R_A)

@@ -15,7 +15,7 @@ enum row_kind {
     ROW_PP,   /* 4 rows: mandatory prefix none, 66, F3, F2 */
     ROW_F3,   /* 2 rows: [1] with F3, [0] otherwise (66 and F2 keep their ordinary meaning) */
     ROW_MODE, /* 2 rows: [0] 16- and 32-bit code, [1] 64-bit code */
-    ROW_W,    /* 2 rows: VEX.W, in any mode */
+    ROW_W,    /* 2 rows: REX.W, or VEX.W (which counts in any mode) */
     ROW_L,    /* 2 rows: VEX.L */
     ROW_REXB, /* 2 rows: REX.B (opcode 90 is XCHG r8,rAX with it) */
     ROW_REG,  /* 8 rows: modrm.reg. This kind and those after it need the ModRM byte */
@@ -88,6 +88,7 @@ enum {
     MS_QUARTER, /* 4, 8 */
     MS_EIGHTH,  /* 2, 4 */
     MS_DUP,     /* VMOVDDUP: 8, 32 */
+    MS_SXD      /* MOVSXD: 2 with a 2-byte destination, else 4 */
 };
 
 /* Immediate. */

@@ -67,9 +67,11 @@ static const struct oprow grp8[8] = {
 /* 0F C7. CMPXCHG8B takes its registers as pairs of 4 bytes, 16B of 8. */
 #define XS(name, cls, of, acc) \
     OPI(name, cls, of, FLG_NONE, MRM | (acc), SZ_Y, 0, IM_NONE, R_A | R_D, 0)
+#define CX(name, of)                                                                           \
+    OPI(name, IC_ALU, LK | (of), FLG(0, FL_ZF, 0), MRM | MEM_R | MEM_W, SZ_Y, MS_2OP, IM_NONE, \
+        R_A | R_B | R_C | R_D, R_A | R_D)
 static const struct oprow grp9_mem[8] = {
-    [1] = OPI("cmpxchg8b", IC_ALU, LK, FLG(0, FL_ZF, 0), MRM | MEM_R | MEM_W, SZ_Y, MS_2OP, IM_NONE,
-              R_A | R_B | R_C | R_D, R_A | R_D),
+    [1] = BY_W(CX("cmpxchg8b", 0), CX("cmpxchg16b", OF_ALIGN16)),
     [3] = XS("xrstors", IC_VECSYS, OF_CPL0, MEM_R | NOPFX),
     [4] = XS("xsavec", IC_VECSYS, 0, MEM_W | NOPFX),
     [5] = XS("xsaves", IC_VECSYS, OF_CPL0, MEM_W | NOPFX),

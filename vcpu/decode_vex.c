@@ -1,7 +1,7 @@
 /*
  * VEX map 1 (0F): AVX's forms of SSE and SSE2 (SDM 2B-2D, by instruction). vvvv names the first
- * source unless NOVV. Memory operands need no alignment but for the MOVAPS family, which faults by
- * itself.
+ * source unless NOVV. Memory operands need no alignment but for the MOVAPS family and the
+ * non-temporal ones.
  */
 #include "vcpu/decode_table.h"
 
@@ -9,6 +9,8 @@
     OP(name, IC_VEC, OF_NEED_AVX | (of), fl, MRM | (f), SZ_Y, ms, im)
 #define V(name, f, ms)  VX(name, 0, FLG_NONE, f, ms, IM_NONE)
 #define VI(name, f, ms) VX(name, 0, FLG_NONE, f, ms, IM_UB)
+
+#define VA(name, f) VX(name, OF_ALIGN16, FLG_NONE, (f) | NOVV, MS_VEC, IM_NONE)
 
 #define PSPD(name) PP(V(name "ps", WR, MS_VEC), V(name "pd", WR, MS_VEC))
 #define PSPDSS(name) \
@@ -51,10 +53,10 @@ const struct oprow op_vex0f[256] = {
     [0x16] = PP(MEM_OR_REG(V("vmovhps", WR | VL0, 8), V("vmovlhps", VL0, 0)),
                 V("vmovhpd", WR | VL0 | NOREG, 8), V("vmovshdup", WR | NOVV, MS_VEC)),
     [0x17] = PP(V("vmovhps", WW | NOREG | VL0 | NOVV, 8), V("vmovhpd", WW | NOREG | VL0 | NOVV, 8)),
-    [0x28] = PP(V("vmovaps", WR | NOVV, MS_VEC), V("vmovapd", WR | NOVV, MS_VEC)),
-    [0x29] = PP(V("vmovaps", WW | NOVV, MS_VEC), V("vmovapd", WW | NOVV, MS_VEC)),
+    [0x28] = PP(VA("vmovaps", WR), VA("vmovapd", WR)),
+    [0x29] = PP(VA("vmovaps", WW), VA("vmovapd", WW)),
     [0x2a] = PP(BAD, BAD, V("vcvtsi2ss", ER, MS_OP), V("vcvtsi2sd", ER, MS_OP)),
-    [0x2b] = PP(V("vmovntps", WW | NOREG | NOVV, MS_VEC), V("vmovntpd", WW | NOREG | NOVV, MS_VEC)),
+    [0x2b] = PP(VA("vmovntps", WW | NOREG), VA("vmovntpd", WW | NOREG)),
     [0x2c] = PP(BAD, BAD, V("vcvttss2si", WR | GW | NOVV, 4), V("vcvttsd2si", WR | GW | NOVV, 8)),
     [0x2d] = PP(BAD, BAD, V("vcvtss2si", WR | GW | NOVV, 4), V("vcvtsd2si", WR | GW | NOVV, 8)),
     [0x2e] = PP(COMI("vucomiss", 4), COMI("vucomisd", 8)),
@@ -95,7 +97,7 @@ const struct oprow op_vex0f[256] = {
     [0x6c] = X66("vpunpcklqdq"),
     [0x6d] = X66("vpunpckhqdq"),
     [0x6e] = PP(BAD, V("vmovd", ER | VL0 | NOVV, MS_OP)),
-    [0x6f] = PP(BAD, V("vmovdqa", WR | NOVV, MS_VEC), V("vmovdqu", WR | NOVV, MS_VEC)),
+    [0x6f] = PP(BAD, VA("vmovdqa", WR), V("vmovdqu", WR | NOVV, MS_VEC)),
 
     [0x70] = PP(BAD, VI("vpshufd", WR | NOVV, MS_VEC), VI("vpshufhw", WR | NOVV, MS_VEC),
                 VI("vpshuflw", WR | NOVV, MS_VEC)),
@@ -109,7 +111,7 @@ const struct oprow op_vex0f[256] = {
     [0x7c] = PP(BAD, V("vhaddpd", WR, MS_VEC), BAD, V("vhaddps", WR, MS_VEC)),
     [0x7d] = PP(BAD, V("vhsubpd", WR, MS_VEC), BAD, V("vhsubps", WR, MS_VEC)),
     [0x7e] = PP(BAD, V("vmovd", EW | VL0 | NOVV, MS_OP), V("vmovq", WR | VL0 | NOVV, 8)),
-    [0x7f] = PP(BAD, V("vmovdqa", WW | NOVV, MS_VEC), V("vmovdqu", WW | NOVV, MS_VEC)),
+    [0x7f] = PP(BAD, VA("vmovdqa", WW), V("vmovdqu", WW | NOVV, MS_VEC)),
     [0xae] = PICK(ROW_REG, grp15),
 
     [0xc2] = PP(VI("vcmpps", WR, MS_VEC), VI("vcmppd", WR, MS_VEC), VI("vcmpss", WR, 4),
@@ -142,7 +144,7 @@ const struct oprow op_vex0f[256] = {
     [0xe5] = X66("vpmulhw"),
     [0xe6] = PP(BAD, V("vcvttpd2dq", WR | NOVV, MS_VEC), V("vcvtdq2pd", WR | NOVV, MS_HALF),
                 V("vcvtpd2dq", WR | NOVV, MS_VEC)),
-    [0xe7] = PP(BAD, V("vmovntdq", WW | NOREG | NOVV, MS_VEC)),
+    [0xe7] = PP(BAD, VA("vmovntdq", WW | NOREG)),
     [0xe8] = X66("vpsubsb"),
     [0xe9] = X66("vpsubsw"),
     [0xea] = X66("vpminsw"),
