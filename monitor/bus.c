@@ -95,9 +95,12 @@ static const struct pio_device *piece(uint16_t port, unsigned left, unsigned *si
     const struct pio_device *d = find(port);
     unsigned n = d && d->width < left ? d->width : left;
 
-    /* Past a device's last port the rest is somebody else's, but for a single wide register. */
+    if (n == 3)
+        n = 2;
+    /* Naturally aligned pieces that end at the device's last port; a single wide register takes
+     * what it gets. */
     if (d && d->first != d->last)
-        while (n > 1 && port + n - 1u > d->last)
+        while (n > 1 && ((port & (n - 1)) || port + n - 1u > d->last))
             n /= 2;
     *size = d ? n : 1;
     return d;
