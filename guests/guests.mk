@@ -63,3 +63,5 @@ $(B)/gen/selftest_sums.h: $(G)/sums
 	@mkdir -p $(@D)
 	$< > $@.tmp && mv $@.tmp $@
 $(G)/obj/selftest/main.o: $(B)/gen/selftest_sums.h
+
+include $(wildcard guests/kvm/rules.mk)

@@ -8,6 +8,8 @@
 /* One call moves at most this much, so a guest cannot hold the machine's lock for long; the guest's
  * write() sees a short count and goes on. */
 #define CHUNK (64u << 10)
+/* How long a read with nothing to read keeps its vCPU. */
+#define READ_PACE_NS 1000000
 
 static uint64_t clock_now(clockid_t id)
 {
@@ -36,25 +38,26 @@ static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t le
     return n >= 0 ? n : -errno;
 }
 
-/* Input goes through the serial port's queue: one owner of stdin, whatever the guest reads it by.
- */
 static int64_t call_read(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
 {
-    struct serial *s = &m->serial;
     uint8_t *p = ram_ptr(&m->ram, gpa, len);
-    unsigned n = 0;
+    int n;
 
     if (fd != 0)
         return -EBADF;
     if (!p)
         return -EFAULT;
-    for (; n < len && s->rx_count; n++) {
-        p[n] = s->rx[s->rx_head];
-        s->rx_head = (s->rx_head + 1) % sizeof(s->rx);
-        s->rx_count--;
+    n = console_read(m, p, (unsigned)(len < CHUNK ? len : CHUNK));
+    if (n > 0)
+        ram_written(&m->ram, gpa, (uint64_t)n);
+    if (n == -EAGAIN) {
+        /* The guest will ask again at once: let it wait here a little, not spin, with the lock
+         * free for who brings the input. */
+        pthread_mutex_unlock(&m->lock);
+        nanosleep(&(struct timespec){.tv_nsec = READ_PACE_NS}, NULL);
+        pthread_mutex_lock(&m->lock);
     }
-    ram_written(&m->ram, gpa, n);
-    return n ? (int64_t)n : -EAGAIN;
+    return n;
 }
 
 void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)

@@ -8,12 +8,16 @@
 #include "seccomp/seccomp.h"
 #include "seccomp_filters.h"
 
-#define FILTER(f)                                             \
-    {                                                         \
-        sizeof(f) / sizeof((f)[0]), (struct sock_filter *)(f) \
+#define FILTER(f)                     \
+    {                                 \
+        sizeof(f) / sizeof((f)[0]), f \
     }
+#define FILTER_MAX 512
 
-static const struct sock_fprog filters[SECCOMP_KINDS] = {
+static const struct {
+    unsigned short len;
+    const struct sock_filter *filter;
+} filters[SECCOMP_KINDS] = {
     [SECCOMP_VCPU] = FILTER(filter_vcpu),
     [SECCOMP_VCPU_KVM] = FILTER(filter_vcpu_kvm),
     [SECCOMP_IO] = FILTER(filter_io),
@@ -21,15 +25,25 @@ static const struct sock_fprog filters[SECCOMP_KINDS] = {
 
 int seccomp_install(enum seccomp_kind kind)
 {
-    if ((unsigned)kind >= SECCOMP_KINDS)
+    struct sock_filter code[FILTER_MAX];
+
+    if ((unsigned)kind >= SECCOMP_KINDS || filters[kind].len > FILTER_MAX)
         return -EINVAL;
+    struct sock_fprog prog = {filters[kind].len, code};
+
+    for (unsigned i = 0; i < prog.len; i++) {
+        code[i] = filters[kind].filter[i];
+        if (code[i].k == THIS_PID)
+            code[i].k = (unsigned)getpid();
+        else if (code[i].k == THIS_TID)
+            code[i].k = (unsigned)syscall(SYS_gettid);
+    }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return -errno;
     /* SPEC_ALLOW: the kernel must not switch on costly speculation barriers for a thread that runs
      * guest code whose isolation does not rest on them (older kernels do it by default). */
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-                &filters[kind]) &&
-        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filters[kind]))
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog) &&
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog))
         return -errno;
     return 0;
 }

@@ -14,6 +14,8 @@
 #include <unistd.h>
 #include "seccomp/seccomp.h"
 
+static pid_t parent; /* the parent's pid, in the child */
+
 static long do_openat(void)
 {
     return syscall(SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
@@ -90,6 +92,22 @@ static long do_kvm_memory(void)
 {
     return syscall(SYS_ioctl, -1, KVM_SET_USER_MEMORY_REGION, 0);
 }
+static long do_tgkill(void)
+{
+    return syscall(SYS_tgkill, getpid(), gettid(), 0);
+}
+static long do_tgkill_parent(void)
+{
+    return syscall(SYS_tgkill, parent, parent, 0);
+}
+static long do_tkill(void)
+{
+    return syscall(SYS_tkill, gettid(), 0);
+}
+static long do_tkill_parent(void)
+{
+    return syscall(SYS_tkill, parent, 0);
+}
 static long do_x32(void)
 {
     return syscall(0x40000000 | SYS_getpid);
@@ -112,6 +130,10 @@ static const struct {
     {"TIOCSTI", do_tiocsti, 0},
     {"KVM_CREATE_VM", do_kvm_create, 0},
     {"KVM_SET_USER_MEMORY_REGION", do_kvm_memory, 0},
+    {"tgkill of another process", do_tgkill_parent, 0},
+    {"tkill of another process", do_tkill_parent, 0},
+    {"tgkill", do_tgkill, ALL},
+    {"tkill", do_tkill, ALL},
     {"mmap", do_mmap, ALL},
     {"write", do_write, ALL},
     {"futex", do_futex, ALL},
@@ -126,6 +148,7 @@ static const struct {
 static int outcome(enum seccomp_kind kind, long (*call)(void))
 {
     int status = -1;
+    parent = getpid();
     pid_t pid = fork();
 
     cr_assert_geq(pid, 0);
