@@ -120,6 +120,8 @@ static const struct rule {
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_MP_STATE},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_MP_STATE},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_TSC_KHZ},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_DEVICE_ATTR}, /* of the vCPU: its TSC offset */
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_DEVICE_ATTR},
 };
 
 static void fail(const char *what, int err)
