@@ -160,6 +160,12 @@ static int kvm_vm_init(struct vm_cpus *vm, const char **what)
     r = set_up_vm(vm, what);
     if (r)
         goto fail;
+    /* All vCPUs before any runs: an INIT sent to one that is not there yet would be lost. */
+    for (unsigned i = 0; i < vm->nvcpu; i++) {
+        r = kvm_vcpu_create(k, i, what);
+        if (r)
+            goto fail;
+    }
     r = kvm_kick_signal_init();
     if (r) {
         *what = "the kick's signal handler";

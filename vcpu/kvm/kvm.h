@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include "vcpu/engine.h"
 
-/* --- for virtio and the monitor ------------------------------------------------------------- */
+/* --- for virtio and the monitor --- */
 
 /* How long KVM_CREATE_VM took. Over 5 ms is the nx_huge_pages worker being attached to a cgroup:
  * kvm.nx_huge_pages=never, or the cgroup mount option favordynmods, cures it. */
@@ -27,7 +27,7 @@ int kvm_ioeventfd(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool rem
  * programmed into the pin. The route follows the guest's IOAPIC writes. Any thread. 0 or -errno. */
 int kvm_irqfd(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
 
-/* --- within the engine ---------------------------------------------------------------------- */
+/* --- within the engine --- */
 
 struct kvm_vm {
     int dev_fd;
@@ -43,6 +43,7 @@ struct kvm_vm {
 
 struct kvm_vcpu {
     struct kvm_vcpu *next;
+    unsigned index;
     int fd;
     int tid;
     struct kvm_run *run;
@@ -63,6 +64,7 @@ struct kvm_vcpu {
 long kvm_ioctl(int fd, unsigned long request, void *arg);
 
 /* kvm_vcpu.c */
+int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what);
 int kvm_vcpu_init(struct vcpu *v, const char **what);
 void kvm_vcpu_fini(struct vcpu *v);
 void kvm_vcpu_free(struct kvm_vm *vm, struct kvm_vcpu *k);

@@ -57,7 +57,7 @@ int kvm_irq_before_run(struct vcpu *v, const char **what)
     return 0;
 }
 
-/* --- routes -------------------------------------------------------------------------------------
+/* --- routes ---
  * An edge from our own devices goes by KVM_SIGNAL_MSI and needs no route. A level pin needs one so
  * that the EOI of its vector leaves the kernel (KVM_EXIT_IOAPIC_EOI), a pin with an irqfd needs one
  * to be delivered. A masked pin keeps the route it had: its last interrupt may still be in service.

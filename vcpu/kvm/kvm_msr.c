@@ -129,7 +129,7 @@ int kvm_one_msr(struct vcpu *v, bool set, uint32_t index, uint64_t *val)
     return 0;
 }
 
-/* --- the time stamp counter ------------------------------------------------------------------ */
+/* --- the time stamp counter --- */
 
 static uint64_t rdtsc(void)
 {
@@ -147,14 +147,19 @@ static long tsc_offset_attr(struct vcpu *v, unsigned long op, uint64_t *val)
     return kvm_ioctl(v->kvm->fd, op, &a);
 }
 
+/* A KVM that runs CPL 3 without VMX or SVM cannot offset RDTSC: it takes the value and ignores it.
+ */
 int kvm_set_tsc(struct vcpu *v)
 {
     uint64_t val = v->cpu.tsc_offset;
 
     /* The offset itself, the same for all CPUs, where KVM takes it (Linux 5.16). */
     v->kvm->have_tsc_offset = tsc_offset_attr(v, KVM_SET_DEVICE_ATTR, &val) == 0;
-    if (v->kvm->have_tsc_offset)
-        return 0;
+    if (v->kvm->have_tsc_offset) {
+        long r = tsc_offset_attr(v, KVM_GET_DEVICE_ATTR, &val);
+
+        return r ? (int)r : val == v->cpu.tsc_offset ? 0 : -ENOTSUP;
+    }
     val = rdtsc() + v->cpu.tsc_offset;
     return kvm_one_msr(v, true, MSR_TSC, &val);
 }

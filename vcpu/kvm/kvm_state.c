@@ -6,7 +6,7 @@
 
 #define MSR_TSC_DEADLINE 0x6e0u
 
-/* --- segments and control registers ---------------------------------------------------------- */
+/* --- segments and control registers --- */
 
 static struct kvm_segment seg_to_kvm(const struct seg *s)
 {
@@ -72,8 +72,23 @@ static bool pae_paging(const struct cpu *c)
         (s)->apic_base = (v)->lapic.base_msr;                  \
     } while (0)
 
+/* The same KVM has 64-bit paging only and drops CR0.PG of the others without a word. */
+static int check_paging(struct vcpu *v, const char **what)
+{
+    struct kvm_sregs s;
+
+    if (!(v->cpu.cr0 & CR0_PG) || (v->cpu.efer & EFER_LMA))
+        return 0;
+    *what = "KVM_SET_SREGS (32-bit and PAE paging)";
+    long r = kvm_ioctl(v->kvm->fd, KVM_GET_SREGS, &s);
+
+    return r ? (int)r : s.cr0 & CR0_PG ? 0 : -ENOTSUP;
+}
+
 static int set_sregs(struct vcpu *v, const char **what)
 {
+    long r;
+
     if (v->vm->kvm->sregs2) {
         struct kvm_sregs2 s = {0};
 
@@ -84,14 +99,16 @@ static int set_sregs(struct vcpu *v, const char **what)
                 s.pdptrs[i] = v->cpu.pdpte[i];
         }
         *what = "KVM_SET_SREGS2";
-        return (int)kvm_ioctl(v->kvm->fd, KVM_SET_SREGS2, &s);
-    }
-    /* PDPTEs are then reloaded from memory, as a MOV CR3 would. */
-    struct kvm_sregs s = {0};
+        r = kvm_ioctl(v->kvm->fd, KVM_SET_SREGS2, &s);
+    } else {
+        /* PDPTEs are then reloaded from memory, as a MOV CR3 would. */
+        struct kvm_sregs s = {0};
 
-    SREGS_TO_KVM(&s, v);
-    *what = "KVM_SET_SREGS";
-    return (int)kvm_ioctl(v->kvm->fd, KVM_SET_SREGS, &s);
+        SREGS_TO_KVM(&s, v);
+        *what = "KVM_SET_SREGS";
+        r = kvm_ioctl(v->kvm->fd, KVM_SET_SREGS, &s);
+    }
+    return r ? (int)r : check_paging(v, what);
 }
 
 static int get_pdptes(struct vcpu *v, const char **what)
@@ -179,8 +196,7 @@ static void regs_from_kvm(struct cpu *c, const struct kvm_regs *r)
     c->rflags = r->rflags | FL_R1;
 }
 
-/* --- x87, SSE, AVX; XCR0; debug registers; events ----------------------------------------------
- */
+/* --- x87, SSE, AVX; XCR0; debug registers; events --- */
 
 /* XSTATE_BV is the first quadword of the XSAVE header (SDM 1 13.4.2). */
 static uint64_t *xstate_bv(void *area)
@@ -292,8 +308,7 @@ static int get_mp_state(struct vcpu *v)
     return 0;
 }
 
-/* --- whole -------------------------------------------------------------------------------------
- */
+/* --- whole --- */
 
 static bool same(const void *a, const void *b, size_t n)
 {

@@ -7,10 +7,11 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include "paging/copy.h"
 #include "vcpu/lapic_regs.h"
 #include "vcpu/mem.h"
 
-/* --- kicks --------------------------------------------------------------------------------------
+/* --- kicks ---
  * The kicker sets run->immediate_exit, then sends a signal if the thread may be inside KVM_RUN:
  * before the guest is entered KVM sees the one, inside the guest the other ends it. The vCPU thread
  * clears immediate_exit before it looks at the flags that kicks are about, so none is lost.
@@ -43,8 +44,7 @@ void kvm_vcpu_kick(struct vcpu *v)
     errno = saved;
 }
 
-/* --- life ----------------------------------------------------------------------------------------
- */
+/* --- life --- */
 
 /* The TSC runs at the host's rate unless the machine asks for another and the host can scale. */
 static int set_tsc_khz(struct vcpu *v, const char **what)
@@ -84,14 +84,6 @@ void kvm_vcpu_fini(struct vcpu *v)
     }
 }
 
-static void link_vcpu(struct kvm_vm *vm, struct kvm_vcpu *k)
-{
-    k->next = __atomic_load_n(&vm->vcpus, __ATOMIC_RELAXED);
-    while (!__atomic_compare_exchange_n(&vm->vcpus, &k->next, k, false, __ATOMIC_RELEASE,
-                                        __ATOMIC_RELAXED))
-        ;
-}
-
 void kvm_vcpu_free(struct kvm_vm *vm, struct kvm_vcpu *k)
 {
     munmap(k->run, vm->run_size);
@@ -99,25 +91,23 @@ void kvm_vcpu_free(struct kvm_vm *vm, struct kvm_vcpu *k)
     free(k);
 }
 
-int kvm_vcpu_init(struct vcpu *v, const char **what)
+int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what)
 {
-    struct kvm_vm *vm = v->vm->kvm;
     struct kvm_vcpu *k = aligned_alloc(64, (sizeof *k + 63) & ~(size_t)63);
-    sigset_t set;
     int r;
 
     *what = "memory for the vCPU";
     if (!k)
         return -ENOMEM;
-    memset(k, 0, sizeof *k);
+    zero_bytes(k, sizeof *k);
+    k->index = index;
     *what = "KVM_CREATE_VCPU";
-    k->fd = (int)kvm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)v->index);
+    k->fd = (int)kvm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (k->fd < 0) {
         r = k->fd;
         free(k);
         return r;
     }
-    k->tid = (int)syscall(SYS_gettid);
     *what = "mmap of struct kvm_run";
     k->run = mmap(NULL, vm->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, k->fd, 0);
     if (k->run == MAP_FAILED) {
@@ -126,7 +116,24 @@ int kvm_vcpu_init(struct vcpu *v, const char **what)
         free(k);
         return r;
     }
-    link_vcpu(vm, k);
+    k->next = vm->vcpus;
+    vm->vcpus = k;
+    return 0;
+}
+
+int kvm_vcpu_init(struct vcpu *v, const char **what)
+{
+    struct kvm_vcpu *k = v->vm->kvm->vcpus;
+    sigset_t set;
+    int r;
+
+    while (k && k->index != v->index)
+        k = k->next;
+    if (!k) {
+        *what = "a vCPU that vm_init() did not know of";
+        return -EINVAL;
+    }
+    k->tid = (int)syscall(SYS_gettid);
     __atomic_store_n(&v->kvm, k, __ATOMIC_RELEASE);
     sigemptyset(&set);
     sigaddset(&set, KICK_SIGNAL);
@@ -139,8 +146,7 @@ int kvm_vcpu_init(struct vcpu *v, const char **what)
     return r;
 }
 
-/* --- exits
- * ----------------------------------------------------------------------------------------- */
+/* --- exits --- */
 
 static enum exit_reason fail(struct vcpu *v, const char *what, int err)
 {
@@ -282,8 +288,7 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
     return 1;
 }
 
-/* --- running
- * --------------------------------------------------------------------------------------- */
+/* --- running --- */
 
 /* An instruction that left for a port or a device is finished by the next KVM_RUN only; a REP OUTS
  * goes on for at most 1024 elements before KVM looks at immediate_exit. */
@@ -346,7 +351,6 @@ static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
         reason = fail(v, what, -r);
     v->exit.reason = reason;
     note_place(v);
-    v->stats.exits[reason]++;
     return reason;
 }
 
@@ -376,7 +380,6 @@ enum exit_reason kvm_vcpu_run(struct vcpu *v)
     if (kvm_stale(v) && (err = kvm_import(v, &what))) {
         reason = fail(v, what, -err);
         v->exit.rip = v->cpu.rip;
-        v->stats.exits[reason]++;
         return reason;
     }
     for (;;) {
