@@ -142,6 +142,9 @@ Test(legacy, acpi_pm)
     outp(ACPI_PM1_EVT + 2, 2, 0x0120);
     cr_expect_eq(in(ACPI_PM1_EVT, 4), 0x01200000u);
     cr_expect_eq(in(ACPI_PM1_EVT + 3, 1), 0x01u);
+    cr_expect_eq(in(ACPI_PM1_EVT + 2, 4), 0x14010120u, "two registers");
+    cr_expect_eq(in(ACPI_PM1_EVT - 2, 4), 0xffffu, "nobody, then the status");
+    cr_expect_eq(in(ACPI_PM_TMR + 3, 2) >> 8, 0xffu, "the timer's last byte, then nobody");
     outp(ACPI_PM1_EVT, 2, 0xffff);
     cr_expect_eq(in(ACPI_PM1_EVT, 2), 0u);
     struct timespec a, b;
