@@ -89,7 +89,7 @@ static uint64_t bulk(struct vcpu *v, const struct insn *in, const struct str *s,
     void *to, *from = NULL;
     gva_t dst, src;
 
-    if (s->step < 0 || (c->rflags & (FL_AC | FL_TF)))
+    if (s->step < 0 || (c->rflags & FL_TF) || (c->cpl == 3 && (c->rflags & FL_AC)))
         return 0;
     if (dst_lin(v, in, s, ACC_WRITE, &dst) != CPU_OK)
         return 0;

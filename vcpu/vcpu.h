@@ -67,11 +67,12 @@ struct jc_entry {
 
 /* Slots that translated code reaches with one GS-relative access. */
 struct bt_hot {
-    uint64_t rax;             /* RAX while LAHF/SAHF borrow it */
-    uint64_t tmp;             /* a value held across a second TLB probe */
+    uint64_t rax;       /* RAX while LAHF/SAHF borrow it */
+    uint64_t tmp;       /* a value held across a second TLB probe */
     uint64_t tmp2;      /* the callouts own */
-    uint64_t exit_info;       /* what the exit stub said: struct bt_link * or enum bt_exit */
-    uint64_t self;            /* struct vcpu */
+    uint64_t exit_info; /* what the exit stub said: struct bt_link * or enum bt_exit */
+    uint64_t self;      /* struct vcpu */
+    uint64_t sti_ptr;   /* polled after STI: &poll_word, or 0 while an interrupt waits for IF */
     uint64_t fn_mem, fn_insn; /* C callouts */
     uint16_t flags;           /* arithmetic flags: high byte as LAHF gives it, low byte OF */
 };

@@ -139,6 +139,8 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault);
 /* --- run.c: called from translated code --- */
 uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip);
 uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info);
+/* The common case of a string instruction: plain RAM, forwards. True: RIP's instruction is done. */
+bool bt_string(struct vcpu *v, uint64_t info);
 uint8_t bt_key(const struct vcpu *v);
 
 /* info of a callout site */
@@ -147,6 +149,8 @@ uint8_t bt_key(const struct vcpu *v);
 #define SITE_FLAGS       0x100u /* the guest's flags are in hot.flags */
 #define SITE_END         0x200u /* last instruction of the block: never continue after it */
 #define SITE_REP         0x400u /* a REP string instruction: go on until it is through */
+#define SITE_REPNE       0x800u
+#define SITE_STRING      0x80u /* a string instruction with flat 64-bit addresses and DF = 0 */
 #define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
 #define SITE_ARG(len)    ((uint32_t)(len) << 12)
 #define SITE_OP(map, op) ((uint32_t)((map) << 8 | (op)) << 16)

@@ -70,6 +70,14 @@ static bool irq_waits(struct vcpu *v)
     return (ev & LAPIC_EV_EXTINT) || lapic_pending(v) >= 0;
 }
 
+/* Is there an interrupt that only IF keeps out? */
+static bool irq_masked(struct vcpu *v)
+{
+    return !(v->cpu.rflags & FL_IF) &&
+           ((atomic_load_explicit(&v->lapic.events, memory_order_relaxed) & LAPIC_EV_EXTINT) ||
+            lapic_pending(v) >= 0);
+}
+
 /* Run the instruction at rip in the interpreter. True: translated code may go on after it. */
 static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
 {
@@ -97,6 +105,8 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
 uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info)
 {
     v->stats.bt_callouts++;
+    if ((info & SITE_STRING) && bt_string(v, info))
+        return 0;
     v->stats.bt_fallback_op[SITE_GET_OP(info)]++;
     return by_interp(v, rip, info) ? 0 : 1;
 }
@@ -186,6 +196,7 @@ static int vcpu_init(struct vcpu *v, const char **what)
         return -ENOMEM;
     }
     v->hot.self = (uintptr_t)v;
+    v->hot.sti_ptr = (uintptr_t)&v->poll_word;
     v->hot.fn_mem = (uintptr_t)bt_callout_mem;
     v->hot.fn_insn = (uintptr_t)bt_callout_insn;
     atomic_store(&v->poll_ptr, &v->poll_word);
@@ -346,6 +357,8 @@ static enum exit_reason run(struct vcpu *v)
             if (n)
                 link = NULL;
             look = false;
+            /* Something waits for IF: the next STI must notice. */
+            v->hot.sti_ptr = irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
         }
         if (v->cpu.halted)
             return out(v, EXIT_HLT);

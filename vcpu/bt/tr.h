@@ -44,6 +44,7 @@ struct tr {
     uint64_t rip[BT_MAX_INSNS + 1];
     uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
     bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
+    unsigned sti;                    /* 1 + index of an STI just translated */
     bool ended;                      /* the last instruction has emitted its exits */
     struct cold cold[2 * BT_MAX_INSNS];
     unsigned ncold;
@@ -93,13 +94,19 @@ static inline bool tr_spilled(unsigned r)
 
 /* --- tr_insn.c --- */
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
-bool tr_system(struct tr *t);  /* IC_SYS done inline; false: not one of those */
+bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
+void tr_pushf(struct tr *t);
 void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
 
 /* --- tr_flow.c --- */
 void tr_stack(struct tr *t);
 void tr_branch(struct tr *t);
 void tr_exit_direct(struct tr *t, uint64_t target, bool poll);
+/* After the instruction that follows STI: go on at target, but look at what waits for IF first. */
+void tr_exit_sti(struct tr *t, uint64_t target);
+/* H_A = host address of the slot that a push of 8 bytes writes; then RSP. */
+void tr_push_slot(struct tr *t, uint32_t more);
+void tr_push_done(struct tr *t);
 void tr_exit_interp(struct tr *t, uint64_t rip);
 void tr_stubs(struct tr *t);
 /* Does the instruction end a block? */

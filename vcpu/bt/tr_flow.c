@@ -22,11 +22,11 @@ bool tr_ends(const struct insn *in)
 }
 
 /* A load that faults after a kick. Flags stay as they are. */
-static void poll(struct tr *t, struct pending *p)
+static void poll(struct tr *t, struct pending *p, int32_t ptr)
 {
     struct emit *e = &t->e;
 
-    e_gs_load(e, H_B, VOFF(poll_ptr));
+    e_gs_load(e, H_B, ptr);
     struct bt_map *m = tr_mark(t);
 
     m->poll = true;
@@ -52,7 +52,17 @@ void tr_exit_direct(struct tr *t, uint64_t target, bool backward)
     struct pending *p = new_direct(t, target);
 
     if (backward)
-        poll(t, p);
+        poll(t, p, VOFF(poll_ptr));
+    e_align_rel32(&t->e, 1);
+    p->site = e_jmp(&t->e);
+    t->ended = true;
+}
+
+void tr_exit_sti(struct tr *t, uint64_t target)
+{
+    struct pending *p = new_direct(t, target);
+
+    poll(t, p, VOFF(hot.sti_ptr));
     e_align_rel32(&t->e, 1);
     p->site = e_jmp(&t->e);
     t->ended = true;
@@ -70,7 +80,7 @@ static void exit_indirect(struct tr *t, int32_t undo)
         e_flags_save(e);
     t->saved = true;
     *p = (struct pending){.saved = true, .undo = undo};
-    poll(t, p);
+    poll(t, p, VOFF(poll_ptr));
     e_mov(e, H_B, H_A);
     e8(e, 0x41); /* and r11d, mask */
     e8(e, 0x81);
@@ -153,24 +163,23 @@ void tr_stubs(struct tr *t)
 
 /* --- stack --- */
 
-/* H_A = host address of the slot that a push of 8 bytes writes. */
-static void push_slot(struct tr *t, uint32_t more)
+void tr_push_slot(struct tr *t, uint32_t more)
 {
     tr_flags_clobber(t);
     e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -8, 8, 8);
     tr_probe(t, true, 8, false, 0, more);
 }
 
-static void push_done(struct tr *t)
+void tr_push_done(struct tr *t)
 {
     e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, -8, 8, 8);
 }
 
 static void push_reg(struct tr *t, unsigned r)
 {
-    push_slot(t, 0);
+    tr_push_slot(t, 0);
     e_mem(&t->e, 0x89, tr_use(t, r, H_B), H_A, 0);
-    push_done(t);
+    tr_push_done(t);
 }
 
 static void store_imm32(struct tr *t, uint64_t imm)
@@ -197,10 +206,10 @@ static void load_operand(struct tr *t, uint32_t more)
 static void push_mem(struct tr *t)
 {
     load_operand(t, 0);
-    push_slot(t, 0);
+    tr_push_slot(t, 0);
     e_gs_load(&t->e, H_B, VOFF(hot.tmp));
     e_mem(&t->e, 0x89, H_B, H_A, 0);
-    push_done(t);
+    tr_push_done(t);
 }
 
 /* H_A = host address of the top of the stack. */
@@ -240,9 +249,9 @@ void tr_stack(struct tr *t)
     } else if (plain && op >= 0x58 && op <= 0x5f) {
         pop_reg(t, in->rm);
     } else if (plain && (op == 0x68 || op == 0x6a)) {
-        push_slot(t, 0);
+        tr_push_slot(t, 0);
         store_imm32(t, in->imm);
-        push_done(t);
+        tr_push_done(t);
     } else if (plain && op == 0xff) {
         if (in->has_mem)
             push_mem(t);
@@ -250,6 +259,8 @@ void tr_stack(struct tr *t)
             push_reg(t, in->rm);
     } else if (plain && op == 0x8f && !in->has_mem) {
         pop_reg(t, in->rm);
+    } else if (plain && op == 0x9c) {
+        tr_pushf(t);
     } else if (plain && op == 0xc9) { /* LEAVE */
         top_slot(t, RBP, 0);
         e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
@@ -263,14 +274,14 @@ void tr_stack(struct tr *t)
 
 static void push_return(struct tr *t, uint64_t next)
 {
-    push_slot(t, SITE_END);
+    tr_push_slot(t, SITE_END);
     if ((uint64_t)(int64_t)(int32_t)next == next) {
         store_imm32(t, next);
     } else {
         e_mov_imm(&t->e, H_B, next);
         e_mem(&t->e, 0x89, H_B, H_A, 0);
     }
-    push_done(t);
+    tr_push_done(t);
 }
 
 static void indirect(struct tr *t, bool call)

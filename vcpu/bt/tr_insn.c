@@ -141,13 +141,19 @@ void tr_callout(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
-    bool rep = insn_class(in) == IC_STRING && (in->rep || in->repne);
+    bool string = insn_class(in) == IC_STRING;
+    uint32_t info = SITE_ARG(in->len) | SITE_OP(in->map, in->opcode);
 
+    if (string && (in->rep || in->repne))
+        info |= in->repne ? SITE_REP | SITE_REPNE : SITE_REP;
+    if (string && in->addrsize == 8 && in->seg != SEG_FS && in->seg != SEG_GS &&
+        !(t->b->key & KEY_ODD))
+        info |= SITE_STRING | in->opsize;
     if (!t->saved && t->live[t->i])
         e_flags_save(e);
     e_mov_imm(e, H_A, t->rip[t->i]);
     e8(e, 0x68);
-    e32(e, SITE_ARG(in->len) | (rep ? SITE_REP : 0) | SITE_OP(in->map, in->opcode));
+    e32(e, info);
     e_call_to(e, t->bt->g_insn);
     t->saved = true;
 }
@@ -198,9 +204,47 @@ static bool odd(const struct tr *t, const struct insn *in)
     if ((insn_class(in) == IC_VEC || insn_class(in) == IC_X87) &&
         !(t->b->key & (in->vex ? KEY_AVX : KEY_FPU)))
         return true;
-    if (in->info->flags & OF_BITMEM)
-        return true;
     return (in->has_mem && in->mem_size == 0) || in->mem_size > 64 || (bt_debug & BT_DBG_NO_INLINE);
+}
+
+/* BT and its kin with a register bit index reach beyond the operand: the word is chosen here, and
+ * the instruction is left with the index within it. H_A is the address so far. */
+static void bit_string(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    unsigned index = in->reg;
+
+    if (tr_spilled(index)) {
+        e_gs_load(e, H_B, GPR_OFF(index));
+        index = H_B;
+    } else if (index == RSP) {
+        index = H_SP;
+    }
+    if (in->opsize == 4)
+        e_rr(e, 0x63, H_B, index, true); /* movsxd r11, index */
+    else if (index != H_B)
+        e_mov(e, H_B, index);
+    e8(e, 0x49); /* sar r11, 3 */
+    e8(e, 0xc1);
+    e8(e, 0xfb);
+    e8(e, 3);
+    e8(e, 0x49); /* and r11, -size */
+    e8(e, 0x83);
+    e8(e, 0xe3);
+    e8(e, (uint8_t)-in->opsize);
+    e_rr(e, 0x01, H_B, H_A, true); /* add r10, r11 */
+    tr_probe(t, in->mem_write, in->opsize, false, 0, 0);
+    if (tr_spilled(in->reg))
+        e_gs_load(e, H_B, GPR_OFF(in->reg));
+    else
+        e_mov(e, H_B, index);
+    e8(e, 0x41); /* and r11d, bits - 1 */
+    e8(e, 0x83);
+    e8(e, 0xe3);
+    e8(e, in->opsize * 8u - 1);
+    tr_flags_use(t);
+    e_insn(e, in, H_B, 0, 0, H_A);
 }
 
 /* MOV between rAX and a fixed address: as its ModRM sister. */
@@ -216,23 +260,6 @@ static void as_modrm(struct insn *in)
     in->reg = RAX;
     in->imm_len = 0;
     in->opsize66 = in->opsize == 2;
-}
-
-bool tr_system(struct tr *t)
-{
-    const struct insn *in = &t->in[t->i];
-
-    if (in->map == 0 && in->opcode == 0xfa && tr_ctx(t) != TLB_USER && !(t->b->key & KEY_ODD)) {
-        /* CLI: of byte 1 of RFLAGS only IF can be set here. */
-        e_gs_store8_imm(&t->e, VOFF(cpu.rflags) + 1, 0);
-        return true;
-    }
-    if (in->map == 1 && in->opcode == 0x31 && (t->b->key & KEY_TSC)) {
-        e8(&t->e, 0x0f);
-        e8(&t->e, 0x31);
-        return true;
-    }
-    return false;
 }
 
 void tr_operate(struct tr *t)
@@ -266,13 +293,18 @@ void tr_operate(struct tr *t)
             tr_callout(t);
         return;
     }
-    if (odd(t, in) || !rename_all(in, &rn)) {
+    if (odd(t, in) || !rename_all(in, &rn) ||
+        ((in->info->flags & OF_BITMEM) && in->has_mem && in->opsize == 2)) {
         tr_callout(t);
         return;
     }
     if (in->has_mem) {
         tr_flags_clobber(t);
         tr_address(t, &fixed, &lin);
+        if (in->info->flags & OF_BITMEM) {
+            bit_string(t);
+            return;
+        }
         tr_probe(t, in->mem_write, in->mem_size, fixed, lin, 0);
     }
     tr_flags_use(t);

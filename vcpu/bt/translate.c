@@ -201,6 +201,13 @@ static void emit_block(struct tr *t)
         unsigned first = t->ncold;
 
         one(t);
+        if (t->sti == t->i && t->sti) {
+            /* The instruction after STI is through: the shadow ends here. */
+            t->n = t->i + 1;
+            t->b->len = (uint16_t)(t->rip[t->n] - t->b->rip);
+            t->live[t->n] = FL_ARITH;
+            tr_exit_sti(t, t->rip[t->n]);
+        }
         for (unsigned k = first; k < t->ncold; k++) {
             t->cold[k].next = t->e.at;
             t->cold[k].restore = !t->saved && t->live[t->i + 1];
@@ -253,6 +260,7 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault)
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
     t->n = t->ncold = t->nmap = t->npend = 0;
     t->saved = t->ended = false;
+    t->sti = 0;
     t->b = bt_meta_alloc(bt, sizeof(*t->b));
     *t->b = (struct bt_block){
         .gpa = gpa, .page2 = ~(gpa_t)0, .rip = v->cpu.rip, .key = bt_key(v), .code = t->e.at};

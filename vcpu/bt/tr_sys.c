@@ -1,0 +1,143 @@
+/*
+ * Privileged and sensitive instructions emulated in the cache, without a callout: the ones that a
+ * kernel executes all the time (CLI STI STAC CLAC SWAPGS RDTSC PUSHF, MOV from segment registers).
+ */
+#include "vcpu/bt/tr.h"
+
+/* Of byte 1 of RFLAGS only IF can be set when the key has no KEY_ODD; TF never is in the cache. */
+static void set_if(struct tr *t, bool on)
+{
+    e_gs_store8_imm(&t->e, VOFF(cpu.rflags) + 1, on ? FL_IF >> 8 : 0);
+}
+
+/* Interrupts are let in after the next instruction, which must be there and an ordinary one. */
+static bool sti(struct tr *t)
+{
+    if (t->i + 1 >= t->n || tr_ends(&t->in[t->i + 1]) || insn_class(&t->in[t->i + 1]) == IC_SYS)
+        return false;
+    set_if(t, true);
+    t->sti = t->i + 1;
+    return true;
+}
+
+/* STAC, CLAC: the next instruction uses another set of the TLB, so it begins a block of its own. */
+static bool set_ac(struct tr *t, bool on)
+{
+    uint64_t next = t->rip[t->i + 1];
+
+    if ((next ^ t->b->rip) >> PAGE_SHIFT)
+        return false;
+    tr_flags_clobber(t);
+    /* or / and byte gs:[rflags + 2], imm */
+    e_gs(&t->e, 0x80, on ? 1 : 4, VOFF(cpu.rflags) + 2, false);
+    e8(&t->e, on ? FL_AC >> 16 : ~(FL_AC >> 16) & 0xff);
+    t->n = t->i + 1;
+    t->b->len = (uint16_t)(next - t->b->rip);
+    tr_exit_direct(t, next, false);
+    return true;
+}
+
+static void swapgs(struct tr *t)
+{
+    int32_t gs = (int32_t)offsetof(struct vcpu, cpu.seg[SEG_GS].base);
+
+    e_gs_load(&t->e, H_A, gs);
+    e_gs_load(&t->e, H_B, VOFF(cpu.kernel_gs_base));
+    e_gs_store(&t->e, H_B, gs);
+    e_gs_store(&t->e, H_A, VOFF(cpu.kernel_gs_base));
+}
+
+/* MOV r32/r64, Sreg zero-extends. */
+static void mov_from_seg(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned dst = in->rm == RSP ? H_SP : tr_spilled(in->rm) ? H_A : in->rm;
+    int32_t sel = (int32_t)(offsetof(struct vcpu, cpu.seg[0].sel) + sizeof(struct seg) * in->reg);
+
+    e8(&t->e, 0x65); /* movzx dst, word gs:[sel] */
+    if (dst & 8)
+        e8(&t->e, 0x44);
+    e8(&t->e, 0x0f);
+    e8(&t->e, 0xb7);
+    e8(&t->e, (dst & 7) << 3 | 4);
+    e8(&t->e, 0x25);
+    e32(&t->e, (uint32_t)sel);
+    if (dst == H_A)
+        e_gs_store(&t->e, H_A, GPR_OFF(in->rm));
+}
+
+bool tr_system(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    bool kernel = tr_ctx(t) != TLB_USER;
+
+    if (bt_debug & BT_DBG_NO_INLINE)
+        return false;
+    if (in->map == 0 && kernel && !(t->b->key & KEY_ODD)) {
+        if (in->opcode == 0xfa) {
+            set_if(t, false);
+            return true;
+        }
+        if (in->opcode == 0xfb)
+            return sti(t);
+    }
+    if (in->map == 0 && in->opcode == 0x8c && !in->has_mem && in->opsize >= 4 && in->reg < NSEG) {
+        mov_from_seg(t);
+        return true;
+    }
+    if (in->map != 1)
+        return false;
+    if (in->opcode == 0x31 && (t->b->key & KEY_TSC)) {
+        e8(&t->e, 0x0f);
+        e8(&t->e, 0x31);
+        return true;
+    }
+    if (in->opcode == 0x01 && kernel) {
+        switch (in->modrm) {
+        case 0xca:
+        case 0xcb:
+            return set_ac(t, in->modrm == 0xcb);
+        case 0xf8:
+            swapgs(t);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Byte at hot.flags + off, shifted left, OR-ed into the qword at H_A. */
+static void or_flags(struct tr *t, int32_t off, unsigned shift)
+{
+    struct emit *e = &t->e;
+
+    e8(e, 0x65); /* movzx r11d, byte gs:[...] */
+    e8(e, 0x44);
+    e8(e, 0x0f);
+    e8(e, 0xb6);
+    e8(e, 0x1c);
+    e8(e, 0x25);
+    e32(e, (uint32_t)(VOFF(hot.flags) + off));
+    if (shift) {
+        e8(e, 0x41); /* shl r11d, shift */
+        e8(e, 0xc1);
+        e8(e, 0xe3);
+        e8(e, shift);
+    }
+    e_mem(e, 0x09, H_B, H_A, 0);
+}
+
+void tr_pushf(struct tr *t)
+{
+    struct emit *e = &t->e;
+
+    tr_push_slot(t, 0);
+    e_gs_load(e, H_B, VOFF(cpu.rflags));
+    e8(e, 0x49); /* and r11, imm32: RF and VM are pushed as 0 */
+    e8(e, 0x81);
+    e8(e, 0xe3);
+    e32(e, ~(uint32_t)(FL_ARITH | FL_RF | FL_VM));
+    e_mem(e, 0x89, H_B, H_A, 0);
+    or_flags(t, 1, 0);
+    or_flags(t, 0, 11);
+    tr_push_done(t);
+}
