@@ -54,7 +54,7 @@ void crash_report(const struct vcpu *v, const char *what, int err)
         text_add(&t, " (%s)", strerror(err));
     text_add(&t, "\n");
     add_regs(&t, c);
-    if (v->exit.reason == EXIT_ERROR && v->exit.nbytes) {
+    if (v->exit.nbytes) {
         unsigned n = v->exit.nbytes;
 
         text_add(&t, "  code at %016llx:", X(v->exit.rip));

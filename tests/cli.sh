@@ -128,10 +128,12 @@ for g in spin halt; do
     is "a timeout stops $g" 124 $? "$(cat "$tmp/err")"
 done
 for s in INT:130 TERM:143 HUP:129 QUIT:131; do
-    # A background job of a script ignores INT and QUIT, and mayfly respects that; setsid --wait in
-    # a subshell with traps reset does not help, so a shell with job control starts it.
-    bash -mc 'exec 2>/dev/null; "$0" run --engine "$1" "$2" & p=$!; sleep 0.3; kill -'"${s%:*}"' $p; wait $p' \
-        "$mayfly" "$engine" "$tmp/halt"
+    # A script's background job ignores INT and QUIT, and mayfly respects that.
+    env --default-signal=INT,QUIT "$mayfly" run --engine $engine "$tmp/halt" &
+    pid=$!
+    sleep 0.3
+    kill -"${s%:*}" $pid
+    wait $pid
     is "SIG${s%:*}" "${s#*:}" $?
 done
 "$mayfly" run --engine $engine "$tmp/spin" &
