@@ -28,12 +28,13 @@ enum {
     F_LAYOUT = 4096,
     F_HIGH8 = 8192,
     F_REGS = 16384, /* reg, rm, vex_vvvv, pp, map */
+    F_CLASS = 32768,
     F_GPR = F_GPR_READ | F_GPR_WRITE,
 };
 
 static const char *const field_names[] = {
     "accept",    "len",     "mem",      "mem_size", "mem_rw", "imm",   "opsize", "gpr_read",
-    "gpr_write", "fl_read", "fl_write", "fl_undef", "layout", "high8", "regs",
+    "gpr_write", "fl_read", "fl_write", "fl_undef", "layout", "high8", "regs",   "class",
 };
 
 /* Extensions that are not offered: undefined opcodes to us. */
@@ -300,6 +301,116 @@ static bool is_shift(ZydisMnemonic m)
            m == ZYDIS_MNEMONIC_RCR || m == ZYDIS_MNEMONIC_SHLD || m == ZYDIS_MNEMONIC_SHRD;
 }
 
+/* The class that Zydis' category and operands make of it. */
+static enum insn_class expect_class(const ZydisDecodedInstruction *z,
+                                    const ZydisDecodedOperand *ops)
+{
+    bool vector = false, far = z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR;
+
+    for (unsigned i = 0; i < z->operand_count; i++) {
+        if (ops[i].type != ZYDIS_OPERAND_TYPE_REGISTER ||
+            ops[i].visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+            continue;
+        switch (ZydisRegisterGetClass(ops[i].reg.value)) {
+        case ZYDIS_REGCLASS_SEGMENT:
+        case ZYDIS_REGCLASS_CONTROL:
+        case ZYDIS_REGCLASS_DEBUG:
+            return IC_SYS;
+        case ZYDIS_REGCLASS_MMX:
+        case ZYDIS_REGCLASS_XMM:
+        case ZYDIS_REGCLASS_YMM:
+            vector = true;
+            break;
+        default:
+            break;
+        }
+    }
+    switch (z->mnemonic) {
+    case ZYDIS_MNEMONIC_FLDENV:
+    case ZYDIS_MNEMONIC_FNSTENV:
+    case ZYDIS_MNEMONIC_FRSTOR:
+    case ZYDIS_MNEMONIC_FNSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE:
+    case ZYDIS_MNEMONIC_FXSAVE64:
+    case ZYDIS_MNEMONIC_FXRSTOR:
+    case ZYDIS_MNEMONIC_FXRSTOR64:
+    case ZYDIS_MNEMONIC_MASKMOVQ:
+    case ZYDIS_MNEMONIC_MASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVDQU:
+    case ZYDIS_MNEMONIC_VMASKMOVPS:
+    case ZYDIS_MNEMONIC_VMASKMOVPD:
+    case ZYDIS_MNEMONIC_VPMASKMOVD:
+    case ZYDIS_MNEMONIC_VPMASKMOVQ:
+        return IC_VECSYS;
+    case ZYDIS_MNEMONIC_XGETBV:
+    case ZYDIS_MNEMONIC_XSETBV:
+    case ZYDIS_MNEMONIC_CPUID:
+    case ZYDIS_MNEMONIC_INVPCID:
+    case ZYDIS_MNEMONIC_MONITOR:
+    case ZYDIS_MNEMONIC_MWAIT:
+    case ZYDIS_MNEMONIC_CLI:
+    case ZYDIS_MNEMONIC_STI:
+    case ZYDIS_MNEMONIC_IRET:
+    case ZYDIS_MNEMONIC_IRETD:
+    case ZYDIS_MNEMONIC_IRETQ:
+        return IC_SYS;
+    case ZYDIS_MNEMONIC_ENTER:
+    case ZYDIS_MNEMONIC_LEAVE:
+        return IC_STACK;
+    case ZYDIS_MNEMONIC_XLAT:
+        return IC_MOFFS;
+    case ZYDIS_MNEMONIC_EMMS:
+    case ZYDIS_MNEMONIC_LDMXCSR:
+    case ZYDIS_MNEMONIC_STMXCSR:
+    case ZYDIS_MNEMONIC_VLDMXCSR:
+    case ZYDIS_MNEMONIC_VSTMXCSR:
+    case ZYDIS_MNEMONIC_VZEROALL:
+    case ZYDIS_MNEMONIC_VZEROUPPER:
+        return IC_VEC;
+    default:
+        break;
+    }
+    switch (z->meta.category) {
+    case ZYDIS_CATEGORY_X87_ALU:
+    case ZYDIS_CATEGORY_FCMOV:
+        return IC_X87;
+    case ZYDIS_CATEGORY_AVX2GATHER:
+    case ZYDIS_CATEGORY_XSAVE:
+    case ZYDIS_CATEGORY_XSAVEOPT:
+        return IC_VECSYS;
+    case ZYDIS_CATEGORY_PUSH:
+    case ZYDIS_CATEGORY_POP:
+        return IC_STACK;
+    case ZYDIS_CATEGORY_CALL:
+    case ZYDIS_CATEGORY_RET:
+    case ZYDIS_CATEGORY_COND_BR:
+    case ZYDIS_CATEGORY_UNCOND_BR:
+        return far ? IC_SYS : IC_BRANCH;
+    case ZYDIS_CATEGORY_CONVERT: /* CBW and CWD name no operand, CVTSS2SI may name no vector */
+        return z->operand_count_visible ? IC_VEC : IC_ALU;
+    case ZYDIS_CATEGORY_STRINGOP:
+        return IC_STRING;
+    case ZYDIS_CATEGORY_INTERRUPT:
+    case ZYDIS_CATEGORY_IO:
+    case ZYDIS_CATEGORY_IOSTRINGOP:
+    case ZYDIS_CATEGORY_RDPID:
+    case ZYDIS_CATEGORY_RDWRFSGS:
+    case ZYDIS_CATEGORY_SEGOP:
+    case ZYDIS_CATEGORY_SMAP:
+    case ZYDIS_CATEGORY_SYSCALL:
+    case ZYDIS_CATEGORY_SYSRET:
+    case ZYDIS_CATEGORY_SYSTEM:
+    case ZYDIS_CATEGORY_VTX:
+        return IC_SYS;
+    default:
+        break;
+    }
+    if (ops[0].encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64 ||
+        ops[1].encoding == ZYDIS_OPERAND_ENCODING_DISP16_32_64)
+        return IC_MOFFS;
+    return vector ? IC_VEC : IC_ALU;
+}
+
 /* The register number that the encoding holds for an operand, from ours. */
 static bool same_register(const struct insn *in, const ZydisDecodedOperand *op)
 {
@@ -363,6 +474,8 @@ static bool agree(const uint8_t *b, unsigned mode, struct insn *out)
     enum insn_class cls = insn_class(in);
     bool plain = cls != IC_SYS && cls != IC_VECSYS;
 
+    CHECK(15, cls == expect_class(&z, ops), "class %d, Zydis %d", (int)cls,
+          (int)expect_class(&z, ops));
     CHECK(1, in->len == z.length, "len %u, Zydis %u", in->len, z.length);
     expect_operands(&e, &z, ops);
     /* Zydis takes a SIB base of r13 with 67 and mod 0 for a register; to the CPU it is disp32. */
