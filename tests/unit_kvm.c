@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "vcpu/except.h"
+#include "vcpu/interp.h"
 #include "vcpu/kvm/kvm.h"
 /* After ours: it defines macros (PF_W) with names of paging/walk.h. */
 #include <elf.h>
@@ -608,4 +609,426 @@ Test(kvm_state, x2apic_and_deadline)
     cr_assert_eq(l->tsc_deadline, due);
     cr_assert_eq(l->next_tsc, due - m->v->cpu.tsc_offset);
     destroy(m);
+}
+
+/* --- kicks and changes of engine --- */
+
+/* Guests that are too small for a file, in 32-bit flat code without addresses of their own. */
+__asm__(".section .rodata\n"
+        ".code32\n"
+        "spin_begin: jmp spin_begin\n"
+        "spin_end:\n"
+        "crash_begin: ud2\n"
+        "crash_end:\n"
+        "halt_begin: cli; hlt; jmp halt_begin\n"
+        "halt_end:\n"
+        /* REP OUTSB of 600 bytes at 0x40000. */
+        "outs_begin: mov $0x40000, %esi; mov $600, %ecx; mov $0x3f8, %edx; cld; rep outsb\n"
+        " mov $0xf4, %edx; xor %eax, %eax; out %al, %dx\n"
+        "1: jmp 1b\n"
+        "outs_end:\n"
+        ".code64\n"
+        ".text\n");
+extern const uint8_t spin_begin[], spin_end[], crash_begin[], crash_end[], halt_begin[], halt_end[],
+    outs_begin[], outs_end[];
+
+struct kicker {
+    struct vcpu *v;
+    unsigned times, delay_us;
+    pthread_t thread;
+};
+
+static void *kicker_thread(void *arg)
+{
+    struct kicker *k = arg;
+
+    for (unsigned i = 0; i < k->times; i++) {
+        usleep(k->delay_us);
+        vcpu_kick(k->v);
+    }
+    return NULL;
+}
+
+static void kick_later(struct kicker *k, struct vcpu *v, unsigned times, unsigned delay_us)
+{
+    *k = (struct kicker){.v = v, .times = times, .delay_us = delay_us};
+    cr_assert_eq(pthread_create(&k->thread, NULL, kicker_thread, k), 0);
+}
+
+Test(kvm_kick, ends_an_endless_loop, .timeout = 20)
+{
+    NEED_KVM();
+    struct machine_ *m = make();
+    struct kicker k;
+
+    load_code(m, spin_begin, spin_end);
+    start(m, &engine_kvm);
+    kick_later(&k, m->v, 1, 2000);
+    cr_assert_eq(run(m, true), EXIT_KICKED);
+    pthread_join(k.thread, NULL);
+    cr_assert_eq(m->v->cpu.rip, CODE);
+    cr_assert_eq(m->v->cpu.gpr[RSP], CODE);
+    cr_assert_eq(m->v->cpu.gpr[RAX], 0x2badb002);
+    destroy(m);
+}
+
+/* A kick before run() is not lost, and one is one. */
+Test(kvm_kick, before_the_run, .timeout = 20)
+{
+    NEED_KVM();
+    struct machine_ *m = make();
+
+    load_code(m, spin_begin, spin_end);
+    start(m, &engine_kvm);
+    for (unsigned i = 0; i < 100; i++) {
+        vcpu_kick(m->v);
+        cr_assert_eq(run(m, true), EXIT_KICKED);
+    }
+    m->cpus.stop = true;
+    vcpu_kick(m->v);
+    cr_assert_eq(run(m, true), EXIT_STOP);
+    destroy(m);
+}
+
+/* At every point of the way in and out: none may be lost, or the test hangs at the last. */
+Test(kvm_kick, many, .timeout = 60)
+{
+    NEED_KVM();
+    struct machine_ *m = make();
+    struct kicker k;
+
+    load_code(m, spin_begin, spin_end);
+    start(m, &engine_kvm);
+    kick_later(&k, m->v, 2000, 0);
+    while (run(m, true) == EXIT_KICKED && m->v->stats.kicks < 100)
+        ;
+    pthread_join(k.thread, NULL);
+    while (m->v->kicked)
+        run(m, true);
+    kick_later(&k, m->v, 1, 1000);
+    cr_assert_eq(run(m, true), EXIT_KICKED);
+    pthread_join(k.thread, NULL);
+    destroy(m);
+}
+
+Test(kvm_kick, a_halted_cpu, .timeout = 20)
+{
+    NEED_KVM();
+    struct machine_ *m = make();
+    struct kicker k;
+
+    load_code(m, halt_begin, halt_end);
+    start(m, &engine_kvm);
+    kick_later(&k, m->v, 1, 20000);
+    cr_assert_eq(run(m, true), EXIT_KICKED);
+    pthread_join(k.thread, NULL);
+    cr_assert(m->v->cpu.halted);
+    cr_assert_eq(m->v->cpu.rip, CODE + 2);
+    destroy(m);
+}
+
+/* The other engine goes on where KVM was kicked: in the middle of an OUT. */
+Test(kvm_change, at_every_byte_of_hello)
+{
+    NEED_KVM();
+    for (unsigned at = 1; at <= 17; at++) {
+        struct machine_ *m = make();
+
+        load_guest(m, "hello", "hello");
+        m->kick_at = at;
+        start(m, &engine_kvm);
+        cr_assert_eq(run(m, true), EXIT_KICKED);
+        cr_assert_eq(m->len, at);
+        finish(m);
+        start(m, &engine_interp);
+        expect_stop(m, run(m, false));
+        cr_assert_eq(m->status, 0);
+        cr_assert_str_eq(m->out, "hello from CPL 0\n");
+        destroy(m);
+    }
+}
+
+/* To the interpreter and back to a new VM, again and again, at CPL 3 and at CPL 0. */
+Test(kvm_change, to_and_fro)
+{
+    char want[128];
+    unsigned changes = 0;
+
+    NEED_KVM();
+    struct machine_ *m = make();
+
+    load_guest(m, "cpl3", "cpl3 3000000");
+    for (bool end = false; !end; changes++) {
+        struct kicker k;
+
+        start(m, &engine_kvm);
+        kick_later(&k, m->v, changes < 4, 500);
+        end = run(m, true) == EXIT_STOP;
+        if (end)
+            m->cpus.stop = true;
+        pthread_join(k.thread, NULL);
+        vcpu_take_kick(m->v);
+        finish(m);
+        if (end)
+            break;
+        start(m, &engine_interp);
+        for (unsigned i = 0; i < 3000 && !m->cpus.stop; i++)
+            if (interp_step(m->v) == STEP_EXIT)
+                expect_stop(m, m->v->exit.reason);
+        fpu_put(m->v);
+        finish(m);
+        end = m->cpus.stop;
+    }
+    snprintf(want, sizeof want, "cpl3: 3000000 steps, checksum %016llx\n",
+             (unsigned long long)checksum(3000000));
+    cr_assert_str_eq(m->out, want, "after %u changes: '%s'", changes, m->out);
+    cr_assert_eq(m->status, 0);
+    destroy(m);
+}
+
+/* A string instruction that is kicked goes on with the rest. */
+Test(kvm_change, rep_outs)
+{
+    NEED_KVM();
+    for (unsigned at = 1; at < 600; at += 97) {
+        struct machine_ *m = make();
+        char text[601];
+
+        for (unsigned i = 0; i < 600; i++)
+            text[i] = (char)('a' + i % 23);
+        text[600] = 0;
+        ram_write(&m->ram, 0x40000, text, 600);
+        load_code(m, outs_begin, outs_end);
+        m->kick_at = at;
+        start(m, &engine_kvm);
+        enum exit_reason r = run(m, true);
+
+        if (r == EXIT_KICKED) {
+            finish(m);
+            start(m, &engine_interp);
+            r = run(m, false);
+        }
+        expect_stop(m, r);
+        cr_assert_str_eq(m->out, text);
+        destroy(m);
+    }
+}
+
+Test(kvm, triple_fault)
+{
+    NEED_KVM();
+    struct machine_ *m = make();
+
+    m->v->cpu.idtr = (struct dtr){.base = 0, .limit = 0};
+    load_code(m, crash_begin, crash_end);
+    start(m, &engine_kvm);
+    cr_assert_eq(run(m, false), EXIT_SHUTDOWN);
+    cr_assert_eq(m->v->exit.reason, EXIT_SHUTDOWN);
+    destroy(m);
+}
+
+/* --- interrupts --- */
+
+/* Each handler asks for the next interrupt by a byte on the serial port and halts; none returns
+ * (not every KVM emulates IRET at CPL 0). 0x20: the 8259 by ExtINT. 0x40: a message. 0x41: IOAPIC
+ * pin 9, level. 0x42: pin 10, edge, from an irqfd. */
+__asm__(".section .rodata\n"
+        ".code32\n"
+        ".macro say c\n mov $\\c, %al\n out %al, %dx\n .endm\n"
+        ".macro wait_\n mov $0x20000, %esp\n sti\n 1: hlt\n jmp 1b\n .endm\n"
+        ".macro pic port, val\n mov $\\val, %al\n out %al, $\\port\n .endm\n"
+        "irq_begin:\n"
+        " pic 0x20, 0x11\n pic 0x21, 0x20\n pic 0x21, 4\n pic 0x21, 1\n pic 0x21, 0xfe\n"
+        " mov $0x3f8, %edx\n say 'r'\n wait_\n"
+        "irq_20: say 'p'\n pic 0x20, 0x20\n movl $0x1ff, 0xfee000f0\n say 'm'\n wait_\n"
+        "irq_40: say 'M'\n movl $0, 0xfee000b0\n"
+        " movl $0x23, 0xfec00000\n movl $0, 0xfec00010\n"
+        " movl $0x22, 0xfec00000\n movl $0x8041, 0xfec00010\n say 'l'\n wait_\n"
+        "irq_41: say 'L'\n movl $0, 0xfee000b0\n"
+        " movl $0x25, 0xfec00000\n movl $0, 0xfec00010\n"
+        " movl $0x24, 0xfec00000\n movl $0x42, 0xfec00010\n say 'f'\n wait_\n"
+        "irq_42: say 'F'\n movl $0, 0xfee000b0\n"
+        " movl $1, 0xd0000000\n"
+        " xor %eax, %eax\n out %al, $0xf4\n 1: jmp 1b\n"
+        "irq_end:\n"
+        ".code64\n"
+        ".text\n");
+extern const uint8_t irq_begin[], irq_20[], irq_40[], irq_41[], irq_42[], irq_end[];
+static int irqfd = -1;
+
+static void raise_for(struct machine_ *m, char c)
+{
+    struct vm_cpus *vm = &m->cpus;
+    uint64_t one = 1;
+
+    switch (c) {
+    case 'r':
+        irq_pulse(vm, 0);
+        break;
+    case 'm':
+        apic_deliver(vm, 0, false, 0, 0x40, false, NULL);
+        break;
+    case 'l':
+        irq_set(vm, 9, true);
+        break;
+    case 'f':
+        if (m->engine == &engine_kvm)
+            cr_assert_eq(write(irqfd, &one, sizeof one), 8);
+        else
+            irq_pulse(vm, 10);
+    }
+}
+
+struct raiser {
+    struct machine_ *m;
+    char c;
+};
+
+static void *raiser_thread(void *arg)
+{
+    struct raiser *r = arg;
+
+    usleep(3000); /* likely in HLT by then; right in either case */
+    raise_for(r->m, r->c);
+    free(r);
+    return NULL;
+}
+
+static void raise_at_once(struct machine_ *m, char c)
+{
+    raise_for(m, c);
+    if (c == 'L') /* the device is served: the pin goes low before the EOI */
+        irq_set(&m->cpus, 9, false);
+}
+
+static void raise_later(struct machine_ *m, char c)
+{
+    pthread_t t;
+
+    if (c == 'L')
+        irq_set(&m->cpus, 9, false);
+    if (!strchr("rmlf", c))
+        return;
+    struct raiser *r = malloc(sizeof *r);
+
+    *r = (struct raiser){m, c};
+    cr_assert_eq(pthread_create(&t, NULL, raiser_thread, r), 0);
+    pthread_detach(t);
+}
+
+static void gate(struct machine_ *m, unsigned vector, const uint8_t *handler)
+{
+    uint32_t at = CODE + (uint32_t)(handler - irq_begin);
+    uint64_t d = (at & 0xffff) | 8u << 16 | 0x8e00ull << 32 | (uint64_t)(at >> 16) << 48;
+
+    ram_write(&m->ram, 0x30000 + vector * 8, &d, 8);
+}
+
+static struct machine_ *irq_machine(void)
+{
+    static const uint64_t gdt[3] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff};
+    struct machine_ *m = make();
+
+    load_code(m, irq_begin, irq_end);
+    gate(m, 0x20, irq_20);
+    gate(m, 0x40, irq_40);
+    gate(m, 0x41, irq_41);
+    gate(m, 0x42, irq_42);
+    ram_write(&m->ram, 0x31000, gdt, sizeof gdt);
+    m->v->cpu.idtr = (struct dtr){.base = 0x30000, .limit = 0x7ff};
+    m->v->cpu.gdtr = (struct dtr){.base = 0x31000, .limit = sizeof gdt - 1};
+    return m;
+}
+
+static void interrupts(void (*printed)(struct machine_ *m, char c))
+{
+    int bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    uint64_t count = 0;
+    struct machine_ *m = irq_machine();
+
+    m->printed = printed;
+    start(m, &engine_kvm);
+    irqfd = eventfd(0, EFD_CLOEXEC);
+    cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
+    cr_assert_eq(kvm_irqfd(&m->cpus, IOAPIC_PINS, irqfd, false), -EINVAL);
+    cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, false), 0);
+    cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, false), -EEXIST);
+    expect_stop(m, run(m, false));
+    cr_assert_str_eq(m->out, "rpmMlLfF");
+    cr_assert_eq(m->v->stats.kvm_exits[KVM_EXIT_IOAPIC_EOI], 1);
+    cr_assert_eq(m->cpus.irqchip.ioapic.redir[9] & 0x4000, 0, "remote IRR went with the EOI");
+    cr_assert_eq(read(bell, &count, sizeof count), 8);
+    cr_assert_eq(count, 1);
+    cr_assert_eq(m->mmio_writes, 8, "the doorbell did not leave the kernel: %u", m->mmio_writes);
+    cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, true), 0);
+    cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, true), 0);
+    destroy(m);
+    close(irqfd);
+    close(bell);
+}
+
+Test(kvm_irq, at_once, .timeout = 20)
+{
+    NEED_KVM();
+    interrupts(raise_at_once);
+}
+
+Test(kvm_irq, while_halted, .timeout = 20)
+{
+    NEED_KVM();
+    interrupts(raise_later);
+}
+
+/* Interrupts that one engine was sent reach the guest under the other. */
+Test(kvm_irq, across_a_change_of_engine, .timeout = 20)
+{
+    NEED_KVM();
+    for (unsigned at = 1; at <= 7; at++) {
+        struct machine_ *m = irq_machine();
+
+        m->printed = raise_at_once;
+        m->kick_at = at;
+        start(m, &engine_kvm);
+        irqfd = eventfd(0, EFD_CLOEXEC);
+        cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
+        cr_assert_eq(run(m, true), EXIT_KICKED);
+        close(irqfd);
+        finish(m);
+        start(m, &engine_interp);
+        expect_stop(m, run(m, false));
+        cr_assert_str_eq(m->out, "rpmMlLfF", "changed after byte %u: '%s'", at, m->out);
+        destroy(m);
+    }
+}
+
+/* --- the probe --- */
+
+Test(probe, says_something)
+{
+    struct probe p;
+
+    kvm_probe(&p);
+    cr_assert_not_null(p.step);
+    if (p.kind == KVM_NONE)
+        cr_assert_neq(p.err, 0, "%s", p.step);
+    else
+        cr_assert_eq(p.api_version, 12);
+}
+
+/* The guest and CPUID's short cut agree. */
+Test(probe, guest_agrees)
+{
+    NEED_KVM();
+    struct probe p, g = {0};
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    kvm_probe(&p);
+    kvm_probe_guest(fd, &g);
+    close(fd);
+    printf("probe: %s; guest: %llu.%02llu ns an instruction, %llu us in all\n", p.step,
+           (unsigned long long)g.ns_per_insn_x100 / 100,
+           (unsigned long long)g.ns_per_insn_x100 % 100, (unsigned long long)g.probe_ns / 1000);
+    cr_assert_eq(g.kind, p.kind, "%s", g.step);
+    cr_assert_eq(g.err, 0);
+    cr_assert_gt(g.probe_ns, 0);
 }
