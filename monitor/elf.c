@@ -145,7 +145,7 @@ static bool next_note(const struct elf *e, const struct elf_segment *s, uint64_t
     left = s->filesz - *pos - sizeof head;
     /* Sums of 32-bit numbers: no overflow in 64 bits. Padding counts from the note's start. */
     desc = (sizeof head + head[0] + align - 1) / align * align - sizeof head;
-    if (head[0] > left || desc > left || head[1] > left - desc)
+    if (desc > left || head[1] > left - desc)
         return false;
     n->name = e->data + s->offset + *pos + sizeof head;
     n->desc = n->name + desc;

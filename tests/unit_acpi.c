@@ -368,6 +368,27 @@ Test(acpi, aml_devices)
     }
 }
 
+/* Around the lengths where PkgLength grows by a byte. */
+Test(acpi, aml_lengths)
+{
+    static const uint32_t edges[] = {0x40, 0x1000, 0x100000};
+    static uint8_t buf[0x100100];
+    static char text[0x100040];
+    struct aml a;
+
+    for (unsigned e = 0; e < 3; e++)
+        for (uint32_t n = edges[e] - 24; n < edges[e] + 8; n++) {
+            memset(text, 'a', n);
+            text[n] = 0;
+            aml_init(&a, buf, sizeof buf);
+            aml_scope(&a, "\\_SB");
+            aml_name_string(&a, "LONG", text);
+            aml_end(&a);
+            cr_assert(!a.full);
+            cr_assert_eq(walk_aml(buf, a.len).names, 1);
+        }
+}
+
 /* Any room too small is said so, and nothing is written past it. */
 Test(acpi, aml_room)
 {

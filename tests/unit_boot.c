@@ -136,6 +136,7 @@ Test(boot, bzimage)
 
         if (m)
             give_initrd(r);
+        i.bytes[0x211] |= m & 1 ? 0x80 : 0x40; /* CAN_USE_HEAP, KEEP_SEGMENTS: not for us */
         cr_assert_eq(load(r, i), 0, "%s", r->res.error);
         cr_assert_str_eq(r->res.protocol, "linux64");
         check_long(r, BZ_PREF + 0x200);
@@ -155,6 +156,20 @@ Test(boot, bzimage)
         }
         end(r);
     }
+}
+
+/* setup_sects 0 means 4 (boot.rst). */
+Test(boot, bzimage_old_setup_size)
+{
+    struct run *r = begin(64);
+    struct image i = img_bzimage();
+
+    i.bytes[0x1f1] = 0;
+    memmove(i.bytes + 2560, i.bytes + BZ_SETUP, BZ_BODY);
+    i.len = 2560 + BZ_BODY;
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    cr_assert_arr_eq(AT(r, uint8_t, BZ_PREF), i.bytes + 2560, BZ_BODY);
+    end(r);
 }
 
 Test(boot, bzimage_limits)
@@ -201,6 +216,8 @@ Test(boot, initrd_limit_of_the_kernel)
     img_u32(&i, 0x22c, 0x2ffffff); /* 48 MiB */
     cr_assert_eq(load(r, i), 0, "%s", r->res.error);
     cr_assert_eq(bp->hdr.ramdisk_image, 0x3000000 - 12288);
+    img_u32(&i, 0x22c, 0xffffff); /* below the kernel */
+    cr_assert_eq(load(r, i), -ENOEXEC);
     img_u32(&i, 0x22c, 0x11fffff); /* just the kernel's end */
     cr_assert_eq(load(r, i), -ENOEXEC);
     cr_assert(strstr(r->res.error, "room for one of 0 MiB"), "%s", r->res.error);

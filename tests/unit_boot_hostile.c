@@ -287,3 +287,19 @@ Test(boot_hostile, endless_notes)
     cr_assert_eq(boot_load(&req, &ram, &cpu, &res), -ENOEXEC);
     free(data);
 }
+
+/* A PT_NOTE that ends with the file, and inside each part of its note. */
+Test(boot_hostile, note_cut_by_the_end)
+{
+    struct image i = img_pvh();
+    uint64_t phdr = sizeof(Elf64_Ehdr) + 2 * sizeof(Elf64_Phdr), at = i.len;
+
+    img_put(&i, at, i.bytes + ELF_NOTES, 20);
+    for (uint64_t size = 0; size <= 20; size++) {
+        img_put(&i, phdr + offsetof(Elf64_Phdr, p_offset), &at, 8);
+        img_put(&i, phdr + offsetof(Elf64_Phdr, p_filesz), &size, 8);
+        loaded = 0;
+        try_both(2, &i, at + size, size, 0);
+        cr_assert_eq(loaded, size == 20 ? 2 : 0, "%llu bytes", (unsigned long long)size);
+    }
+}

@@ -72,7 +72,7 @@ Test(boot_refuse, refusals)
     struct image bz32 = img_bzimage(), zimage = img_bzimage(), old = img_bzimage(),
                  iso = TEXT("\0\0"), video = img_multiboot(true), odd = img_multiboot(true),
                  big = img_elf((struct img_elf){0}), flat = img_flat(0x100000), cut = img_bzimage(),
-                 low = img_bzimage();
+                 low = img_bzimage(), bss = img_flat(0x100000), fat = img_elf((struct img_elf){0});
     struct {
         struct image i;
         enum boot_choice boot;
@@ -122,8 +122,10 @@ Test(boot_refuse, refusals)
         {flat, 0, "no ELF file"},
         {cut, 0, "cut short: the file has 2000 bytes of 3072"},
         {low, 0, "firmware's tables"},
+        {bss, 0, "before its data"},
+        {fat, 0, "more bytes in the file than"},
     };
-    unsigned n = sizeof t / sizeof *t - 10;
+    unsigned n = sizeof t / sizeof *t - 12;
 
     t[n++].i.bytes[0x236] = 0x7e;
     t[n++].i.bytes[0x211] = 0;
@@ -136,6 +138,9 @@ Test(boot_refuse, refusals)
     img_multiboot_header(&t[n++].i, 64, 3);
     t[n++].i.len = 2000;
     img_put(&t[n++].i, 0x258, &(uint64_t){0x1000}, 8);
+    img_u32(&t[n++].i, 88, 0x100000 + 511);
+    img_put(&t[n++].i, sizeof(Elf64_Ehdr) + offsetof(Elf64_Phdr, p_memsz),
+            &(uint64_t){ELF_TEXT - 1}, 8);
     for (n = 0; n < sizeof t / sizeof *t; n++) {
         struct run *r = begin(64);
         int err;
