@@ -215,6 +215,22 @@ bool elf_pvh_entry(const struct elf *e, uint64_t *entry)
     return true;
 }
 
+/* As ld links a program when nobody says otherwise: at 4 MiB, with a part to be made read-only by a
+ * C library's start-up code. Kernels come with a linker script of their own. */
+static bool default_layout(const struct elf *e)
+{
+    bool relro = false;
+    uint64_t lowest = UINT64_MAX;
+
+    for (unsigned i = 0; i < e->nsegment; i++) {
+        if (e->segment[i].type == PT_GNU_RELRO)
+            relro = true;
+        if (e->segment[i].type == PT_LOAD && e->segment[i].paddr < lowest)
+            lowest = e->segment[i].paddr;
+    }
+    return relro && lowest == 0x400000;
+}
+
 /* The system a program was linked for, from the ABI tag (LSB: note "GNU" type 1, word 0), the
  * OSABI byte and the notes of other systems; NULL when nothing says so. */
 static const char *program_of(const struct elf *e)
@@ -227,7 +243,7 @@ static const char *program_of(const struct elf *e)
         if (os == ELF_NOTE_OS_LINUX)
             return "Linux";
     }
-    if (e->osabi == ELFOSABI_LINUX || elf_has_note(e, "Go"))
+    if (e->osabi == ELFOSABI_LINUX || elf_has_note(e, "Go") || default_layout(e))
         return "Linux";
     return NULL;
 }

@@ -73,7 +73,7 @@ struct img_note {
 /* Two segments (16 MiB + text of 256 bytes, data of 64 with a bss to 8 KiB), a PT_NOTE when notes
  * are given, and a PT_INTERP if asked. vbase is added to the virtual addresses. */
 struct img_elf {
-    bool is32, interp;
+    bool is32, interp, relro;
     uint16_t type, machine; /* 0: EXEC, x86-64 or 386 */
     uint8_t osabi;
     uint64_t base, vbase, entry; /* base 0: 16 MiB; entry 0: base + 16 */
@@ -138,6 +138,9 @@ static inline struct image img_elf(struct img_elf o)
         img_phdr(&i, o.is32, n++, (Elf64_Phdr){PT_NOTE, PF_R, ELF_NOTES, 0, 0, notes, notes, 4});
     if (o.interp)
         img_phdr(&i, o.is32, n++, (Elf64_Phdr){PT_INTERP, PF_R, ELF_NOTES, 0, 0, 16, 16, 1});
+    if (o.relro)
+        img_phdr(&i, o.is32, n++,
+                 (Elf64_Phdr){PT_GNU_RELRO, PF_R, ELF_FILE + 512, 0, 0, 16, 16, 1});
     if (o.is32) {
         Elf32_Ehdr h = {.e_ident = {0x7f, 'E', 'L', 'F', ELFCLASS32, ELFDATA2LSB, 1, o.osabi},
                         .e_type = o.type ? o.type : ET_EXEC,
