@@ -1001,6 +1001,44 @@ Test(kvm_irq, across_a_change_of_engine, .timeout = 20)
     }
 }
 
+/* KVM was handed the 8259's vector and is kicked before it could inject it: it is not lost. */
+Test(kvm_irq, taken_and_kicked, .timeout = 20)
+{
+    NEED_KVM();
+    for (unsigned again = 0; again < 2; again++) {
+        struct machine_ *m = irq_machine();
+        struct kicker k;
+        const char *what = "?";
+
+        start(m, &engine_kvm);
+        kick_later(&k, m->v, 1, 20000);
+        cr_assert_eq(run(m, true), EXIT_KICKED);
+        pthread_join(k.thread, NULL);
+        cr_assert_str_eq(m->out, "r");
+        cr_assert(m->v->cpu.halted);
+        irq_pulse(&m->cpus, 0);
+        cr_assert_eq(kvm_irq_before_run(m->v, &what), 0);
+        cr_assert(m->v->kvm->ext_injected);
+        vcpu_kick(m->v);
+        cr_assert_eq(run(m, true), EXIT_KICKED);
+        cr_assert_eq(m->v->cpu.rip, CODE + (uint64_t)(irq_20 - irq_begin), "delivered");
+        m->printed = raise_at_once;
+        if (again) { /* the same engine takes it up again */
+            m->engine->vcpu_fini(m->v);
+            m->engine->vm_fini(&m->cpus);
+            start(m, &engine_kvm);
+            irqfd = eventfd(0, EFD_CLOEXEC);
+            cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
+        } else {
+            finish(m);
+            start(m, &engine_interp);
+        }
+        expect_stop(m, run(m, false));
+        cr_assert_str_eq(m->out, "rpmMlLfF");
+        destroy(m);
+    }
+}
+
 /* --- the probe --- */
 
 Test(probe, says_something)

@@ -48,6 +48,8 @@ struct kvm_vcpu {
     int tid;
     struct kvm_run *run;
     _Atomic bool in_run; /* between the last look at kicks and the return of KVM_RUN */
+    bool fresh;          /* nothing was imported yet: KVM's own reset state */
+    bool ext_injected;   /* KVM_INTERRUPT was used since the last export */
     bool have_tsc_offset;
     uint64_t msr_missing; /* rows of kvm_msr.c's table that this KVM does not have */
     uint32_t xstate_mask; /* components of struct cpu.xsave that KVM takes */

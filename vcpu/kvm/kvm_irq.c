@@ -50,6 +50,7 @@ int kvm_irq_before_run(struct vcpu *v, const char **what)
                 return (int)r;
             }
             run->ready_for_interrupt_injection = 0;
+            v->kvm->ext_injected = true;
             v->stats.irqs++;
         }
     }

@@ -249,6 +249,9 @@ static int get_fpu(struct vcpu *v, const char **what)
 static int set_debugregs(struct vcpu *v)
 {
     const uint64_t *dr = v->cpu.dr;
+
+    if (v->kvm->fresh && !(dr[0] | dr[1] | dr[2] | dr[3]) && dr[6] == 0xffff0ff0 && dr[7] == 0x400)
+        return 0;
     struct kvm_debugregs d = {.db = {dr[0], dr[1], dr[2], dr[3]}, .dr6 = dr[6], .dr7 = dr[7]};
 
     return (int)kvm_ioctl(v->kvm->fd, KVM_SET_DEBUGREGS, &d);
@@ -282,6 +285,8 @@ static int set_events(struct vcpu *v)
 
     if (atomic_fetch_and(&v->lapic.events, ~(uint32_t)LAPIC_EV_NMI) & LAPIC_EV_NMI)
         e.nmi.pending = 1;
+    if (v->kvm->fresh && !e.nmi.pending && !e.nmi.masked && !e.interrupt.shadow)
+        return 0;
     return (int)kvm_ioctl(v->kvm->fd, KVM_SET_VCPU_EVENTS, &e);
 }
 
@@ -291,6 +296,8 @@ static int set_mp_state(struct vcpu *v)
                                          : v->cpu.halted      ? KVM_MP_STATE_HALTED
                                                               : KVM_MP_STATE_RUNNABLE};
 
+    if (v->kvm->fresh && v->index == 0 && s.mp_state == KVM_MP_STATE_RUNNABLE)
+        return 0;
     return (int)kvm_ioctl(v->kvm->fd, KVM_SET_MP_STATE, &s);
 }
 
@@ -353,7 +360,10 @@ static int set_lapic(struct vcpu *v)
     return (int)r;
 }
 
-/* Order: CPUID (vcpu_init) before everything that it gates; APIC_BASE (sregs) before the LAPIC
+/* The first time, what equals the state after RESET is there already and is not set: an ioctl on a
+ * vCPU is 6.5 us here.
+ *
+ * Order: CPUID (vcpu_init) before everything that it gates; APIC_BASE (sregs) before the LAPIC
  * page, whose form depends on it; the TSC before the timer; the MSRs before events. */
 int kvm_import(struct vcpu *v, const char **what)
 {
@@ -386,6 +396,7 @@ int kvm_import(struct vcpu *v, const char **what)
     *what = "KVM_SET_VCPU_EVENTS";
     if ((r = set_events(v)))
         return r;
+    v->kvm->fresh = false;
     remember(v);
     return 0;
 }

@@ -101,6 +101,7 @@ int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what)
         return -ENOMEM;
     zero_bytes(k, sizeof *k);
     k->index = index;
+    k->fresh = true;
     *what = "KVM_CREATE_VCPU";
     k->fd = (int)kvm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (k->fd < 0) {
@@ -294,6 +295,50 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
  * goes on for at most 1024 elements before KVM looks at immediate_exit. */
 #define MAX_COMPLETIONS 65536u
 
+/* Signals blocked while KVM_RUN is inside; NULL: as outside of it. */
+static long set_run_mask(struct vcpu *v, const uint64_t *blocked)
+{
+    struct {
+        struct kvm_signal_mask head;
+        uint8_t set[8];
+    } m = {.head.len = 8};
+
+    if (blocked)
+        memcpy(m.set, blocked, 8);
+    return kvm_ioctl(v->kvm->fd, KVM_SET_SIGNAL_MASK, blocked ? &m : NULL);
+}
+
+/*
+ * Enter the kernel without running guest code. immediate_exit returns before events are looked at,
+ * and what KVM_INTERRUPT has handed over is in no register that KVM shows until they are: then a
+ * signal is used that is pending inside KVM_RUN only. With it KVM injects, sees the signal, takes
+ * the injection back and shows it as an event.
+ */
+static long enter_and_return(struct vcpu *v)
+{
+    struct kvm_vcpu *k = v->kvm;
+    const uint64_t none = 0;
+    sigset_t kick, old;
+    long r;
+
+    if (!k->ext_injected || set_run_mask(v, &none)) {
+        __atomic_store_n(&k->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        return kvm_ioctl(k->fd, KVM_RUN, NULL);
+    }
+    sigemptyset(&kick);
+    sigaddset(&kick, KICK_SIGNAL);
+    pthread_sigmask(SIG_BLOCK, &kick, &old);
+    __atomic_store_n(&k->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    syscall(SYS_tgkill, getpid(), k->tid, KICK_SIGNAL);
+    r = kvm_ioctl(k->fd, KVM_RUN, NULL);
+    if (r == -EINTR ||
+        r == -EAGAIN) /* a halted CPU was woken by the first, injects in the second */
+        r = kvm_ioctl(k->fd, KVM_RUN, NULL);
+    set_run_mask(v, NULL);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return r;
+}
+
 /*
  * Finish the instruction that is under way and fetch regs, sregs and events in the same call.
  * Synchronised registers are asked for here only: an exit that is handled inside run() does not pay
@@ -306,8 +351,7 @@ static enum exit_reason complete(struct vcpu *v, enum exit_reason reason)
     run->request_interrupt_window = 0;
     run->kvm_valid_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
     for (unsigned i = 0;; i++) {
-        __atomic_store_n(&run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-        long r = kvm_ioctl(v->kvm->fd, KVM_RUN, NULL);
+        long r = enter_and_return(v);
 
         if (r == -EINTR || r == -EAGAIN)
             break;
@@ -320,6 +364,7 @@ static enum exit_reason complete(struct vcpu *v, enum exit_reason reason)
             break;
     }
     run->kvm_valid_regs = 0;
+    v->kvm->ext_injected = false;
     return reason;
 }
 
