@@ -52,7 +52,7 @@ int image_open_guest(const struct config *cfg, struct boot_image *img);
 /* First reading, as early as can be: the later one is compared with it when nothing better says
  * the frequency. */
 void tsc_start(void);
-/* Hz of the host's TSC; *how says where it is from. May wait for up to 100 us after tsc_start(). */
+/* Hz of the host's TSC; *how says where it is from. May wait until 64 us after tsc_start(). */
 uint64_t tsc_frequency(const char **how);
 uint64_t clock_ns(void); /* CLOCK_MONOTONIC */
 

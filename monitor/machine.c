@@ -268,17 +268,22 @@ static int make_machine(struct machine *m)
     m->cpus.kvm_fd = -1;
     m->cpus.cpuid = &m->cpuid;
     m->cpus.maxphyaddr = 46;
-    m->cpus.tsc_hz = tsc_frequency(&how);
-    msg_verbose("TSC: %llu.%03llu MHz (%s)", (unsigned long long)(m->cpus.tsc_hz / 1000000),
-                (unsigned long long)(m->cpus.tsc_hz / 1000 % 1000), how);
     bt_debug = m->cfg->bt_debug;
     loop_init(m);
     console_init(m, &the_console);
     irqchip_init(&m->cpus.irqchip, &m->cpus);
     serial_init(m);
-    cpuid_build(&m->cpuid, &m->cpus);
     status = make_vcpus(m);
-    return status ? status : start_engine(m);
+    if (!status)
+        status = start_engine(m);
+    if (status)
+        return status;
+    /* As late as can be: where the frequency has to be measured, the time since main() counts. */
+    m->cpus.tsc_hz = tsc_frequency(&how);
+    msg_verbose("TSC: %llu.%03llu MHz (%s)", (unsigned long long)(m->cpus.tsc_hz / 1000000),
+                (unsigned long long)(m->cpus.tsc_hz / 1000 % 1000), how);
+    cpuid_build(&m->cpuid, &m->cpus);
+    return 0;
 }
 
 static int load(struct machine *m, struct boot_request *req)

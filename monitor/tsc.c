@@ -3,7 +3,7 @@
  *
  * CPUID says the frequency on some hosts (SDM 3A 19.7.3; leaf 0x40000010 of hypervisors). Where it
  * does not, the TSC is held against CLOCK_MONOTONIC_RAW over the launch itself: that clock is a
- * linear function of the TSC, so two pairs of readings 100 us apart are good to some 15 parts in a
+ * linear function of the TSC, so two pairs of readings 64 us apart are good to some 25 parts in a
  * million, at no cost but four reads. A hardware guest's frequency is close to a whole MHz: within
  * the error of measurement it is taken for one, so that runs agree.
  */
@@ -12,7 +12,7 @@
 #include <cpuid.h>
 #include <time.h>
 
-#define MEASURE_NS 100000u
+#define MEASURE_NS 64000u
 
 static struct {
     uint64_t tsc, ns;
@@ -84,7 +84,7 @@ static uint64_t measure(void)
     uint64_t mhz = (hz + 500000) / 1000000 * 1000000;
     uint64_t off = hz > mhz ? hz - mhz : mhz - hz;
 
-    return off < mhz / 1000000 * 30 ? mhz : hz;
+    return off < mhz / 1000000 * 40 ? mhz : hz;
 }
 
 uint64_t tsc_frequency(const char **how)
