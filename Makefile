@@ -7,6 +7,9 @@ MUSL_CC ?= musl-gcc
 GLIBC_CC ?= gcc
 PREFIX ?= /usr/local
 DESTDIR ?=
+# One short line a step; V=1 shows the commands.
+Q := $(if $(V),,@)
+SAY := @$(if $(V),:,echo)
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror
 BASE := -std=gnu17 -D_GNU_SOURCE -DMAYFLY_VERSION='"$(VERSION)"' -I. -I$(B)/gen -O2 -g \
@@ -34,47 +37,58 @@ AOBJ := $(TOBJ:$(B)/tobj/%=$(B)/asan/%)
 all: mayfly
 
 mayfly: $(OBJ)
-	$(MUSL_CC) -static -no-pie -o $@.tmp $^ $(LIBS)
+	$(SAY) LINK $@
+	$(Q)$(MUSL_CC) -static -no-pie -o $@.tmp $^ $(LIBS)
 	@mv $@.tmp $@
 
 MUSL_OBJ = $(MUSL_CC) $(BASE) $(KHDR) -fno-pie
 $(B)/obj/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)
-	$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/obj/paging/%.o: paging/%.c
 	@mkdir -p $(@D)
-	$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(MUSL_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(MUSL_OBJ) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(MUSL_OBJ) -c -o $@ $<
 $(B)/obj/%.o: %.S
 	@mkdir -p $(@D)
-	$(MUSL_OBJ) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(MUSL_OBJ) -c -o $@ $<
 
 GLIBC_OBJ = $(GLIBC_CC) $(BASE) $(TEST_DEFS)
 $(B)/tobj/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/tobj/paging/%.o: paging/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(GPR_ONLY) -c -o $@ $<
 $(B)/tobj/%.o: %.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) -c -o $@ $<
 $(B)/tobj/%.o: %.S
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) -c -o $@ $<
 $(B)/libtest.a: $(TOBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 # --- seccomp: the rules are compiled to BPF here, mayfly only installs them -----------------------
 $(B)/seccomp_rules: seccomp/rules.c seccomp/seccomp.h
 	@mkdir -p $(@D)
-	$(GLIBC_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $< -lseccomp
+	$(SAY) CC $@
+	$(Q)$(GLIBC_CC) -std=gnu17 -D_GNU_SOURCE -O2 $(WARN) -I. -o $@ $< -lseccomp
 $(B)/gen/seccomp_filters.h: $(B)/seccomp_rules
 	@mkdir -p $(@D)
-	$< > $@.tmp && mv $@.tmp $@
+	$(SAY) GEN $@
+	$(Q)$< > $@.tmp && mv $@.tmp $@
 $(B)/obj/seccomp/install.o $(B)/tobj/seccomp/install.o $(B)/asan/seccomp/install.o: \
     $(B)/gen/seccomp_filters.h
 
@@ -86,27 +100,33 @@ $(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: $(
 UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson
 UNITS := $(patsubst tests/%.c,$(B)/%,$(wildcard tests/unit_*.c))
 $(B)/unit_%: tests/unit_%.c $(B)/libtest.a
-	$(GLIBC_OBJ) -o $@ $< $(B)/libtest.a $(UNIT_LIBS)
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) -o $@ $< $(B)/libtest.a $(UNIT_LIBS)
 
 # The same under AddressSanitizer and UBSan. Translated code itself is not instrumented.
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 $(B)/asan/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
 $(B)/asan/paging/%.o: paging/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(SANITIZE) $(GPR_ONLY) -c -o $@ $<
 $(B)/asan/%.o: %.c
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) $(SANITIZE) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(SANITIZE) -c -o $@ $<
 $(B)/asan/%.o: %.S
 	@mkdir -p $(@D)
-	$(GLIBC_OBJ) -c -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) -c -o $@ $<
 $(B)/asan/libtest.a: $(AOBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 $(B)/asan/unit_%: tests/unit_%.c $(B)/asan/libtest.a
-	$(GLIBC_OBJ) $(SANITIZE) -o $@ $< $(B)/asan/libtest.a $(UNIT_LIBS)
+	$(SAY) CC $@
+	$(Q)$(GLIBC_OBJ) $(SANITIZE) -o $@ $< $(B)/asan/libtest.a $(UNIT_LIBS)
 AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
 
 # --- what a fresh Debian machine lacks ------------------------------------------------------------
@@ -146,7 +166,8 @@ asan: deps-test
 
 $(B)/timeit: tests/timeit.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BASE) -o $@ $<
+	$(SAY) CC $@
+	$(Q)$(GLIBC_CC) $(BASE) -o $@ $<
 $(B)/initrd.gz: tests/initrd.sh tests/init
 	@mkdir -p $(@D)
 	tests/initrd.sh $@

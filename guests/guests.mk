@@ -9,21 +9,26 @@ RUNTIME_OBJ := $(patsubst %,$(G)/runtime/%.o,$(basename $(notdir \
                  $(wildcard guests/runtime/*.c guests/runtime/*.S))))
 $(G)/runtime/%.o: guests/runtime/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(GUEST_BASE) -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only \
+	$(Q)$(GLIBC_CC) $(GUEST_BASE) -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only \
 	    -fno-tree-loop-distribute-patterns -c -o $@ $<
 $(G)/runtime/%.o: guests/runtime/%.S
 	@mkdir -p $(@D)
-	$(GLIBC_CC) -I. -c -o $@ $<
+	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
 
-PROGRAMS := hello
-$(G)/%.prog.o: guests/hello/%.c
-	@mkdir -p $(@D)
-	$(MUSL_CC) $(GUEST_BASE) -c -o $@ $<
-$(PROGRAMS:%=$(G)/%): $(G)/%: $(G)/%.prog.o $(RUNTIME_OBJ) guests/runtime/runtime.ld
-	$(MUSL_CC) -static -no-pie -nostartfiles -Wl,-T,guests/runtime/runtime.ld \
-	    -Wl,--build-id=none -Wl,-z,norelro -Wl,--no-warn-rwx-segments -s -o $@ \
-	    $(filter %.o,$^)
-
+# Programs: one folder each, every C file of it.
+PROGRAMS := hello check
+define program
+$(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
+$(G)/obj/$(1)/%.o: guests/$(1)/%.c
+	@mkdir -p $$(@D)
+	$(Q)$(MUSL_CC) $(GUEST_BASE) -c -o $$@ $$<
+$(G)/$(1): $$($(1)_OBJ) $(RUNTIME_OBJ) guests/runtime/runtime.ld
+	$(Q)$(MUSL_CC) -static -no-pie -nostartfiles -Wl,-T,guests/runtime/runtime.ld \
+	    -Wl,--build-id=none -Wl,-z,norelro -Wl,--no-warn-rwx-segments -s -o $$@.tmp \
+	    $$(filter %.o,$$^)
+	@mv $$@.tmp $$@
+endef
+$(foreach g,$(PROGRAMS),$(eval $(call program,$g)))
 GUESTS := $(PROGRAMS:%=$(G)/%)
 
 # --- bare guests: linked for 64-bit, the container made ELF32 ---
@@ -33,22 +38,22 @@ BARE_CFLAGS := $(GUEST_BASE) -I$(B)/gen -ffreestanding -fno-builtin -mno-red-zon
 BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o $(G)/bare/region.o
 $(G)/bare/%.o: guests/bare/%.c
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(BARE_CFLAGS) -c -o $@ $<
+	$(Q)$(GLIBC_CC) $(BARE_CFLAGS) -c -o $@ $<
 $(G)/bare/%.o: guests/bare/%.S
 	@mkdir -p $(@D)
-	$(GLIBC_CC) -I. -c -o $@ $<
+	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
 define bare_guest
 $(1)_OBJ := $$(patsubst guests/%,$(G)/obj/%.o,$$(basename $$(wildcard guests/$(1)/*.c guests/$(1)/*.S)))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
 	@mkdir -p $$(@D)
-	$(GLIBC_CC) $(BARE_CFLAGS) -c -o $$@ $$<
+	$(Q)$(GLIBC_CC) $(BARE_CFLAGS) -c -o $$@ $$<
 $(G)/obj/$(1)/%.o: guests/$(1)/%.S
 	@mkdir -p $$(@D)
-	$(GLIBC_CC) -I. -c -o $$@ $$<
+	$(Q)$(GLIBC_CC) -I. -c -o $$@ $$<
 $(G)/$(1): $(BARE_OBJ) $$($(1)_OBJ) guests/bare/bare.ld
-	$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/bare/bare.ld -Wl,--build-id=none \
+	$(Q)$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/bare/bare.ld -Wl,--build-id=none \
 	    -Wl,--no-warn-rwx-segments -Wl,-z,max-page-size=4096 -o $$@.elf64 $$(filter %.o,$$^)
-	objcopy -S -O elf32-i386 $$@.elf64 $$@
+	$(Q)objcopy -S -O elf32-i386 $$@.elf64 $$@
 endef
 $(foreach g,$(BARE),$(eval $(call bare_guest,$g)))
 GUESTS += $(BARE:%=$(G)/%)
@@ -57,11 +62,11 @@ GUESTS += $(BARE:%=$(G)/%)
 $(G)/sums: guests/selftest/sums.c guests/selftest/compute.c guests/selftest/flow.c \
     guests/selftest/vector.c guests/selftest/compute.h
 	@mkdir -p $(@D)
-	$(GLIBC_CC) $(filter-out -MMD -MP,$(GUEST_BASE)) -no-pie -mno-red-zone -mgeneral-regs-only \
+	$(Q)$(GLIBC_CC) $(filter-out -MMD -MP,$(GUEST_BASE)) -no-pie -mno-red-zone -mgeneral-regs-only \
 	    -DSELFTEST_HOSTED -o $@ $(filter %.c,$^)
 $(B)/gen/selftest_sums.h: $(G)/sums
 	@mkdir -p $(@D)
-	$< > $@.tmp && mv $@.tmp $@
+	$(Q)$< > $@.tmp && mv $@.tmp $@
 $(G)/obj/selftest/main.o: $(B)/gen/selftest_sums.h
 
 include $(wildcard guests/kvm/rules.mk)

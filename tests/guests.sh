@@ -1,0 +1,79 @@
+#!/bin/bash
+# Our own guests on every engine that can run them: verdicts, output, exit statuses, and the same
+# words from each engine.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+g=build/guests
+kvm=$("$mayfly" check 2>/dev/null | sed -n 's/^kvm *\([a-z]*\).*/\1/p')
+
+# run NAME WANT_STATUS WANT_STDOUT_FILE|- ARG…: -: any output.
+run() {
+    local name="$engine $1" want=$2 expected=$3 got
+    shift 3
+    "$mayfly" run --engine "$engine" --timeout 120 "$@" </dev/null >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    if [ $got -ne "$want" ]; then
+        not_ok "$name" "status $got, not $want: $(grep -m 3 ^FAIL "$tmp/out" | tr -d '\r' | tr '\n' ';') $(head -n 1 "$tmp/err")"
+    elif [ "$expected" != - ] && ! cmp -s "$tmp/out" "$expected"; then
+        not_ok "$name" "printed: $(head -c 200 "$tmp/out")"
+    elif [ -n "$pattern" ] && ! grep -q "$pattern" "$tmp/out"; then
+        not_ok "$name" "no line '$pattern'"
+    else
+        ok "$name"
+    fi
+}
+# verdict NAME IMAGE: a bare guest; its status is its count of failures, and it must have come to
+# its verdict.
+verdict() {
+    local pattern='^verdict: [1-9][0-9]* passed, 0 failed'
+    run "$1" 0 - "$2"
+}
+
+printf 'hello, world\n' >"$tmp/hello"
+printf 'hello, world\none\ntwo words\nit'\''s\n' >"$tmp/hello-args"
+printf 'hello from CPL 0\n' >"$tmp/kvm-hello"
+printf 'cpl3: 100000000 steps, checksum ecb950a8859391ef\n' >"$tmp/cpl3"
+
+pattern= # a line that must be there
+for engine in interp bt kvm; do
+    if [ $engine = kvm ] && [ "${kvm:-none}" != software ] && [ "${kvm:-none}" != hardware ]; then
+        skipped kvm "no /dev/kvm"
+        continue
+    fi
+    run "kvm/hello" 0 "$tmp/kvm-hello" $g/kvm/hello
+    [ $engine = interp ] || run "kvm/cpl3" 0 "$tmp/cpl3" $g/kvm/cpl3
+    run "kvm/exits" 0 - $g/kvm/exits 100
+    if [ $engine = kvm ] && [ "$kvm" = software ]; then
+        skipped "kvm runtime, selftest, timer, smc" "this KVM interprets kernel code, in part"
+        continue
+    fi
+    run "hello" 0 "$tmp/hello" hello
+    run "hello --exit" 7 "$tmp/hello" hello --exit 7
+    run "hello, quoted arguments" 0 "$tmp/hello-args" hello one '"two words"' "\"it's\""
+    run "hello from its file, 4M" 0 "$tmp/hello" -m 4M $g/hello
+    run "hello, 3584M" 0 "$tmp/hello" -m 3584M $g/hello
+    for part in memory clock libc; do
+        pattern='^PASS'
+        run "check $part" 0 - $g/check $part
+        pattern=
+    done
+    run "crash: null pointer" 139 - $g/check crash null
+    run "crash: division by zero" 136 - $g/check crash divide
+    run "crash: illegal instruction" 132 - $g/check crash illegal
+    run "crash: abort" 134 - $g/check crash abort
+    run "crash: stack overflow" 139 - $g/check crash stack
+    run "exit status is a byte" 44 - $g/check crash exit
+
+    head -c 300000 /dev/urandom >"$tmp/bytes"
+    "$mayfly" run --engine $engine --timeout 60 $g/check echo <"$tmp/bytes" >"$tmp/out" 2>"$tmp/err"
+    status=$?
+    if [ $status -eq 0 ] && cmp -s "$tmp/bytes" "$tmp/out" && grep -qx '300000 bytes' "$tmp/err"; then
+        ok "$engine stdin to stdout, to its end"
+    else
+        not_ok "$engine stdin to stdout, to its end" "status $status, $(stat -c %s "$tmp/out") bytes"
+    fi
+    verdict selftest $g/selftest
+    verdict timer $g/timer
+    verdict smc $g/smc
+done
+finish
