@@ -100,6 +100,10 @@ void fpu_put(struct vcpu *v)
         __asm__ volatile("fxsave64 (%0)" : : "r"(v->cpu.xsave) : "memory");
     else
         __asm__ volatile("xsave64 (%0)" : : "r"(v->cpu.xsave), "a"(mask), "d"(0) : "memory");
+    /* The guest's rounding, unmasked and pending exceptions are not for the monitor's own code. */
+    static const uint32_t mxcsr = 0x1f80;
+
+    __asm__ volatile("fninit; ldmxcsr %0" : : "m"(mxcsr));
     v->fpu_live = false;
 }
 
