@@ -120,6 +120,11 @@ static const struct rule {
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_MP_STATE},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_MP_STATE},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_TSC_KHZ},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_SREGS2},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_SREGS2},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_DEVICE_ATTR}, /* the TSC offset */
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_DEVICE_ATTR},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_SIGNAL_MASK}, /* handing over an 8259 vector */
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_DEVICE_ATTR}, /* of the vCPU: its TSC offset */
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_DEVICE_ATTR},
 };
