@@ -112,8 +112,8 @@ static int open_vm(int dev_fd, struct probe_vm *p, const char **step)
     *step = "mmap of struct kvm_run";
     void *run = mmap(NULL, p->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, p->vcpu_fd, 0);
 
-    if (run == MAP_FAILED)
-        return -errno;
+    if (run == MAP_FAILED || !run)
+        return -ENOMEM;
     p->run = run;
     *step = "KVM_SET_SREGS";
     return set_flat32(p);

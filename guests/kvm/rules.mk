@@ -7,4 +7,5 @@ $(B)/guests/kvm/%.o: guests/kvm/%.S guests/kvm/common.inc
 $(KVM_GUESTS): %: %.o
 	ld -m elf_i386 -Ttext 0x100000 -e _start --build-id=none --no-warn-rwx-segments -N -o $@ $<
 GUESTS += $(KVM_GUESTS)
-$(B)/unit_kvm $(B)/asan/unit_kvm: | $(KVM_GUESTS)
+$(foreach u,$(wildcard tests/unit_kvm*.c),\
+  $(B)/$(basename $(notdir $u)) $(B)/asan/$(basename $(notdir $u))): | $(KVM_GUESTS)
