@@ -546,6 +546,12 @@ static bool agree(const uint8_t *b, unsigned mode, struct insn *out)
         CHECK(8, in->gpr_write == e.gpr_write, "gpr_write %04x, Zydis %04x", in->gpr_write,
               e.gpr_write);
     }
+    if (!plain) { /* more than is touched is allowed, less is not */
+        CHECK(7, !(e.gpr_read & ~in->gpr_read), "gpr_read %04x, Zydis %04x", in->gpr_read,
+              e.gpr_read);
+        CHECK(8, !(e.gpr_write & ~in->gpr_write), "gpr_write %04x, Zydis %04x", in->gpr_write,
+              e.gpr_write);
+    }
     CHECK(13, in->high8 == e.high8, "high8 %d, Zydis %d", in->high8, e.high8);
     if (plain) {
         const ZydisAccessedFlags *f = z.cpu_flags;

@@ -188,6 +188,13 @@ Test(decode, flags)
     cr_expect(in.gpr_read == (1 << RCX | 1 << RSI | 1 << RDI) && in.gpr_write == in.gpr_read);
     in = ok(8, "a6");
     cr_expect(in.fl_read == FL_DF && !(in.gpr_read & 1 << RCX));
+    in = ok(8, "f3 ae"); /* SCASB */
+    cr_expect(in.gpr_read == (1 << RAX | 1 << RCX | 1 << RDI));
+    cr_expect(in.gpr_write == (1 << RCX | 1 << RDI));
+    in = ok(8, "0f bc c1"); /* BSF keeps its destination when the source is 0; TZCNT does not */
+    cr_expect(in.gpr_read == (1 << RAX | 1 << RCX));
+    in = ok(8, "f3 0f bc c1");
+    cr_expect(in.gpr_read == 1 << RCX && in.fl_write == FL_ARITH);
     in = ok(8, "0f 42 c1"); /* CMOVB keeps its destination */
     cr_expect(in.fl_read == FL_CF && in.gpr_read == (1 << RAX | 1 << RCX));
 }

@@ -26,7 +26,8 @@ enum insn_class {
     IC_STACK, /* PUSH POP PUSHA POPA ENTER LEAVE (PUSHF/POPF too) */
     IC_BRANCH, /* near JMP Jcc CALL RET LOOP JCXZ */
     IC_STRING, /* MOVS STOS LODS CMPS SCAS with and without REP */
-    IC_MOFFS,  /* MOV AL/rAX <-> moffs (address in .disp, has_mem set, base none) and XLAT */
+    IC_MOFFS,  /* MOV AL/rAX <-> moffs (address in .disp, zero-extended, has_mem set, base none) and
+                  XLAT (has_mem clear: one byte read at seg:[base=RBX + AL], no ModRM) */
     IC_VECSYS, /* FXSAVE FXRSTOR XSAVE* XRSTOR* LDMXCSR? no: that is IC_VEC; FNSTENV FLDENV FNSAVE
                   FRSTOR, MASKMOVQ/MASKMOVDQU (implicit rDI), VGATHER* (VSIB), VMASKMOV/VPMASKMOV */
     IC_SYS, /* everything else: privileged, sensitive (CPUID RDTSC RDTSCP SGDT SMSW LAR XGETBV...),
