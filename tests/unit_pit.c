@@ -302,6 +302,16 @@ Test(pit, irq0_periodic)
     cr_expect(!pic_output(chip));
 }
 
+Test(pit, irq0_of_a_hostile_period)
+{
+    program(0, 2, 2, false);
+    uint64_t at = chip->pit.next_ns, next = pit_poll(chip, at);
+
+    cr_expect_eq(pic_ack(chip), 0x20);
+    cr_expect_geq(next, at + 20000);
+    cr_expect_leq(next, at + 25000);
+}
+
 Test(pit, irq0_one_shot)
 {
     program(0, 0, 1000, false);

@@ -9,6 +9,8 @@
 #define NS_PER_S 1000000000u
 /* The bit of port 0x61 that shows the memory refresh toggles every 15.085 us. */
 #define REFRESH_NS 15085u
+/* IRQ 0 comes no more often than this: a period of some ticks would keep the I/O thread busy. */
+#define MIN_EDGE_NS 20000u
 
 void (*pit_changed)(struct vm_cpus *vm);
 
@@ -347,7 +349,9 @@ uint64_t pit_poll(struct irqchip *c, uint64_t now)
         irqchip_line(c, 0, true);
         irqchip_line(c, 0, false);
         settle(&c->pit.ch[0], now);
-        c->pit.next_ns = next_edge(&c->pit.ch[0], now);
+        uint64_t period = mul_div(initial(&c->pit.ch[0]), NS_PER_S, PIT_HZ);
+
+        c->pit.next_ns = next_edge(&c->pit.ch[0], period < MIN_EDGE_NS ? now + MIN_EDGE_NS : now);
     }
     uint64_t next = c->pit.next_ns;
 
