@@ -138,6 +138,7 @@ Test(cpuid, topology, .fini = down)
         cr_assert_eq(!(leaf(1, 0, EDX) & 1u << 28), ncpu == 1);
         cr_assert_geq(logical, ncpu);
         cr_assert_eq(logical, 1u << shift);
+        cr_assert_lt(logical, 2 * ncpu);      /* no wider than needed */
         cr_assert_lt((ncpu - 1) >> shift, 1); /* one package */
         cr_assert_eq(leaf(0xb, 0, EAX), 0);
         cr_assert_eq(leaf(0xb, 0, EBX), 1);

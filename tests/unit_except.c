@@ -91,7 +91,7 @@ Test(long_mode, frames, .fini = down)
                      t->name);
         if (t->user) { /* SS: null with the new CPL */
             cr_assert_eq(c->seg[SEG_SS].sel, dpl, "%s", t->name);
-            cr_assert(c->seg[SEG_SS].attr & SEG_NULL);
+            cr_assert_eq(c->seg[SEG_SS].attr, SEG_NULL | dpl << 5);
         } else {
             cr_assert_eq(c->seg[SEG_SS].sel, VMS_DATA, "%s", t->name);
         }
@@ -408,6 +408,29 @@ Test(legacy, bad_inner_stacks, .fini = down)
         cr_assert_eq(f.v->cpu.gpr[RSP], VMF_USTACK);
         cr_assert_eq(f.v->cpu.cpl, 3);
     }
+}
+
+Test(legacy, limits, .fini = down)
+{
+    vmf_create(&f, VMFIX_PROT32);
+    vmf_user(&f);
+    vmf_gate32(&f, 0x80, 0xee, VMS_CODE32, HANDLER);
+    f.v->cpu.idtr.limit = 0x80 * 8 + 6;
+    cr_assert_eq(cpu_soft_int(f.v, 0x80, VMF_CODE + 2, true), CPU_FAULT);
+    cr_assert_eq(f.v->cpu.exc.vector, VEC_GP);
+    cr_assert_eq(f.v->cpu.exc.error, 0x80 * 8 + 2);
+    f.v->cpu.idtr.limit++;
+    f.v->cpu.tr.limit = 8; /* ESP0 fits, SS0 does not */
+    cr_assert_eq(cpu_soft_int(f.v, 0x80, VMF_CODE + 2, true), CPU_FAULT);
+    cr_assert_eq(f.v->cpu.exc.vector, VEC_TS);
+    cr_assert_eq(f.v->cpu.exc.error, VMS_TSS);
+    f.v->cpu.tr.limit = 9;
+    vmf_gate32(&f, 0x80, 0xee, VMS_CODE16, 0x10000);
+    cr_assert_eq(cpu_soft_int(f.v, 0x80, VMF_CODE + 2, true), CPU_FAULT);
+    cr_assert_eq(f.v->cpu.exc.vector, VEC_GP);
+    cr_assert_eq(f.v->cpu.exc.error, 0);
+    vmf_gate32(&f, 0x80, 0xee, VMS_CODE16, 0xffff);
+    cr_assert_eq(cpu_soft_int(f.v, 0x80, VMF_CODE + 2, true), CPU_OK);
 }
 
 /* Virtual-8086 mode: ten slots on the ring 0 stack, null data segments; IRET goes back. */

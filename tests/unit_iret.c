@@ -272,8 +272,28 @@ Test(far, call_gate_legacy, .fini = down)
     cr_assert_eq(cpu_far_jump(f.v, VMS_ROVER | 3, 0, 4), CPU_FAULT);
     cr_assert_eq(c->exc.error, VMS_CODE32);
     vmf_gdt(&f, VMS_ROVER, vmf_gate_desc(0x8c, VMS_CODE32, TARGET, 0));
-    cr_assert_eq(cpu_far_call(f.v, VMS_ROVER | 3, 0, 4, VMF_CODE + 7), CPU_FAULT);
-    cr_assert_eq(c->exc.error, VMS_ROVER);
+    for (unsigned rpl = 0; rpl < 4; rpl += 3) {
+        cr_assert_eq(cpu_far_call(f.v, (uint16_t)(VMS_ROVER | rpl), 0, 4, VMF_CODE + 7), CPU_FAULT);
+        cr_assert_eq(c->exc.error, VMS_ROVER);
+    }
+}
+
+Test(far, real_mode, .fini = down)
+{
+    struct cpu *c;
+
+    vmf_create(&f, VMFIX_REAL);
+    c = &f.v->cpu;
+    cr_assert_eq(cpu_far_call(f.v, 0x1234, 0x10, 2, 0x8005), CPU_OK);
+    cr_assert_eq(c->seg[SEG_CS].base, 0x12340);
+    cr_assert_eq(vmf_peek(&f, 0xf000 - 4, 4), 0x8005);
+    cr_assert_eq(cpu_far_jump(f.v, 0x100, 0x10000, 4), CPU_FAULT);
+    cr_assert_eq(c->exc.vector, VEC_GP);
+    cr_assert_eq(cpu_far_call(f.v, 0x100, 0x10000, 4, 0), CPU_FAULT);
+    cr_assert_eq(cpu_far_ret(f.v, 2, 2), CPU_OK);
+    cr_assert_eq(c->rip, 0x8005);
+    cr_assert_eq(c->seg[SEG_CS].sel, 0);
+    cr_assert_eq(c->gpr[RSP], 0xf002);
 }
 
 Test(far, call_gate_long, .fini = down)
@@ -365,6 +385,14 @@ Test(seg, tr_and_ldtr, .fini = down)
     vmf_create(&f, VMFIX_LONG);
     c = &f.v->cpu;
     vmf_poke64(&f, VMF_GDT + VMS_TSS + 8, 0xffff8880);
+    vmf_poke64(&f, VMF_GDT + VMS_TSS + 8, 0xffff8880 | (uint64_t)1 << 40);
+    cr_assert_eq(seg_load_tr(f.v, VMS_TSS), CPU_FAULT); /* a type in the upper half */
+    cr_assert_eq(c->exc.error, VMS_TSS);
+    vmf_poke64(&f, VMF_GDT + VMS_TSS + 8, 0xffff8880);
+    c->gdtr.limit = VMS_TSS + 14; /* half a descriptor */
+    cr_assert_eq(seg_load_tr(f.v, VMS_TSS), CPU_FAULT);
+    cr_assert_eq(c->exc.error, VMS_TSS);
+    c->gdtr.limit = VMS_LAST;
     cr_assert_eq(seg_load_tr(f.v, VMS_TSS), CPU_OK);
     cr_assert_eq(c->tr.base, 0xffff888000000000 | VMF_TSS);
     cr_assert_eq(c->tr.attr & 0xff, 0x8b);

@@ -205,6 +205,7 @@ static int dr_number(struct vcpu *v, unsigned *dr)
     }
     if (c->dr[7] & 0x2000) {
         c->dr[6] |= 0x2000; /* BD */
+        c->rflags |= FL_RF; /* a fault, though a #DB (SDM 3B 17.3.1.1) */
         return cpu_raise(c, VEC_DB);
     }
     return CPU_OK;
