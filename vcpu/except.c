@@ -1,5 +1,4 @@
 /* Delivery of exceptions, interrupts and software interrupts (SDM 3A chapter 6). */
-#include "paging/copy.h"
 #include "vcpu/system.h"
 
 /* What is being delivered. */
@@ -92,7 +91,8 @@ static int deliver_long(struct vcpu *v, const struct event *ev)
 
     if (off + 15 > c->idtr.limit)
         return cpu_raise_error(c, VEC_GP, idt_error);
-    if (sys_read(v, c->idtr.base + off, gate, 16))
+    if (sys_read(v, c->idtr.base + off, &gate[0], 8) ||
+        sys_read(v, c->idtr.base + off + 8, &gate[1], 8))
         return CPU_FAULT;
     type = (unsigned)(gate[0] >> 40) & 0x1f;
     if ((type != SYS_INT32 && type != SYS_TRAP32) || (ev->dpl_check && desc_dpl(gate[0]) < c->cpl))

@@ -46,26 +46,66 @@ static int stack_linear(struct vcpu *v, const struct stack *s, uint64_t ea, unsi
     return CPU_OK;
 }
 
-/* Write total bytes of buf so that the lowest is at top - total; the stack pointer may wrap inside
- * the frame only between values. */
-static int write_frame(struct vcpu *v, const struct stack *s, const uint8_t *buf, unsigned total,
+static void put_value(uint8_t *p, uint64_t val, unsigned size)
+{
+    if (size == 8)
+        __builtin_memcpy(p, &val, 8);
+    else if (size == 4)
+        __builtin_memcpy(p, &val, 4);
+    else
+        __builtin_memcpy(p, &val, 2);
+}
+
+static uint64_t get_value(const uint8_t *p, unsigned size)
+{
+    uint64_t val = 0;
+
+    if (size == 8)
+        __builtin_memcpy(&val, p, 8);
+    else if (size == 4)
+        __builtin_memcpy(&val, p, 4);
+    else
+        __builtin_memcpy(&val, p, 2);
+    return val;
+}
+
+/* Does [low, low+total) lie in one piece? A stack pointer may wrap between values. */
+static bool in_one_piece(const struct stack *s, uint64_t low, unsigned total)
+{
+    return total <= 64 && (s->is64 || low + total - 1 <= sp_mask(s));
+}
+
+/* The values of a frame, val[0] at the top. All checks of all of it come before a byte is written:
+ * in one piece mem_write() sees to that. */
+static int write_frame(struct vcpu *v, const struct stack *s, const uint64_t *val, unsigned n,
                        unsigned size)
 {
+    unsigned total = n * size;
     uint64_t mask = sp_mask(s), low = (s->sp - total) & mask;
+    bool traced = false;
+    uint8_t buf[64];
+    uint8_t *host;
     gva_t lin;
 
-    if (total <= 64 && (s->is64 || low + total - 1 <= mask)) {
-        if (stack_linear(v, s, low, total, ACC_WRITE, &lin))
+    if (in_one_piece(s, low, total)) {
+        if (stack_linear(v, s, low, total, ACC_WRITE, &lin) ||
+            mem_host(v, lin, total, ACC_WRITE, (void **)&host, &traced))
             return CPU_FAULT;
-        return mem_write(v, lin, buf, total, ACC_WRITE);
+        for (unsigned i = 0; i < n; i++)
+            put_value((host ? host : buf) + (n - 1 - i) * size, val[i], size);
+        if (!host)
+            return mem_write(v, lin, buf, total, ACC_WRITE);
+        if (traced)
+            ram_written(v->vm->ram, (gpa_t)(host - v->vm->ram->base), total);
+        return CPU_OK;
     }
-    for (unsigned i = 0; i < total; i += size)
-        if (stack_linear(v, s, (low + i) & mask, size, ACC_WRITE, &lin) ||
+    for (unsigned i = 0; i < n; i++)
+        if (stack_linear(v, s, (low + i * size) & mask, size, ACC_WRITE, &lin) ||
             mem_probe_write(v, lin, size, ACC_WRITE))
             return CPU_FAULT;
-    for (unsigned i = 0; i < total; i += size)
-        if (stack_linear(v, s, (low + i) & mask, size, ACC_WRITE, &lin) ||
-            mem_write(v, lin, buf + i, size, ACC_WRITE))
+    for (unsigned i = 0; i < n; i++)
+        if (stack_linear(v, s, (low + i * size) & mask, size, ACC_WRITE, &lin) ||
+            mem_write(v, lin, &val[n - 1 - i], size, ACC_WRITE))
             return CPU_FAULT;
     return CPU_OK;
 }
@@ -73,19 +113,15 @@ static int write_frame(struct vcpu *v, const struct stack *s, const uint8_t *buf
 int stack_push(struct vcpu *v, struct stack *s, const uint64_t *val, unsigned n, unsigned size)
 {
     struct cpu *c = &v->cpu;
-    uint8_t buf[160], cpl = c->cpl;
-    unsigned total = n * size;
+    uint8_t cpl = c->cpl;
     int rc;
 
-    for (unsigned i = 0; i < n; i++)
-        for (unsigned b = 0; b < size; b++)
-            buf[(n - 1 - i) * size + b] = (uint8_t)(val[i] >> (8 * b));
     /* Pushes are explicit accesses of the privilege level being entered (SDM 3A 4.6.1). */
     c->cpl = s->cpl;
-    rc = write_frame(v, s, buf, total, size);
+    rc = write_frame(v, s, val, n, size);
     c->cpl = cpl;
     if (rc == CPU_OK)
-        s->sp = stack_merge_sp(s->sp, s->sp - total, s->is64, &s->ss);
+        s->sp = stack_merge_sp(s->sp, s->sp - n * size, s->is64, &s->ss);
     return rc;
 }
 
@@ -94,23 +130,25 @@ int stack_peek(struct vcpu *v, const struct stack *s, unsigned skip, uint64_t *v
 {
     uint64_t mask = sp_mask(s), low = (s->sp + skip) & mask;
     unsigned total = n * size;
-    uint8_t buf[9 * 8];
+    bool traced;
+    uint8_t buf[64];
+    uint8_t *host;
     gva_t lin;
 
-    if (total <= 64 && (s->is64 || low + total - 1 <= mask)) {
+    if (in_one_piece(s, low, total)) {
         if (stack_linear(v, s, low, total, ACC_READ, &lin) ||
-            mem_read(v, lin, buf, total, ACC_READ))
+            mem_host(v, lin, total, ACC_READ, (void **)&host, &traced) ||
+            (!host && mem_read(v, lin, buf, total, ACC_READ)))
             return CPU_FAULT;
-    } else {
-        for (unsigned i = 0; i < total; i += size)
-            if (stack_linear(v, s, (low + i) & mask, size, ACC_READ, &lin) ||
-                mem_read(v, lin, buf + i, size, ACC_READ))
-                return CPU_FAULT;
+        for (unsigned i = 0; i < n; i++)
+            val[i] = get_value((host ? host : buf) + i * size, size);
+        return CPU_OK;
     }
     for (unsigned i = 0; i < n; i++) {
-        val[i] = 0;
-        for (unsigned b = 0; b < size; b++)
-            val[i] |= (uint64_t)buf[i * size + b] << (8 * b);
+        if (stack_linear(v, s, (low + i * size) & mask, size, ACC_READ, &lin) ||
+            mem_read(v, lin, buf, size, ACC_READ))
+            return CPU_FAULT;
+        val[i] = get_value(buf, size);
     }
     return CPU_OK;
 }

@@ -134,7 +134,7 @@ struct stack {
 /* SS:RSP as it is. */
 void stack_current(const struct cpu *c, struct stack *s);
 
-/* Push n values of size bytes, val[0] first (n * size <= 160); all or nothing, sp moves. */
+/* Push n values of size bytes, val[0] first (n <= 35); all or nothing, sp moves. */
 int stack_push(struct vcpu *v, struct stack *s, const uint64_t *val, unsigned n, unsigned size);
 
 /* Read n (<= 9) values of size bytes from skip bytes above sp, lowest address first; sp stays. */
