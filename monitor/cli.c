@@ -19,7 +19,7 @@ const char cli_help[] =
     "name. Options end at GUEST.\n"
     "\n"
     "  -m, --memory SIZE     guest RAM: 512K, 128M, 3G; a plain number is MiB (default 128M)\n"
-    "  -c, --cpus N          virtual CPUs (default 1; this version runs 1)\n"
+    "  -c, --cpus N          virtual CPUs, 1 to 16 (default 1)\n"
     "      --engine NAME     auto, kvm, bt (binary translation), interp (default auto)\n"
     "      --boot NAME       auto, linux, pvh, multiboot, elf (default auto: by the image)\n"
     "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
@@ -195,10 +195,6 @@ static int take_cpus(const char *s, struct config *cfg)
 
     if (!n || *end || errno || n > MAX_VCPUS) {
         msg_error("--cpus %s: not a number from 1 to %d", s, MAX_VCPUS);
-        return -1;
-    }
-    if (n > 1) {
-        msg_error("--cpus %s: this version runs 1 CPU; leave the option out", s);
         return -1;
     }
     cfg->cpus = (unsigned)n;

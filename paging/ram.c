@@ -68,6 +68,8 @@ void ram_written(struct ram *ram, gpa_t gpa, uint64_t len)
 {
     if (len == 0 || !ram->code_written || !ram_has(ram, gpa, len))
         return;
+    /* The bytes come before the question whether anybody translated them (bt_trace_page). */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
     uint64_t last = (gpa + len - 1) >> PAGE_SHIFT;
 
     for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn <= last; pfn++)

@@ -83,7 +83,7 @@ int interp_vec(struct vcpu *v, const struct insn *in)
         return cpu_raise(&v->cpu, VEC_UD);
     if (op_lin(v, in, size, acc, &lin) != CPU_OK)
         return CPU_FAULT;
-    if ((in->info->flags & OF_ALIGN16) && (lin & 15))
+    if ((in->info->flags & OF_ALIGN16) && (lin & (in->mem_size - 1u)))
         return cpu_gp0(&v->cpu);
     if (size <= 8 && !(size & (size - 1)) && interp_misaligned(v, lin, size))
         return cpu_raise_error(&v->cpu, VEC_AC, 0);

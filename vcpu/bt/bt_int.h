@@ -28,7 +28,7 @@
 #define BT_CODE_SIZE  (64 * MIB)
 #define BT_META_SIZE  (48 * MIB)
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
-#define BT_HASH_SIZE  (1u << 15)
+#define BT_HASH_SIZE  (1u << 17)
 
 /* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */
 enum {
@@ -105,8 +105,12 @@ struct bt {
     uint64_t npages;
     struct bt_block **order; /* blocks by cache offset, for host PC -> block */
     uint32_t norder;
-    struct bt_link *xlinks; /* linked cross-page links */
-    uint64_t gen;           /* bumped by every invalidation */
+    struct bt_link *xlinks;        /* linked cross-page links */
+    _Atomic uint32_t mutex, world; /* world.c */
+    _Atomic(const char *) owner;   /* of mutex: the thread */
+    unsigned depth;
+    _Atomic bool stopped;
+    uint64_t gen; /* bumped by every invalidation */
     /* glue, cache offsets */
     uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
 };
@@ -119,8 +123,11 @@ void bt_cache_flush(struct bt *bt);
 void *bt_meta_alloc(struct bt *bt, size_t size);
 bool bt_cache_room(const struct bt *bt);
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key);
-/* Enter a finished block; traces its pages. */
-void bt_block_add(struct vcpu *v, struct bt_block *b);
+/* Enter a finished block. */
+void bt_block_add(struct bt *bt, struct bt_block *b);
+/* Writes to the page of gpa are to be noticed from now on. The world stops if it was not so: not
+ * with bt->lock held. Comes before the page's bytes are read. */
+void bt_trace_page(struct vcpu *v, gpa_t gpa);
 void bt_block_kill(struct bt *bt, struct bt_block *b);
 struct bt_block *bt_block_at(const struct bt *bt, uint32_t off); /* by cache offset */
 void bt_code_written(void *opaque, gpa_t gpa, uint64_t len);

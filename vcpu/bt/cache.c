@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "paging/copy.h"
 #include "vcpu/bt/emit.h"
+#include "vcpu/bt/world.h"
 
 static void *map_anon(uint64_t size)
 {
@@ -82,7 +83,7 @@ bool bt_cache_room(const struct bt *bt)
 static void page_untrace(struct bt *bt, uint64_t pfn)
 {
     if (!bt->page[pfn])
-        bt->ram->attr[pfn] &= (uint8_t)~RAM_ATTR_CODE;
+        __atomic_fetch_and(&bt->ram->attr[pfn], (uint8_t)~RAM_ATTR_CODE, __ATOMIC_SEQ_CST);
 }
 
 void bt_cache_flush(struct bt *bt)
@@ -109,7 +110,7 @@ static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
 {
     uint64_t h = (gpa ^ (rip >> 13) ^ ((uint64_t)key << 40)) * 0x9e3779b97f4a7c15u;
 
-    return (unsigned)(h >> 49) & (BT_HASH_SIZE - 1);
+    return (unsigned)(h >> 40) & (BT_HASH_SIZE - 1);
 }
 
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
@@ -121,20 +122,22 @@ struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t k
     return b;
 }
 
-static void trace_page(struct vcpu *v, gpa_t page)
+void bt_trace_page(struct vcpu *v, gpa_t gpa)
 {
+    gpa_t page = gpa & PAGE_MASK;
     uint8_t *attr = &v->vm->ram->attr[page >> PAGE_SHIFT];
 
-    if (*attr & RAM_ATTR_CODE)
+    if (__atomic_load_n(attr, __ATOMIC_RELAXED) & RAM_ATTR_CODE)
         return;
-    *attr |= RAM_ATTR_CODE;
+    bt_world_stop(v);
+    __atomic_fetch_or(attr, RAM_ATTR_CODE, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < v->vm->nvcpu; i++)
         tlb_drop_writes(&v->vm->vcpu[i]->tlb, v->vm->ram->base + page);
+    bt_world_start(v);
 }
 
-void bt_block_add(struct vcpu *v, struct bt_block *b)
+void bt_block_add(struct bt *bt, struct bt_block *b)
 {
-    struct bt *bt = v->vm->bt;
     unsigned h = hash_of(b->gpa, b->rip, b->key);
 
     b->valid = true;
@@ -143,11 +146,9 @@ void bt_block_add(struct vcpu *v, struct bt_block *b)
     bt->order[bt->norder++] = b;
     b->page_next[0] = bt->page[b->gpa >> PAGE_SHIFT];
     bt->page[b->gpa >> PAGE_SHIFT] = b;
-    trace_page(v, b->gpa & PAGE_MASK);
     if (b->page2 != ~(gpa_t)0) {
         b->page_next[1] = bt->page[b->page2 >> PAGE_SHIFT];
         bt->page[b->page2 >> PAGE_SHIFT] = b;
-        trace_page(v, b->page2 & PAGE_MASK);
     }
 }
 
@@ -234,8 +235,9 @@ void bt_block_kill(struct bt *bt, struct bt_block *b)
         struct jc_entry *row =
             &bt->vm->vcpu[i]->jc[b->key & KEY_CTX][b->rip >> 1 & (JC_ENTRIES - 1)];
 
-        if (row->rip == b->rip)
-            row->rip = b->rip ^ 2; /* belongs to another slot: never hits */
+        if (__atomic_load_n(&row->rip, __ATOMIC_RELAXED) == b->rip)
+            __atomic_store_n(&row->rip, b->rip ^ 2,
+                             __ATOMIC_RELAXED); /* belongs to another slot: never hits */
     }
 }
 
@@ -275,6 +277,7 @@ void bt_code_written(void *opaque, gpa_t gpa, uint64_t len)
     struct bt *bt = opaque;
     gpa_t end = gpa + len;
 
+    bt_lock(bt);
     for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn <= (end - 1) >> PAGE_SHIFT; pfn++) {
         struct bt_block *b = bt->page[pfn], *next;
 
@@ -287,4 +290,5 @@ void bt_code_written(void *opaque, gpa_t gpa, uint64_t len)
         }
         page_untrace(bt, pfn);
     }
+    bt_unlock(bt);
 }

@@ -5,6 +5,7 @@
 #include "vcpu/bt/tr.h"
 
 #include "paging/copy.h"
+#include "vcpu/bt/world.h"
 
 #define NPAGES_HASH (sizeof(((struct bt_vcpu *)0)->jc_pages) * 8)
 #define NFILLED     (sizeof(((struct bt_vcpu *)0)->jc_filled) / sizeof(uint32_t))
@@ -75,10 +76,17 @@ void bt_note_cr3(struct vcpu *v)
     bv->jc_nfilled = 0;
 }
 
+static void unlink_cross(struct bt *bt)
+{
+    bt_lock(bt);
+    bt_unlink_cross(bt);
+    bt_unlock(bt);
+}
+
 void bt_note_paging(struct vcpu *v)
 {
     clear_all(v);
-    bt_unlink_cross(v->vm->bt);
+    unlink_cross(v->vm->bt);
 }
 
 void bt_note_invlpg(struct vcpu *v, gva_t lin)
@@ -87,7 +95,7 @@ void bt_note_invlpg(struct vcpu *v, gva_t lin)
 
     /* Cross-page links exist between global pages of the upper half only. */
     if (lin >> 63)
-        bt_unlink_cross(v->vm->bt);
+        unlink_cross(v->vm->bt);
     /* A large page may be dropped whole, whichever piece of it lin is. */
     if (v->tlb.large[lin >> 63].lo <= lin && lin <= v->tlb.large[lin >> 63].hi) {
         clear_all(v);

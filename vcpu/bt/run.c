@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include "vcpu/bt/glue.h"
 #include "vcpu/bt/tr.h"
+#include "vcpu/bt/world.h"
 
 unsigned bt_debug;
 
@@ -67,15 +68,13 @@ static bool irq_waits(struct vcpu *v)
         return true;
     if (!(v->cpu.rflags & FL_IF))
         return false;
-    return (ev & LAPIC_EV_EXTINT) || lapic_pending(v) >= 0;
+    return lapic_extint_pending(v) || lapic_pending(v) >= 0;
 }
 
 /* Is there an interrupt that only IF keeps out? */
 static bool irq_masked(struct vcpu *v)
 {
-    return !(v->cpu.rflags & FL_IF) &&
-           ((atomic_load_explicit(&v->lapic.events, memory_order_relaxed) & LAPIC_EV_EXTINT) ||
-            lapic_pending(v) >= 0);
+    return !(v->cpu.rflags & FL_IF) && (lapic_extint_pending(v) || lapic_pending(v) >= 0);
 }
 
 /* Run the instruction at rip in the interpreter. True: translated code may go on after it. */
@@ -97,6 +96,9 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
         bt_key(v) != key || bt->gen != gen || v->tlb.flushes != flushes || wants_interp(v) ||
         irq_waits(v))
         return false;
+    /* An interrupt that the instruction itself caused is to be seen by the very next STI. */
+    if (atomic_load_explicit(&v->kicked, memory_order_relaxed) && !(v->cpu.rflags & FL_IF))
+        v->hot.sti_ptr = 0;
     flags_in(v);
     fpu_take(v);
     return true;
@@ -148,6 +150,8 @@ static uintptr_t host_fault(struct vcpu *v, uintptr_t pc, unsigned trapno, uintp
         if (!m->poll || m->host != off - b->code || addr >= PAGE_SIZE)
             return 0;
         v->stats.bt_polls++;
+        atomic_store(&v->kicked,
+                     1); /* after STI it is no kick that waits, but look_up() must look */
         return (uintptr_t)bt->rx + m->stub;
     }
     hostfault_set_gpr(ctx, R10, b->rip + m->guest);
@@ -223,59 +227,93 @@ static void settle_key(struct vcpu *v, uint8_t key)
     }
 }
 
-/* Is b's second page still the one that is mapped there? */
-static bool straddle_ok(struct vcpu *v, const struct bt_block *b, bool *global, bool *fault)
+/* Where cpu.rip's code lies, with its pages traced. 0; 1: interpret; CPU_FAULT: deliver cpu.exc. */
+struct where {
+    gpa_t gpa;
+    bool global;
+};
+
+static int locate(struct vcpu *v, struct where *w)
+{
+    struct bt *bt = v->vm->bt;
+
+    if (!canonical(v->cpu.rip))
+        return cpu_gp0(&v->cpu);
+    if (mem_translate_fetch(v, v->cpu.rip, &w->gpa, &w->global))
+        return CPU_FAULT;
+    if (!ram_has(v->vm->ram, w->gpa & PAGE_MASK, PAGE_SIZE))
+        return 1;
+    bt_trace_page(v, w->gpa);
+    /* The first instruction may straddle: its second page must be traced too before it is read, and
+     * later bt->lock is held. */
+    gpa_t gpa2;
+    bool global2;
+
+    if ((v->cpu.rip & (PAGE_SIZE - 1)) > PAGE_SIZE - INSN_MAX &&
+        mem_translate_fetch(v, (v->cpu.rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2) == CPU_OK &&
+        ram_has(v->vm->ram, gpa2 & PAGE_MASK, PAGE_SIZE))
+        bt_trace_page(v, gpa2);
+    if (!bt_cache_room(bt)) {
+        bt_world_stop(v);
+        bt_lock(bt);
+        bt_cache_flush(bt);
+        for (unsigned i = 0; i < v->vm->nvcpu; i++)
+            bt_jc_flush(v->vm->vcpu[i]);
+        bt_unlock(bt);
+        bt_world_start(v);
+        v->stats.bt_flushes++;
+    }
+    return 0;
+}
+
+/* For a block whose last instruction straddles: is its second page still the one mapped there? */
+static int straddle(struct vcpu *v, const struct bt_block *b, struct where *w)
 {
     gpa_t gpa2;
     bool global2;
 
     if (b->page2 == ~(gpa_t)0)
-        return true;
-    if (mem_translate_fetch(v, (b->rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2)) {
-        *fault = true;
-        return false;
-    }
-    *global = *global && global2;
-    return (gpa2 & PAGE_MASK) == b->page2;
+        return 0;
+    if (mem_translate_fetch(v, (b->rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2))
+        return CPU_FAULT;
+    w->global = w->global && global2;
+    return (gpa2 & PAGE_MASK) == b->page2 ? 0 : 1;
 }
 
-/* The block at cpu.rip, translated if need be. NULL: interpret, or (*fault) deliver cpu.exc. */
-static struct bt_block *block_here(struct vcpu *v, bool *global, bool *fault)
+static struct bt_block *translate(struct vcpu *v, gpa_t gpa, bool *fault)
+{
+    uint64_t t0 = vcpu_tsc(v);
+    struct bt_block *b = bt_translate(v, gpa, fault);
+
+    v->stats.bt_translate_ns += (vcpu_tsc(v) - t0) * 1000 / (v->vm->tsc_hz / 1000000);
+    return b;
+}
+
+/* The block at cpu.rip, translated if need be; bt->lock is held. NULL: interpret, or (*fault)
+ * deliver cpu.exc. */
+static struct bt_block *block_here(struct vcpu *v, struct where *w, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     uint8_t key = bt_key(v);
-    gpa_t gpa;
+    struct bt_block *b;
+    int r;
 
-    *fault = false;
     v->stats.bt_lookups++;
-    if (!canonical(v->cpu.rip)) {
-        *fault = true;
-        cpu_gp0(&v->cpu);
-        return NULL;
-    }
-    if (mem_translate_fetch(v, v->cpu.rip, &gpa, global)) {
-        *fault = true;
-        return NULL;
-    }
     settle_key(v, key);
-    struct bt_block *b = bt_block_find(bt, gpa, v->cpu.rip, key);
-
-    if (b && !straddle_ok(v, b, global, fault)) {
-        if (*fault)
-            return NULL;
+    b = bt_block_find(bt, w->gpa, v->cpu.rip, key);
+    if (!b)
+        b = translate(v, w->gpa, fault);
+    if (!b)
+        return NULL;
+    r = straddle(v, b, w);
+    if (r > 0) {
         bt_block_kill(bt, b);
-        b = NULL;
         v->stats.bt_retranslations++;
+        b = translate(v, w->gpa, fault);
+        r = b ? straddle(v, b, w) : 1;
     }
-    if (!b) {
-        uint64_t t0 = vcpu_tsc(v);
-
-        b = bt_translate(v, gpa, fault);
-        v->stats.bt_translate_ns += (vcpu_tsc(v) - t0) * 1000 / (v->vm->tsc_hz / 1000000);
-        if (b && !straddle_ok(v, b, global, fault))
-            return NULL;
-    }
-    return b;
+    *fault = *fault || r < 0;
+    return r ? NULL : b;
 }
 
 /* The branch at hot.tmp2 went to a non-canonical address: it faults itself (SDM 2A JMP, CALL, RET).
@@ -306,8 +344,8 @@ static void link_up(struct vcpu *v, struct bt_link *l, struct bt_block *b, bool 
 static enum exit_reason out(struct vcpu *v, enum exit_reason r)
 {
     fpu_put(v);
+    bt_world_leave(v);
     v->exit.reason = r;
-    v->stats.exits[r]++;
     return r;
 }
 
@@ -335,47 +373,90 @@ static uint64_t enter(struct vcpu *v, const struct bt_block *b)
     return info;
 }
 
-static enum exit_reason run(struct vcpu *v)
+/* The block to enter next, linked from where we came. NULL: interpret, or (*fault) deliver. */
+static const struct bt_block *next_block(struct vcpu *v, struct bt_link *link, uint64_t link_gen,
+                                         bool *fault)
 {
     struct bt *bt = v->vm->bt;
+    struct where w;
+    int r = locate(v, &w);
+
+    *fault = r < 0;
+    if (r)
+        return NULL;
+    bt_lock(bt);
+    struct bt_block *b = block_here(v, &w, fault);
+
+    if (b && link && link_gen == bt->gen)
+        link_up(v, link, b, w.global);
+    if (b && !(bt_debug & BT_DBG_NO_CHAIN))
+        bt_jc_fill(v, b->rip, b, w.global);
+    bt_unlock(bt);
+    return b;
+}
+
+/* Take note of kicks and interrupts. 0 go on; 1 go on somewhere else; CPU_FAULT leave with *r. */
+static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
+{
+    int n = 0;
+
+    bt_world_enter(v);
+    if (vcpu_take_kick(v)) {
+        *r = EXIT_STOP;
+        if (atomic_load(&v->vm->stop))
+            return CPU_FAULT;
+        look = true;
+    }
+    if (look) {
+        n = vcpu_inject(v);
+        /* Something waits for IF: the next STI must notice. */
+        v->hot.sti_ptr = irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
+    }
+    *r = n < 0 ? EXIT_SHUTDOWN : EXIT_HLT;
+    return n < 0 || v->cpu.halted ? CPU_FAULT : n;
+}
+
+/* What a return from translated code asks for. True: leave run() with *r. */
+static bool after(struct vcpu *v, uint64_t info, enum exit_reason *r)
+{
+    *r = EXIT_SHUTDOWN;
+    switch (BTX_KIND(info)) {
+    case BTX_JUMP:
+        v->stats.bt_jc_misses++;
+        if (canonical(v->cpu.rip))
+            return false;
+        undo_branch(v, info);
+        return cpu_deliver_exception(v) != CPU_OK;
+    case BTX_AGAIN:
+        return step_leaves(v, v->bt->last_step, r);
+    default: /* BTX_INTERP, BTX_FAULT */
+        v->stats.bt_fallbacks++;
+        return step_leaves(v, interp_step(v), r);
+    }
+}
+
+static enum exit_reason run(struct vcpu *v)
+{
     struct bt_link *link = NULL;
     uint64_t link_gen = 0, info;
-    bool look = true, global, fault;
+    bool look = true, fault;
     enum exit_reason r;
 
     for (;;) {
-        if (vcpu_take_kick(v)) {
-            if (atomic_load(&v->vm->stop))
-                return out(v, EXIT_STOP);
-            look = true;
-        }
-        if (look) {
-            int n = vcpu_inject(v);
+        int n = look_up(v, look, &r);
 
-            if (n < 0)
-                return out(v, EXIT_SHUTDOWN);
-            if (n)
-                link = NULL;
-            look = false;
-            /* Something waits for IF: the next STI must notice. */
-            v->hot.sti_ptr = irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
-        }
-        if (v->cpu.halted)
-            return out(v, EXIT_HLT);
-        if (wants_interp(v)) {
-            v->stats.bt_fallbacks++;
-            if (step_leaves(v, interp_step(v), &r))
-                return out(v, r);
-            look = true;
+        if (n < 0)
+            return out(v, r);
+        if (n)
             link = NULL;
-            continue;
-        }
-        struct bt_block *b = block_here(v, &global, &fault);
+        look = false;
+        fault = false;
+        const struct bt_block *b = wants_interp(v) ? NULL : next_block(v, link, link_gen, &fault);
 
+        link = NULL;
         if (fault) {
             if (cpu_deliver_exception(v))
                 return out(v, EXIT_SHUTDOWN);
-            link = NULL;
             continue;
         }
         if (!b) {
@@ -383,41 +464,17 @@ static enum exit_reason run(struct vcpu *v)
             if (step_leaves(v, interp_step(v), &r))
                 return out(v, r);
             look = true;
-            link = NULL;
             continue;
         }
-        if (link && link_gen == bt->gen)
-            link_up(v, link, b, global);
-        if (!(bt_debug & BT_DBG_NO_CHAIN))
-            bt_jc_fill(v, b->rip, b, global);
-        link = NULL;
-
+        link_gen = __atomic_load_n(&v->vm->bt->gen, __ATOMIC_RELAXED);
         info = enter(v, b);
         if (info > UINT32_MAX) {
             link = (struct bt_link *)(uintptr_t)info;
-            link_gen = bt->gen;
             continue;
         }
-        switch (BTX_KIND(info)) {
-        case BTX_JUMP:
-            v->stats.bt_jc_misses++;
-            if (!canonical(v->cpu.rip)) {
-                undo_branch(v, info);
-                if (cpu_deliver_exception(v))
-                    return out(v, EXIT_SHUTDOWN);
-            }
-            break;
-        case BTX_AGAIN:
-            if (step_leaves(v, v->bt->last_step, &r))
-                return out(v, r);
-            look = true;
-            break;
-        default: /* BTX_INTERP, BTX_FAULT */
-            v->stats.bt_fallbacks++;
-            if (step_leaves(v, interp_step(v), &r))
-                return out(v, r);
-            look = true;
-        }
+        look = BTX_KIND(info) != BTX_JUMP;
+        if (after(v, info, &r))
+            return out(v, r);
     }
 }
 

@@ -59,9 +59,10 @@ struct bt_vcpu {
     uint8_t ctx_key[TLB_CTXS]; /* key last used in each set of the jump cache */
     uint32_t jc_filled[4096];  /* non-global jump cache slots: ctx << JC_BITS | slot */
     uint32_t jc_nfilled;
-    uint8_t jc_pages[4096]; /* bitmap: hash of linear pages that have jump cache entries */
-    enum step last_step;    /* of the interpreter, when a callout left the cache for it */
-    struct tr tr;           /* the block being translated */
+    uint8_t jc_pages[4096];   /* bitmap: hash of linear pages that have jump cache entries */
+    _Atomic uint32_t running; /* in guest code, or on the way (world.c) */
+    enum step last_step;      /* of the interpreter, when a callout left the cache for it */
+    struct tr tr;             /* the block being translated */
 };
 
 static inline unsigned tr_ctx(const struct tr *t)

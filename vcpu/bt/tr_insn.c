@@ -12,7 +12,8 @@ static unsigned fields_map0(unsigned op)
     if (op == 0x8d)
         return F_REG;
     if ((op >= 0x80 && op <= 0x83) || (op >= 0x90 && op <= 0x97) || (op >= 0xb0 && op <= 0xc1) ||
-        op == 0xc6 || op == 0xc7 || (op >= 0xd0 && op <= 0xd3) || op >= 0xf6)
+        op == 0xc6 || op == 0xc7 || (op >= 0xd0 && op <= 0xd3) || op == 0xf6 || op == 0xf7 ||
+        op == 0xfe || op == 0xff)
         return F_RM;
     return 0;
 }

@@ -230,7 +230,7 @@ static void finish(struct tr *t)
     for (unsigned k = 0; k < t->nmap; k++)
         b->map[k] = t->map[k];
     bt->used = (t->e.at + 15) & ~15u;
-    bt_block_add(t->v, b);
+    bt_block_add(bt, b);
 
     struct vcpu_stats *s = &t->v->stats;
 
@@ -249,12 +249,6 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault)
     *fault = false;
     if (!page)
         return NULL;
-    if (!bt_cache_room(bt)) {
-        bt_cache_flush(bt);
-        for (unsigned i = 0; i < v->vm->nvcpu; i++)
-            bt_jc_flush(v->vm->vcpu[i]);
-        v->stats.bt_flushes++;
-    }
     t->v = v;
     t->bt = bt;
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
