@@ -136,6 +136,7 @@ static void flush_locked(struct console *c, enum flush how)
     }
     c->out_start = 0;
     c->out_wait = false;
+    c->flush_armed = false;
 }
 
 void console_flush(struct machine *m, enum flush how)
@@ -145,7 +146,6 @@ void console_flush(struct machine *m, enum flush how)
     /* Somebody else is at it: he writes all there is. */
     if (how == FLUSH_TRY ? pthread_mutex_trylock(&c->lock) : pthread_mutex_lock(&c->lock))
         return;
-    c->flush_armed = false;
     if (c->out_len)
         flush_locked(c, how);
     pthread_mutex_unlock(&c->lock);
@@ -262,8 +262,12 @@ void console_input(struct console *c)
 
 void console_pump(struct console *c)
 {
-    /* A runtime guest reads by hypercall; its serial port is only written to. */
-    while (c->rx_count && !c->m->boot.runtime) {
+    /* A runtime guest reads by hypercall. */
+    if (c->m->boot.runtime)
+        return;
+    if (!(c->m->serial.ier & 1))
+        c->flowing = false;
+    while (c->flowing && c->rx_count) {
         uint32_t run = sizeof c->rx - c->rx_head;
         unsigned n =
             serial_receive(c->m, c->rx + c->rx_head, run < c->rx_count ? run : c->rx_count);
@@ -275,18 +279,39 @@ void console_pump(struct console *c)
     }
 }
 
-/* The guest can take input: go on with what is here, and poll stdin when that is all gone. */
+/*
+ * The guest can take input. A driver that probes the port turns the receiver's interrupt on for an
+ * instant, and clears the FIFO later: what came early would be lost. So nothing flows before the
+ * interrupt has been on for a millisecond; from then on at once.
+ */
 void console_rx_space(struct machine *m)
 {
     struct console *c = m->console;
-    bool polled = c->wanted && !c->rx_count;
 
-    c->wanted = true;
-    if (polled)
+    if (c->eof && !c->rx_count)
         return;
-    console_pump(c);
-    if (!c->rx_count && !c->eof)
-        loop_wake(m);
+    if (!c->flowing) {
+        c->on_since = clock_ns();
+        c->settling = true;
+        loop_flush_soon(m);
+    } else if (c->rx_count) {
+        console_pump(c);
+        if (!c->rx_count)
+            loop_wake(m);
+    }
+}
+
+void console_settle(struct console *c)
+{
+    if (!(c->m->serial.ier & 1)) {
+        c->settling = false;
+    } else if (clock_ns() - c->on_since < QUIET_NS) {
+        loop_flush_soon(c->m);
+    } else {
+        c->settling = false;
+        c->flowing = c->wanted = true;
+        console_pump(c);
+    }
 }
 
 int console_read(struct machine *m, uint8_t *buf, unsigned len)

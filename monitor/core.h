@@ -82,6 +82,9 @@ struct console {
     uint64_t last_flush; /* ns */
     /* stdin; under machine.lock */
     bool tty, eof, wanted, escape;
+    bool flowing;      /* the guest's receiver has been on for long enough */
+    bool settling;     /* it went on at on_since */
+    uint64_t on_since; /* ns */
     uint32_t rx_head, rx_count;
     uint8_t rx[4096];
     char out[65536];
@@ -95,11 +98,12 @@ enum flush { FLUSH_TRY, FLUSH_WAIT, FLUSH_LAST };
 /* Write what is buffered. TRY: only what does not block. WAIT: until the buffer is empty or the
  * machine stops. LAST: until it is empty. */
 void console_flush(struct machine *m, enum flush how);
-/* I/O thread: is stdin to be polled; take what it has; give the serial port what fits. The latter
- * two with machine.lock held. */
+/* I/O thread: is stdin to be polled; take what it has; give the serial port what fits; the receiver
+ * went on a while ago (when settling). All but the first with machine.lock held. */
 bool console_wants_input(struct console *c);
 void console_input(struct console *c);
 void console_pump(struct console *c);
+void console_settle(struct console *c);
 /* Is there output that waits for room in stdout? */
 bool console_output_waits(struct console *c);
 
@@ -110,6 +114,9 @@ void loop_init(struct machine *m);
 int loop_start(struct machine *m);
 /* Make the loop look at everything again. Any thread. */
 void loop_wake(struct machine *m);
+/* vCPU index goes to sleep with its own timeout: its timer need not wake the loop too; or it is
+ * awake again. */
+void loop_timer_idle(struct machine *m, unsigned index, bool idle);
 /* Flush the console about a millisecond from now. */
 void loop_flush_soon(struct machine *m);
 /* The machine has stopped and the caller cannot end the process (its filter is too narrow for the

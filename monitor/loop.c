@@ -149,9 +149,36 @@ void loop_arm_timer(void *opaque, unsigned index, uint64_t tsc)
     timer_arm(&m->loop->timer[index], tsc, m->cpus.tsc_hz);
 }
 
+void loop_timer_idle(struct machine *m, unsigned index, bool idle)
+{
+    static const struct itimerspec off;
+    struct timer *t = &m->loop->timer[index];
+
+    pthread_mutex_lock(&t->lock);
+    if (idle && t->armed) {
+        t->armed = 0;
+        timerfd_settime(t->fd, 0, &off, NULL);
+    } else if (!idle && !t->armed) {
+        /* A deadline that has passed is seen by run() itself. */
+        if (t->want > __builtin_ia32_rdtsc())
+            timer_set(t, m->cpus.tsc_hz);
+        else
+            t->want = 0;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
 void loop_flush_soon(struct machine *m)
 {
-    timer_arm(&m->loop->flush, __builtin_ia32_rdtsc() + m->cpus.tsc_hz / 1000, m->cpus.tsc_hz);
+    struct timer *t = &m->loop->flush;
+
+    pthread_mutex_lock(&t->lock);
+    if (!t->want) {
+        t->want = __builtin_ia32_rdtsc() + m->cpus.tsc_hz / 1000;
+        if (!t->armed)
+            timer_set(t, m->cpus.tsc_hz);
+    }
+    pthread_mutex_unlock(&t->lock);
 }
 
 /* --- the rest of what other threads call --- */
@@ -207,7 +234,7 @@ static void take_signal(struct machine *m)
     machine_stop(m, STATUS_SIGNAL + sig, "signal");
 }
 
-static void take_input(struct machine *m, bool readable)
+static bool take_input(struct machine *m, void (*take)(struct console *))
 {
     struct timespec t;
 
@@ -220,13 +247,11 @@ static void take_input(struct machine *m, bool readable)
     /* A device that writes to a stdout without a reader holds the lock for long. */
     if (pthread_mutex_timedlock(&m->lock, &t)) {
         loop_wake(m);
-        return;
+        return false;
     }
-    if (readable)
-        console_input(m->console);
-    else
-        console_pump(m->console);
+    take(m->console);
     pthread_mutex_unlock(&m->lock);
+    return true;
 }
 
 /* What is due now; returns when the loop has to look again, in ns, 0 = never. */
@@ -318,11 +343,15 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
         (void)!read(l->wake_fd, &count, sizeof count);
         atomic_store(&l->wake_pending, false);
         if (m->console->rx_count)
-            take_input(m, false);
+            take_input(m, console_pump);
     }
     if (p[P_STDIN].revents)
-        take_input(m, true);
-    if ((p[P_FLUSH].revents && timer_fired(&l->flush, m->cpus.tsc_hz)) || p[P_STDOUT].revents)
+        take_input(m, console_input);
+    bool soon = p[P_FLUSH].revents && timer_fired(&l->flush, m->cpus.tsc_hz);
+
+    if (soon && m->console->settling && !take_input(m, console_settle))
+        loop_flush_soon(m);
+    if (soon || p[P_STDOUT].revents)
         console_flush(m, FLUSH_TRY);
 }
 
@@ -343,7 +372,7 @@ static void *loop_thread(void *arg)
     /* What was asked before there was a descriptor to wake us by. */
     atomic_store(&l->wake_pending, false);
     if (m->console->rx_count)
-        take_input(m, false);
+        take_input(m, console_pump);
     for (;;)
         wait_and_take(m, l, &mask);
     return NULL;

@@ -103,7 +103,9 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
         switch (why) {
         case EXIT_HLT:
             console_flush(m, FLUSH_TRY);
+            loop_timer_idle(m, v->index, true);
             vcpu_wait(v);
+            loop_timer_idle(m, v->index, false);
             break;
         case EXIT_SHUTDOWN:
             crashed(m, v, "triple fault");

@@ -45,7 +45,7 @@ is() {
     if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got '$3', not '$2' ${4:-}"; fi
 }
 run() { timeout 20 "$mayfly" run --engine "$engine" "$@"; }
-engine=interp
+engine=${ENGINE:-interp}
 
 # --- wrong usage -----------------------------------------------------------------------------------
 want 'no arguments' 125 'no command'
