@@ -411,7 +411,9 @@ Test(flow, stores_to_traced_pages_are_told)
 
 /* --- locked operations of two CPUs --- */
 
-#define ROUNDS 20000u
+#define ROUNDS 200000u
+
+static pthread_barrier_t together;
 
 static void *other_cpu(void *arg)
 {
@@ -419,6 +421,7 @@ static void *other_cpu(void *arg)
 
     if (hostfault_thread_init(v))
         abort();
+    pthread_barrier_wait(&together);
     for (unsigned i = 0; i < ROUNDS; i++) {
         v->cpu.rip = VMF_CODE;
         while (v->cpu.rip != VMF_CODE + 0x40)
@@ -430,11 +433,11 @@ static void *other_cpu(void *arg)
 
 Test(flow, locked_operations_are_atomic)
 {
-    /* lock inc [rbx]; lock add [rbx+11h], rcx, unaligned; lock xadd [rbx+20h], eax; lock dec
+    /* lock inc [rbx]; lock add [rbx+11h], 3, unaligned; lock xadd [rbx+20h], eax; lock dec
      * [rbx+fbch], across a page, by the bus lock; and a loop of CMPXCHG16B that counts in both
      * halves of [rbx+40h]. */
     static const char code[] = "f048ff03"
-                               "f048014b11"
+                               "f04883431103"
                                "b801000000"
                                "f00fc14320"
                                "f048ff8bbc0f0000"
@@ -462,6 +465,7 @@ Test(flow, locked_operations_are_atomic)
     v[0]->cpu.gpr[RBX] = VMF_DATA + 0x40;
     v[0]->cpu.gpr[RCX] = 3;
     memcpy(v[1], v[0], sizeof(*v[1]));
+    pthread_barrier_init(&together, NULL, 2);
     for (unsigned i = 0; i < 2; i++)
         cr_assert_eq(pthread_create(&th[i], NULL, other_cpu, v[i]), 0);
     for (unsigned i = 0; i < 2; i++) {
