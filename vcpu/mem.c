@@ -160,6 +160,11 @@ static void move_bus(struct vcpu *v, gpa_t gpa, uint8_t *buf, unsigned size, boo
     }
 }
 
+/* At any address: the host takes them as the guest's CPU does. */
+typedef uint16_t any_u16 __attribute__((aligned(1), may_alias));
+typedef uint32_t any_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t any_u64 __attribute__((aligned(1), may_alias));
+
 /* Single host accesses for the sizes that the architecture makes atomic. */
 static void move_ram(uint8_t *to, const uint8_t *from, unsigned size)
 {
@@ -168,13 +173,13 @@ static void move_ram(uint8_t *to, const uint8_t *from, unsigned size)
         *(volatile uint8_t *)to = *(const volatile uint8_t *)from;
         break;
     case 2:
-        *(volatile uint16_t *)to = *(const volatile uint16_t *)from;
+        *(volatile any_u16 *)to = *(const volatile any_u16 *)from;
         break;
     case 4:
-        *(volatile uint32_t *)to = *(const volatile uint32_t *)from;
+        *(volatile any_u32 *)to = *(const volatile any_u32 *)from;
         break;
     case 8:
-        *(volatile uint64_t *)to = *(const volatile uint64_t *)from;
+        *(volatile any_u64 *)to = *(const volatile any_u64 *)from;
         break;
     default:
         copy_bytes(to, from, size);
