@@ -81,6 +81,8 @@ static void crashed(struct machine *m, struct vcpu *v, const char *what)
 {
     struct vcpu_exit *x = &v->exit;
 
+    if (atomic_load(&m->stopping)) /* another CPU's end is the machine's */
+        return;
     if (!x->nbytes) {
         unsigned got = 0;
 

@@ -61,7 +61,6 @@ want 'value for a flag' 125 'no value' run --version=2 "$tmp/exit7"
 want 'cpus 0' 125 'cpus 0' run --cpus 0 "$tmp/exit7"
 want 'cpus 17' 125 '1 to 16' run --cpus 17 "$tmp/exit7"
 want 'cpus x' 125 'cpus' run --cpus x "$tmp/exit7"
-want 'cpus 2' 125 '1 CPU' run --cpus 2 "$tmp/exit7"
 want 'memory 1T' 125 'fit' run -m 1T "$tmp/exit7"
 want 'memory overflows' 125 'smaller' run -m 99999999T "$tmp/exit7"
 want 'memory is no size' 125 '128M' run -m lots "$tmp/exit7"
@@ -127,6 +126,13 @@ for g in spin halt; do
     run --timeout 0.2 "$tmp/$g" 2>"$tmp/err"
     is "a timeout stops $g" 124 $? "$(cat "$tmp/err")"
 done
+run --cpus 4 "$tmp/exit7"
+is "the guest's status with 4 CPUs" 7 $?
+run --cpus 4 --timeout 0.2 "$tmp/spin"
+is 'a timeout with 4 CPUs' 124 $?
+run --cpus 4 "$tmp/triple" >"$tmp/out" 2>"$tmp/err"
+is 'a triple fault with 4 CPUs' 134 $?
+is 'one report, with the CPU' '1 1' "$(grep -c '^mayfly' "$tmp/err") $(grep -c 'on CPU 0' "$tmp/err")"
 for s in INT:130 TERM:143 HUP:129 QUIT:131; do
     # A script's background job ignores INT and QUIT, and mayfly respects that.
     env --default-signal=INT,QUIT "$mayfly" run --engine $engine "$tmp/halt" &
