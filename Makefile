@@ -173,15 +173,18 @@ $(B)/initrd.gz: tests/initrd.sh tests/init
 	tests/initrd.sh $@
 
 install: mayfly
-	install -D -m 755 mayfly $(DESTDIR)$(PREFIX)/bin/mayfly
+	install -D -s -m 755 mayfly $(DESTDIR)$(PREFIX)/bin/mayfly
 
 SOURCES = $(shell git ls-files '*.c' '*.h')
 format-check:
 	clang-format --dry-run -Werror $(SOURCES)
-lint:
+# cppcheck's own data flow takes "passed by address" for "read", and knows no linker symbols.
+CPPCHECK_NOT := missingIncludeSystem uninitvar ctuuninitvar legacyUninitvar subtractPointers comparePointers \
+                arrayIndexOutOfBoundsCond
+lint: $(B)/gen/seccomp_filters.h
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
-	    --suppress=missingIncludeSystem -I. -I$(B)/gen -D_GNU_SOURCE -DMAYFLY_VERSION='""' \
-	    -D__x86_64__ $(ENGINE_SRC) $(HOST_SRC)
+	    $(CPPCHECK_NOT:%=--suppress=%) -I. -I$(B)/gen -D_GNU_SOURCE -D__x86_64__ \
+	    -DMAYFLY_VERSION='""' $(ENGINE_SRC) $(HOST_SRC)
 	clang-tidy --quiet $(ENGINE_SRC) $(HOST_SRC) -- -std=gnu17 -D_GNU_SOURCE -I. -I$(B)/gen \
 	    -DMAYFLY_VERSION='""'
 

@@ -1,0 +1,26 @@
+#!/bin/bash
+# make fuzz: the randomised tests, for longer and from a new seed each time (SEED=N repeats a run,
+# FACTOR=N is how much longer than in make test).
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')} factor=${FACTOR:-10}
+echo "SEED=$seed FACTOR=$factor"
+
+# fuzz NAME PROGRAM VARIABLE=VALUE…
+fuzz() {
+    local name=$1 program=$2
+    shift 2
+    if [ ! -x "$program" ]; then
+        skipped "$name" "$program is not built"
+    elif env "$@" "$program" >"$tmp/out" 2>&1; then
+        ok "$name"
+        grep -iE 'forms|covered|rounds' "$tmp/out" | sed 's/^/    /'
+    else
+        not_ok "$name" "env $* $program"
+        tail -n 20 "$tmp/out" | sed 's/^/    /'
+    fi
+}
+# The decoder's number is both its count and its seed.
+fuzz "decoder against Zydis" build/unit_decode_zydis DECODE_FUZZ=$((2000000 * factor + seed % 1000))
+fuzz "hostile images" build/unit_boot_hostile SEED=$((seed | 1)) MUTATIONS=$((100000 * factor))
+finish
