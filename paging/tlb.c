@@ -6,7 +6,7 @@
  * 0 needs it, for a zero tag in any other slot is a page that maps to slot 0. */
 #define EMPTY_TAG(slot) ((slot) == 0 ? (uint64_t)PAGE_SIZE : 0)
 
-#define MAX_FILLED (sizeof(((struct tlb *)0)->filled) / sizeof(uint16_t))
+#define MAX_FILLED (sizeof(((struct tlb *)0)->filled[0].entry) / sizeof(uint16_t))
 
 static void clear_entry(struct tlb *tlb, unsigned ctx, unsigned kind, unsigned slot)
 {
@@ -60,7 +60,8 @@ void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, 
     struct tlb_entry *e = &tlb->e[ctx][kind][slot];
     uint8_t *gmap = &tlb->global[ctx][kind][slot / 8];
     uint8_t bit = (uint8_t)(1u << (slot % 8));
-    bool listed = e->tag != EMPTY_TAG(slot) && !(*gmap & bit);
+    /* An entry of the same class that is in use is listed already. */
+    bool listed = e->tag != EMPTY_TAG(slot) && !(*gmap & bit) == !global;
 
     e->tag = lin & PAGE_MASK;
     e->host = (uintptr_t)host & PAGE_MASK;
@@ -71,41 +72,52 @@ void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, 
     if (large)
         note_large(tlb, lin, global);
     tlb->fills++;
-    if (!global && !listed) {
-        if (tlb->nfilled < MAX_FILLED)
-            tlb->filled[tlb->nfilled] = (uint16_t)pack(ctx, kind, slot);
-        if (tlb->nfilled <= MAX_FILLED)
-            tlb->nfilled++;
+    if (!listed) {
+        if (tlb->filled[global].n < MAX_FILLED)
+            tlb->filled[global].entry[tlb->filled[global].n] = (uint16_t)pack(ctx, kind, slot);
+        if (tlb->filled[global].n <= MAX_FILLED)
+            tlb->filled[global].n++;
     }
+}
+
+/* Clear what a list names, but for entries that now belong to the other class. */
+static bool clear_filled(struct tlb *tlb, bool global)
+{
+    unsigned ctx, kind, slot;
+
+    if (tlb->filled[global].n > MAX_FILLED)
+        return false;
+    for (unsigned i = 0; i < tlb->filled[global].n; i++) {
+        unpack(tlb->filled[global].entry[i], &ctx, &kind, &slot);
+        if ((tlb->global[ctx][kind][slot / 8] >> (slot % 8) & 1) == global)
+            clear_entry(tlb, ctx, kind, slot);
+    }
+    tlb->filled[global].n = 0;
+    return true;
 }
 
 void tlb_flush_all(struct tlb *tlb)
 {
-    zero_bytes(tlb->e, sizeof(tlb->e));
+    /* Each list leaves alone what changed class since, and the other list has that. */
+    if (!clear_filled(tlb, false) || !clear_filled(tlb, true)) {
+        zero_bytes(tlb->e, sizeof(tlb->e));
+        tlb->filled[0].n = tlb->filled[1].n = 0;
+    }
     tlb_init(tlb);
-    tlb->nfilled = 0;
     tlb->flushes++;
 }
 
 void tlb_flush_nonglobal(struct tlb *tlb)
 {
-    unsigned ctx, kind, slot;
-
     tlb->flushes++;
-    if (tlb->nfilled <= MAX_FILLED) {
-        for (unsigned i = 0; i < tlb->nfilled; i++) {
-            unpack(tlb->filled[i], &ctx, &kind, &slot);
-            if (!(tlb->global[ctx][kind][slot / 8] >> (slot % 8) & 1))
-                clear_entry(tlb, ctx, kind, slot);
-        }
-    } else {
-        for (ctx = 0; ctx < TLB_CTXS; ctx++)
-            for (kind = 0; kind < TLB_KINDS; kind++)
-                for (slot = 0; slot < TLB_ENTRIES; slot++)
+    if (!clear_filled(tlb, false)) {
+        for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+            for (unsigned kind = 0; kind < TLB_KINDS; kind++)
+                for (unsigned slot = 0; slot < TLB_ENTRIES; slot++)
                     if (!(tlb->global[ctx][kind][slot / 8] >> (slot % 8) & 1))
                         clear_entry(tlb, ctx, kind, slot);
+        tlb->filled[0].n = 0;
     }
-    tlb->nfilled = 0;
     for (unsigned half = 0; half < 2; half++)
         if (!tlb->large[half].global)
             no_large(tlb, half);

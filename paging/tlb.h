@@ -30,9 +30,12 @@ enum tlb_ctx { TLB_SUPER, TLB_USER, TLB_SUPER_AC, TLB_CTXS };
 
 struct tlb {
     struct tlb_entry e[TLB_CTXS][TLB_KINDS][TLB_ENTRIES];
-    /* Slots filled since the last flush of their class, so that a CR3 write clears just those. */
-    uint16_t filled[2048];
-    uint32_t nfilled; /* > 2048: list overflowed, clear everything */
+    /* Entries filled since they were last flushed, so that a flush clears just those: [0] what a
+     * CR3 write drops, [1] global ones. n beyond the array: more than are listed. */
+    struct {
+        uint32_t n;
+        uint16_t entry[2048];
+    } filled[2];
     /* Linear ranges that hold pieces of pages above 4 KiB, low and high half of the address space:
      * an INVLPG inside flushes by range. Empty when lo > hi. */
     struct {

@@ -106,11 +106,12 @@ void bt_cache_flush(struct bt *bt)
     bt->gen++;
 }
 
+/* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table. */
 static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
 {
-    uint64_t h = (gpa ^ (rip >> 13) ^ ((uint64_t)key << 40)) * 0x9e3779b97f4a7c15u;
+    uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u ^ (rip >> 14) * 0xc2b2ae3d27d4eb4fu;
 
-    return (unsigned)(h >> 40) & (BT_HASH_SIZE - 1);
+    return (unsigned)(gpa >> 1 ^ far >> 40 << 12 ^ (uint64_t)key << 6) & (BT_HASH_SIZE - 1);
 }
 
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)

@@ -8,7 +8,7 @@
 #include "vcpu/bt/world.h"
 
 #define NPAGES_HASH (sizeof(((struct bt_vcpu *)0)->jc_pages) * 8)
-#define NFILLED     (sizeof(((struct bt_vcpu *)0)->jc_filled) / sizeof(uint32_t))
+#define LIST_MAX    (sizeof(((struct jc_list *)0)->slot) / sizeof(uint32_t))
 
 static unsigned slot_of(uint64_t rip)
 {
@@ -37,21 +37,39 @@ void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool glo
     e->code = (uintptr_t)v->vm->bt->rx + b->entry_slot;
     bv->jc_pages[first / 8] |= (uint8_t)(1u << first % 8);
     bv->jc_pages[last / 8] |= (uint8_t)(1u << last % 8);
-    if (!global) {
-        if (bv->jc_nfilled < NFILLED)
-            bv->jc_filled[bv->jc_nfilled] = ctx << JC_BITS | slot;
-        if (bv->jc_nfilled <= NFILLED)
-            bv->jc_nfilled++;
-    }
+    struct jc_list *l = &bv->jc_list[global];
+
+    if (l->n < LIST_MAX)
+        l->slot[l->n] = ctx << JC_BITS | slot;
+    if (l->n <= LIST_MAX)
+        l->n++;
 }
 
+/* Empty the entries on a list; false: it overflowed. */
+static bool clear_list(struct vcpu *v, struct jc_list *l)
+{
+    if (l->n > LIST_MAX)
+        return false;
+    for (uint32_t i = 0; i < l->n; i++) {
+        unsigned slot = l->slot[i] & (JC_ENTRIES - 1);
+
+        v->jc[l->slot[i] >> JC_BITS][slot].rip = no_rip(slot);
+    }
+    l->n = 0;
+    return true;
+}
+
+/* A fresh table is never touched here beyond what was filled: launches are short. */
 static void clear_all(struct vcpu *v)
 {
-    zero_bytes(v->jc, sizeof(v->jc));
+    if (!clear_list(v, &v->bt->jc_list[0]) || !clear_list(v, &v->bt->jc_list[1])) {
+        zero_bytes(v->jc, sizeof(v->jc));
+        v->bt->jc_list[0].n = v->bt->jc_list[1].n = 0;
+    }
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
-        v->jc[ctx][0].rip = no_rip(0);
+        if (v->jc[ctx][0].rip == 0)
+            v->jc[ctx][0].rip = no_rip(0);
     zero_bytes(v->bt->jc_pages, sizeof(v->bt->jc_pages));
-    v->bt->jc_nfilled = 0;
 }
 
 void bt_jc_flush(struct vcpu *v)
@@ -61,19 +79,8 @@ void bt_jc_flush(struct vcpu *v)
 
 void bt_note_cr3(struct vcpu *v)
 {
-    struct bt_vcpu *bv = v->bt;
-
-    if (bv->jc_nfilled > NFILLED) {
+    if (!clear_list(v, &v->bt->jc_list[0]))
         clear_all(v);
-        return;
-    }
-    for (uint32_t i = 0; i < bv->jc_nfilled; i++) {
-        uint32_t f = bv->jc_filled[i];
-        unsigned slot = f & (JC_ENTRIES - 1);
-
-        v->jc[f >> JC_BITS][slot].rip = no_rip(slot);
-    }
-    bv->jc_nfilled = 0;
 }
 
 static void unlink_cross(struct bt *bt)

@@ -54,15 +54,20 @@ struct tr {
     unsigned npend;
 };
 
+/* Jump cache slots filled since they were last emptied, ctx << JC_BITS | slot; n beyond the array:
+ * more than are listed. */
+struct jc_list {
+    uint32_t n, slot[4096];
+};
+
 /* The translator's own part of a vCPU. */
 struct bt_vcpu {
     uint8_t ctx_key[TLB_CTXS]; /* key last used in each set of the jump cache */
-    uint32_t jc_filled[4096];  /* non-global jump cache slots: ctx << JC_BITS | slot */
-    uint32_t jc_nfilled;
-    uint8_t jc_pages[4096];   /* bitmap: hash of linear pages that have jump cache entries */
-    _Atomic uint32_t running; /* in guest code, or on the way (world.c) */
-    enum step last_step;      /* of the interpreter, when a callout left the cache for it */
-    struct tr tr;             /* the block being translated */
+    struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
+    uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
+    _Atomic uint32_t running;  /* in guest code, or on the way (world.c) */
+    enum step last_step;       /* of the interpreter, when a callout left the cache for it */
+    struct tr tr;              /* the block being translated */
 };
 
 static inline unsigned tr_ctx(const struct tr *t)
