@@ -233,7 +233,7 @@ static void recode(const struct insn *in, struct recoded *r)
     bool w = in->vex ? in->vex_w : in->rex & 8, x87 = insn_class(in) == IC_X87;
     int field;
 
-    zero_bytes(r->code, sizeof(r->code));
+    __builtin_memset(r->code, 0, SLOT);
     /* Neither is an implicit operand of anything here, nor needs SIB or displacement as a base. */
     r->addr = reg == RDI ? RSI : RDI;
     r->spare = REG_NONE;

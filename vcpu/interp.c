@@ -146,6 +146,7 @@ static void cache_fill(struct cached *e, uint64_t key)
 static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec_fn *exec)
 {
     unsigned mode = cpu_code_size(&v->cpu), room;
+    enum tlb_ctx ctx = op_ctx(v);
     const uint8_t *p;
     struct cached *e;
     uint64_t key;
@@ -153,7 +154,9 @@ static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec
 
     if (fetch_window(v, &lin, &room) != CPU_OK)
         return CPU_FAULT;
-    p = tlb_lookup(&v->tlb, mem_tlb_ctx(v, v->cpu.cpl == 3 ? ACC_USER : 0), TLB_X, lin, 16);
+    if (v->cpu.rflags & FL_AC)
+        ctx = mem_tlb_ctx(v, v->cpu.cpl == 3 ? ACC_USER : 0);
+    p = tlb_lookup(&v->tlb, ctx, TLB_X, lin, 16);
     if (!p || !cache) {
         *out = tmp;
         if (decode_slow(v, tmp, lin, room, mode) != CPU_OK)
