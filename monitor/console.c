@@ -153,8 +153,7 @@ void console_flush(struct machine *m, enum flush how)
 
 bool console_output_waits(struct console *c)
 {
-    /* A racy look: a new wait comes with a loop_wake(). */
-    return *(volatile bool *)&c->out_wait;
+    return c->out_wait;
 }
 
 void console_write(struct machine *m, const void *buf, size_t len)

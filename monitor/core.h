@@ -73,19 +73,21 @@ int stats_write_json(const struct machine *m, int fd);
 struct console {
     pthread_mutex_t lock; /* output; taken inside machine.lock, never around it */
     struct machine *m;
-    bool poll_out;    /* stdout may block: ask before writing */
-    bool dead;        /* stdout failed: what comes is dropped */
-    bool out_wait;    /* the I/O thread waits for POLLOUT */
-    bool flush_armed; /* it will flush when its timer fires */
-    int fail_status;  /* dead: the exit status that says so */
+    bool poll_out;        /* stdout may block: ask before writing */
+    bool dead;            /* stdout failed: what comes is dropped */
+    atomic_bool out_wait; /* the I/O thread waits for POLLOUT */
+    bool flush_armed;     /* it will flush when its timer fires */
+    int fail_status;      /* dead: the exit status that says so */
     uint32_t out_start, out_len;
     uint64_t last_flush; /* ns */
-    /* stdin; under machine.lock */
-    bool tty, eof, wanted, escape;
-    bool flowing;      /* the guest's receiver has been on for long enough */
-    bool settling;     /* it went on at on_since */
+    /* stdin; under machine.lock, but for the I/O thread's looks at what is atomic */
+    bool tty, escape;
+    bool flowing;         /* the guest's receiver has been on for long enough */
+    atomic_bool settling; /* it went on at on_since */
+    atomic_bool eof, wanted;
     uint64_t on_since; /* ns */
-    uint32_t rx_head, rx_count;
+    uint32_t rx_head;
+    _Atomic uint32_t rx_count;
     uint8_t rx[4096];
     char out[65536];
 };

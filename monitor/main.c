@@ -42,7 +42,7 @@ int main(int argc, char **argv)
     const char *cmd = argv[1];
 
     if (!strcmp(cmd, "run")) {
-        struct config cfg;
+        static struct config cfg; /* the I/O thread reads it to the end */
         int status = cli_run_options(argc - 1, argv + 1, &cfg);
 
         return status >= 0 ? status : machine_run(&cfg);

@@ -24,11 +24,12 @@ image "$tmp/prompt" '\x66\xba\xf8\x03\xb0\x3e\xee\xb0\x20\xee\xfa\xf4\xeb\xfd'
 : >"$tmp/empty"
 echo "just some words, and no kernel" >"$tmp/text"
 
+mayfly_cmd=(timeout 20 "$mayfly")
 # want NAME STATUS PATTERN ARG…: mayfly's status, exactly one line on stderr that matches.
 want() {
     local name=$1 status=$2 pattern=$3 got
     shift 3
-    timeout 20 "$mayfly" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    "${mayfly_cmd[@]}" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
     got=$?
     if [ $got -ne "$status" ]; then
         not_ok "$name" "status $got, not $status: $(head -c 200 "$tmp/err")"
@@ -90,11 +91,25 @@ want 'an empty initrd' 126 'initrd.*empty' run --initrd "$tmp/empty" "$tmp/exit7
 want 'a directory as initrd' 126 'initrd.*directory' run --initrd "$tmp" "$tmp/exit7"
 truncate -s 64M "$tmp/big"
 want 'an initrd that does not fit' 126 'initrd\|module' run -m 16M --initrd "$tmp/big" "$tmp/exit7"
+# As somebody who may not read everything.
+chmod 755 "$tmp"
+cp "$tmp/text" "$tmp/secret"
+chmod 0 "$tmp/secret"
 if [ "$(id -u)" -ne 0 ]; then
-    chmod 0 "$tmp/text"
-    want 'an unreadable image' 126 'Permission denied' run "$tmp/text"
+    want 'an unreadable image' 126 'Permission denied' run "$tmp/secret"
 else
-    skipped 'an unreadable image' 'root reads everything'
+    cp "$mayfly" "$tmp/mayfly"
+    mayfly_cmd=(timeout 20 setpriv --reuid=65534 --regid=65534 --clear-groups "$tmp/mayfly")
+    want 'an unreadable image' 126 'Permission denied' run "$tmp/secret"
+    want 'an unreadable initrd' 126 'Permission denied' run --initrd "$tmp/secret" "$tmp/exit7"
+    if [ -e /dev/kvm ] && ! "${mayfly_cmd[@]}" check | grep -q '^kvm *\(hard\|soft\)ware'; then
+        want '/dev/kvm may not be opened' 125 'engine bt' run --engine kvm "$tmp/exit7"
+        "${mayfly_cmd[@]}" run "$tmp/exit7" 2>"$tmp/err"
+        is 'auto does without it' 7 $? "$(cat "$tmp/err")"
+    else
+        skipped '/dev/kvm may not be opened' 'it may be, or is not there'
+    fi
+    mayfly_cmd=(timeout 20 "$mayfly")
 fi
 
 # --- the statistics file ---------------------------------------------------------------------------
@@ -135,14 +150,14 @@ is 'a triple fault with 4 CPUs' 134 $?
 is 'one report, with the CPU' '1 1' "$(grep -c '^mayfly' "$tmp/err") $(grep -c 'on CPU 0' "$tmp/err")"
 for s in INT:130 TERM:143 HUP:129 QUIT:131; do
     # A script's background job ignores INT and QUIT, and mayfly respects that.
-    env --default-signal=INT,QUIT "$mayfly" run --engine $engine "$tmp/halt" &
+    env --default-signal=INT,QUIT "$mayfly" run --engine "$engine" "$tmp/halt" &
     pid=$!
     sleep 0.3
     kill -"${s%:*}" $pid
     wait $pid
     is "SIG${s%:*}" "${s#*:}" $?
 done
-"$mayfly" run --engine $engine "$tmp/spin" &
+"$mayfly" run --engine "$engine" "$tmp/spin" &
 pid=$!
 sleep 0.3
 kill -TERM $pid
@@ -202,17 +217,17 @@ tty() {
         timeout 20 script -qec "$(printf '%q ' "$@"); echo status \$?; stty -a" /dev/null >"$tmp/out" 2>&1
 }
 if command -v script >/dev/null; then
-    tty '\x01x' "$mayfly" run --engine $engine "$tmp/halt"
+    tty '\x01x' "$mayfly" run --engine "$engine" "$tmp/halt"
     is 'Ctrl-A x' 1 "$(grep -c 'status 130' "$tmp/out")" "$(head -c 300 "$tmp/out")"
     is 'the terminal is restored' 1 "$(grep -c ' icanon' "$tmp/out")"
-    tty 'ab\x01\x01\x03q' "$mayfly" run --engine $engine "$tmp/echo"
+    tty 'ab\x01\x01\x03q' "$mayfly" run --engine "$engine" "$tmp/echo"
     is 'Ctrl-A Ctrl-A and Ctrl-C reach the guest' 1 "$(grep -c "$(printf 'ab\x01\x03q')" "$tmp/out")"
     is 'the status on a terminal' 1 "$(grep -c 'status 5' "$tmp/out")"
-    tty '\x01h\x01x' "$mayfly" run --engine $engine "$tmp/halt"
+    tty '\x01h\x01x' "$mayfly" run --engine "$engine" "$tmp/halt"
     is 'Ctrl-A h' 1 "$(grep -c 'Ctrl-A x quits' "$tmp/out")"
-    tty '' "$mayfly" run --engine $engine --timeout 0.3 "$tmp/halt"
+    tty '' "$mayfly" run --engine "$engine" --timeout 0.3 "$tmp/halt"
     is 'restored after a timeout' '1 1' "$(grep -c 'status 124' "$tmp/out") $(grep -c ' icanon' "$tmp/out")"
-    tty '' timeout -s TERM 0.3 "$mayfly" run --engine $engine "$tmp/halt"
+    tty '' timeout -s TERM 0.3 "$mayfly" run --engine "$engine" "$tmp/halt"
     is 'restored after SIGTERM' 1 "$(grep -c ' icanon' "$tmp/out")"
 else
     skipped 'the terminal' 'no script(1)'
