@@ -87,10 +87,11 @@ int image_open(const char *path, const char *what, struct boot_image *img)
 
 int image_open_guest(const struct config *cfg, struct boot_image *img)
 {
-    const uint8_t *start = embedded_hello_start, *end = embedded_hello_end;
+    const uint8_t *start = embedded_hello_start;
+    uint64_t len = (uintptr_t)embedded_hello_end - (uintptr_t)start;
 
-    if (!strcmp(cfg->guest, "hello") && start && end > start && access("hello", F_OK)) {
-        *img = (struct boot_image){.path = "hello", .data = start, .len = (uint64_t)(end - start)};
+    if (!strcmp(cfg->guest, "hello") && start && len && access("hello", F_OK)) {
+        *img = (struct boot_image){.path = "hello", .data = start, .len = len};
         msg_verbose("guest: the hello built into mayfly");
         return 0;
     }
