@@ -43,12 +43,9 @@ static int rd_tsc(struct vcpu *v, uint32_t msr, uint64_t *val)
  * whose expiry is a value of it, and the paravirtual clock. */
 static void move_tsc(struct vcpu *v, uint64_t delta)
 {
-    uint64_t deadline;
-
     v->cpu.tsc_offset += delta;
     v->cpu.tsc_adjust += delta;
-    if (lapic_msr_read(v, 0x6e0, &deadline) == CPU_OK && deadline)
-        lapic_msr_write(v, 0x6e0, deadline);
+    lapic_tsc_changed(v, delta);
     pvclock_refresh(v);
 }
 
