@@ -308,7 +308,8 @@ void console_settle(struct console *c)
         loop_flush_soon(c->m);
     } else {
         c->settling = false;
-        c->flowing = c->wanted = true;
+        c->flowing = true;
+        c->wanted = true;
         console_pump(c);
     }
 }
