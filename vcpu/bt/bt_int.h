@@ -44,7 +44,10 @@ enum bt_exit {
     BTX_INTERP,   /* interpret the instruction at cpu.rip */
     BTX_AGAIN,    /* a callout ended the block: look around, then go on at cpu.rip */
     BTX_FAULT,    /* the host faulted in the copy of the instruction at cpu.rip */
-    BTX_LINKS     /* from here on a struct bt_link pointer: direct branch not linked yet */
+    BTX_SYSCALL,  /* the instruction at cpu.rip is this one: no need to look */
+    BTX_SYSRET,
+    BTX_IRETQ,
+    BTX_LINKS /* from here on a struct bt_link pointer: direct branch not linked yet */
 };
 
 struct bt_block;
@@ -111,6 +114,7 @@ struct bt {
     unsigned depth;
     _Atomic bool stopped;
     uint64_t gen; /* bumped by every invalidation */
+    bool bmi2;    /* of the host */
     /* glue, cache offsets */
     uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
 };
@@ -157,7 +161,8 @@ uint8_t bt_key(const struct vcpu *v);
 #define SITE_END         0x200u /* last instruction of the block: never continue after it */
 #define SITE_REP         0x400u /* a REP string instruction: go on until it is through */
 #define SITE_REPNE       0x800u
-#define SITE_STRING      0x80u /* a string instruction with flat 64-bit addresses and DF = 0 */
+#define SITE_PLAIN       0x10000u /* a #PF of this access is the instruction's first fault */
+#define SITE_STRING      0x80u    /* a string instruction with flat 64-bit addresses and DF = 0 */
 #define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
 #define SITE_ARG(len)    ((uint32_t)(len) << 12)
 #define SITE_OP(map, op) ((uint32_t)((map) << 8 | (op)) << 16)

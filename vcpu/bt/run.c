@@ -121,10 +121,19 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
 
     if ((bt_key(v) & KEY_CTX) == TLB_USER)
         acc |= ACC_USER;
-    if (canonical(lin) && canonical(lin + size - 1) &&
-        mem_host(v, lin, size, acc, &host, &traced) == CPU_OK && host && !traced) {
-        v->stats.bt_tlb_refills++;
-        return (uintptr_t)host;
+    if (canonical(lin) && canonical(lin + size - 1)) {
+        int r = mem_host(v, lin, size, acc, &host, &traced);
+
+        if (r == CPU_OK && host && !traced) {
+            v->stats.bt_tlb_refills++;
+            return (uintptr_t)host;
+        }
+        if (r == CPU_FAULT && (info & SITE_PLAIN)) {
+            v->cpu.rip = rip;
+            flags_out(v);
+            v->bt->last_step = cpu_deliver_exception(v) ? STEP_EXIT : STEP_OK;
+            return 1;
+        }
     }
     v->stats.bt_slow_mem++;
     return by_interp(v, rip, info) ? 0 : 1;
@@ -206,6 +215,8 @@ static int vcpu_init(struct vcpu *v, const char **what)
     atomic_store(&v->poll_ptr, &v->poll_word);
     tlb_init(&v->tlb);
     bt_jc_flush(v);
+    /* What the guest is offered the host has. */
+    v->vm->bt->bmi2 = v->vm->cpuid && cpuid_has(v->vm->cpuid, 7, 0, 1, 8);
     *what = "hostfault_thread_init";
     return hostfault_thread_init(v);
 }
@@ -358,14 +369,14 @@ static bool step_leaves(struct vcpu *v, enum step s, enum exit_reason *r)
     return true;
 }
 
-/* Enter translated code at b; returns the exit information. */
-static uint64_t enter(struct vcpu *v, const struct bt_block *b)
+/* Enter translated code at a block's entry_slot; returns the exit information. */
+static uint64_t enter(struct vcpu *v, uint64_t code)
 {
     struct bt *bt = v->vm->bt;
 
     flags_in(v);
     fpu_take(v);
-    ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))((uintptr_t)bt->rx + b->entry_slot);
+    ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))(code);
     uint64_t info = v->hot.exit_info;
 
     if (info != BTX_AGAIN)
@@ -373,17 +384,29 @@ static uint64_t enter(struct vcpu *v, const struct bt_block *b)
     return info;
 }
 
-/* The block to enter next, linked from where we came. NULL: interpret, or (*fault) deliver. */
-static const struct bt_block *next_block(struct vcpu *v, struct bt_link *link, uint64_t link_gen,
-                                         bool *fault)
+/* What the jump cache has for cpu.rip, as translated code would find it; 0: nothing. */
+static uint64_t cached_code(const struct vcpu *v)
+{
+    uint8_t key = bt_key(v);
+    const struct jc_entry *e = &v->jc[key & KEY_CTX][v->cpu.rip >> 1 & (JC_ENTRIES - 1)];
+
+    return e->rip == v->cpu.rip && v->bt->ctx_key[key & KEY_CTX] == key ? e->code : 0;
+}
+
+/* The code to enter next, linked from where we came. 0: interpret, or (*fault) deliver. */
+static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_gen, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     struct where w;
+    uint64_t code = link ? 0 : cached_code(v);
+
+    if (code)
+        return code;
     int r = locate(v, &w);
 
     *fault = r < 0;
     if (r)
-        return NULL;
+        return 0;
     bt_lock(bt);
     struct bt_block *b = block_here(v, &w, fault);
 
@@ -392,7 +415,7 @@ static const struct bt_block *next_block(struct vcpu *v, struct bt_link *link, u
     if (b && !(bt_debug & BT_DBG_NO_CHAIN))
         bt_jc_fill(v, b->rip, b, w.global);
     bt_unlock(bt);
-    return b;
+    return b ? (uintptr_t)bt->rx + b->entry_slot : 0;
 }
 
 /* Take note of kicks and interrupts. 0 go on; 1 go on somewhere else; CPU_FAULT leave with *r. */
@@ -416,12 +439,26 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
     return n < 0 || v->cpu.halted ? CPU_FAULT : n;
 }
 
-/* What a return from translated code asks for. True: leave run() with *r. */
-static bool after(struct vcpu *v, uint64_t info, enum exit_reason *r)
+/* What a return from translated code asks for. True: leave run() with *r. *look: an interrupt may
+ * have become deliverable. */
+static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r)
 {
+    int err;
+
     *r = EXIT_SHUTDOWN;
+    *look = true;
     switch (BTX_KIND(info)) {
+    case BTX_SYSCALL:
+    case BTX_SYSRET:
+    case BTX_IRETQ:
+        err = BTX_KIND(info) == BTX_SYSCALL  ? cpu_syscall(v, v->cpu.rip + 2)
+              : BTX_KIND(info) == BTX_SYSRET ? cpu_sysret(v, 8)
+                                             : cpu_iret(v, 8);
+        /* Only what waited for IF, or an NMI for IRET, can have become deliverable. */
+        *look = v->hot.sti_ptr == 0 || v->cpu.nmi_pending;
+        return err && cpu_deliver_exception(v);
     case BTX_JUMP:
+        *look = false;
         v->stats.bt_jc_misses++;
         if (canonical(v->cpu.rip))
             return false;
@@ -451,7 +488,7 @@ static enum exit_reason run(struct vcpu *v)
             link = NULL;
         look = false;
         fault = false;
-        const struct bt_block *b = wants_interp(v) ? NULL : next_block(v, link, link_gen, &fault);
+        uint64_t code = wants_interp(v) ? 0 : next_code(v, link, link_gen, &fault);
 
         link = NULL;
         if (fault) {
@@ -459,7 +496,7 @@ static enum exit_reason run(struct vcpu *v)
                 return out(v, EXIT_SHUTDOWN);
             continue;
         }
-        if (!b) {
+        if (!code) {
             v->stats.bt_fallbacks++;
             if (step_leaves(v, interp_step(v), &r))
                 return out(v, r);
@@ -467,13 +504,12 @@ static enum exit_reason run(struct vcpu *v)
             continue;
         }
         link_gen = __atomic_load_n(&v->vm->bt->gen, __ATOMIC_RELAXED);
-        info = enter(v, b);
+        info = enter(v, code);
         if (info > UINT32_MAX) {
             link = (struct bt_link *)(uintptr_t)info;
             continue;
         }
-        look = BTX_KIND(info) != BTX_JUMP;
-        if (after(v, info, &r))
+        if (after(v, info, &look, &r))
             return out(v, r);
     }
 }

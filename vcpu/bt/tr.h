@@ -102,6 +102,7 @@ static inline bool tr_spilled(unsigned r)
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
 bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
 void tr_pushf(struct tr *t);
+bool tr_string(struct tr *t);  /* likewise, of IC_STRING (tr_string.c) */
 void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
 
 /* --- tr_flow.c --- */

@@ -97,12 +97,25 @@ static void exit_indirect(struct tr *t, int32_t undo)
     t->ended = true;
 }
 
+static enum bt_exit exit_kind(const struct insn *in)
+{
+    if (insn_class(in) != IC_SYS)
+        return BTX_INTERP;
+    if (in->map == 1 && in->opcode == 0x05)
+        return BTX_SYSCALL;
+    if (in->map == 1 && in->opcode == 0x07 && in->opsize == 8)
+        return BTX_SYSRET;
+    if (in->map == 0 && in->opcode == 0xcf && in->opsize == 8)
+        return BTX_IRETQ;
+    return BTX_INTERP;
+}
+
 void tr_exit_interp(struct tr *t, uint64_t rip)
 {
     struct emit *e = &t->e;
 
     e_mov_imm(e, H_A, rip);
-    e_mov_imm(e, H_B, BTX_INTERP);
+    e_mov_imm(e, H_B, exit_kind(&t->in[t->i]));
     e_jmp_to(e, t->saved || !t->live[t->i] ? t->bt->g_exit_slot : t->bt->g_exit_live);
     t->ended = true;
 }

@@ -63,15 +63,25 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
     *c = (struct cold){.rip = t->rip[t->i], .lin = lin, .fixed = fixed, .tag_off = tag};
     c->info = size | (write ? SITE_WRITE : 0) | (t->saved ? SITE_FLAGS : 0) |
               SITE_ARG(t->in[t->i].len) | more;
+    /* Misaligned operands of aligned vector instructions raise #GP before any #PF. */
+    if (!(t->in[t->i].info->flags & OF_ALIGN16))
+        c->info |= SITE_PLAIN;
     if (fixed) {
         tag += (int32_t)(tlb_slot(lin) * sizeof(struct tlb_entry));
         e_gs(e, 0x2b, H_A, tag, true);
     } else {
-        e_mov(e, H_B, H_A);
-        e8(e, 0x49); /* shr r11, 8 */
-        e8(e, 0xc1);
-        e8(e, 0xeb);
-        e8(e, PAGE_SHIFT - 4);
+        if (t->bt->bmi2) {
+            static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, PAGE_SHIFT - 4};
+
+            for (unsigned i = 0; i < sizeof(rorx); i++) /* rorx r11, r10, 8 */
+                e8(e, rorx[i]);
+        } else {
+            e_mov(e, H_B, H_A);
+            e8(e, 0x49); /* shr r11, 8 */
+            e8(e, 0xc1);
+            e8(e, 0xeb);
+            e8(e, PAGE_SHIFT - 4);
+        }
         e8(e, 0x41); /* and r11d, mask */
         e8(e, 0x81);
         e8(e, 0xe3);

@@ -183,6 +183,9 @@ static void one(struct tr *t)
             tr_callout(t);
         break;
     case IC_STRING:
+        if (!tr_string(t))
+            tr_callout(t);
+        break;
     case IC_VECSYS:
         tr_callout(t);
         break;
