@@ -129,6 +129,8 @@ $(B)/asan/unit_%: tests/unit_%.c $(B)/asan/libtest.a
 	$(Q)$(GLIBC_OBJ) $(SANITIZE) -o $@ $< $(B)/asan/libtest.a $(UNIT_LIBS)
 AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
 
+-include tests/fuzz.mk
+
 # --- what a fresh Debian machine lacks ------------------------------------------------------------
 BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev
 TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev busybox-static cpio lz4

@@ -1,0 +1,221 @@
+/* What must be equal, and how a difference is shown. */
+#include <Zydis/Zydis.h>
+#include "tests/fuzz.h"
+#include "paging/walk.h"
+
+static const char *const who_name[] = {"native", "interp", "bt"};
+static const char *const gpr_name[NGPR] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+void fz_normalize(uint8_t *x)
+{
+    uint8_t bv = x[512];
+
+    if (!(bv & 1)) {
+        memset(x, 0, 24);
+        x[0] = 0x7f;
+        x[1] = 0x03;
+        memset(x + 32, 0, 128);
+    }
+    if (!(bv & 2))
+        memset(x + 160, 0, 256);
+    if (!(bv & 4))
+        memset(x + 576, 0, 256);
+    memset(x + 5, 0, 19);  /* FOP, FIP, FDP: the host's addresses, or none */
+    memset(x + 28, 0, 4);  /* MXCSR_MASK */
+    for (unsigned i = 0; i < 8; i++)
+        memset(x + 32 + 16 * i + 10, 0, 6);
+    /* With all registers empty the unit may count as not in use, and lose what is in them. */
+    if (!x[4])
+        memset(x + 32, 0, 128);
+    memset(x + 416, 0, 160);
+}
+
+/* The instruction that RIP stands at, or c->n. */
+static unsigned at_insn(const struct fz_case *c, uint64_t rip)
+{
+    for (unsigned i = 0; i < c->n; i++)
+        if (rip == c->code_va + c->off[i])
+            return i;
+    return c->n;
+}
+
+static uint64_t flags_differ(const struct fz_case *c, const struct fz_result *a,
+                             const struct fz_result *b, bool bt, unsigned debug)
+{
+    uint64_t mask = FL_ARITH | FL_DF | FL_IF | FL_TF | FL_NT | FL_AC | FL_ID | FL_IOPL;
+    unsigned i = at_insn(c, b->st.rip);
+
+    if (b->vector == FZ_END) {
+        mask &= ~(uint64_t)c->undef;
+    } else {
+        mask &= ~(uint64_t)c->undef_at[i];
+        if (b->vector != VEC_DB)
+            mask |= FL_RF;
+        if (bt && !(debug & BT_DBG_NO_LIVENESS))
+            mask &= ~(uint64_t)fz_dead_flags(c, i);
+    }
+    return (a->st.rflags ^ b->st.rflags) & mask;
+}
+
+static bool fault_differs(const struct fz_result *a, const struct fz_result *b, bool native)
+{
+    uint32_t error = a->error ^ b->error;
+
+    if (a->vector != b->vector)
+        return true;
+    if (a->vector == VEC_PF) {
+        if (a->cr2 != b->cr2)
+            return true;
+        /* The kernel's pages: absent natively, or said to be present whatever they are. */
+        if (native &&
+            (a->cr2 - FZ_SUPER < PAGE_SIZE || a->cr2 >= 0x0000800000000000 - PAGE_SIZE))
+            error &= ~(uint32_t)PF_P;
+    }
+    return a->vector >= 0 && error;
+}
+
+static bool masked(const struct fz_case *c, uint64_t va, bool native)
+{
+    for (unsigned i = 0; i < c->nmask; i++)
+        if (va - c->mask[i].va < c->mask[i].len)
+            return true;
+    /* What stands behind the code differs: HLT here, a jump there. */
+    if (va - (c->code_va + c->len) < 16)
+        return native;
+    return native && c->pad_va == va;
+}
+
+/* The first byte of memory that differs, or 0. */
+static uint64_t memory_differs(const struct fz_case *c, const struct fz_result *a,
+                               const struct fz_result *b, bool native)
+{
+    for (unsigned p = 0; p < 2; p++) {
+        if (!memcmp(a->page[p], b->page[p], PAGE_SIZE))
+            continue;
+        for (unsigned i = 0; i < PAGE_SIZE; i++) {
+            uint64_t va = FZ_DATA + p * PAGE_SIZE + i;
+
+            if (a->page[p][i] != b->page[p][i] && !masked(c, va, native))
+                return va;
+        }
+    }
+    for (unsigned i = 0; i < c->len && !c->code_in_data; i++) {
+        uint64_t at = c->code_va + i - FZ_CODE;
+
+        if (at < 0x2000 && a->page[2 + at / PAGE_SIZE][at % PAGE_SIZE] !=
+                               b->page[2 + at / PAGE_SIZE][at % PAGE_SIZE])
+            return c->code_va + i;
+    }
+    return 0;
+}
+
+bool fz_same(const struct fz_case *c, const struct fz_result *a, enum fz_who who_a,
+             const struct fz_result *b, enum fz_who who_b, unsigned debug)
+{
+    bool native = who_a == FZ_NATIVE;
+
+    return !fault_differs(a, b, native) && a->st.rip == b->st.rip &&
+           !memcmp(a->st.gpr, b->st.gpr, sizeof(a->st.gpr)) &&
+           !flags_differ(c, a, b, who_b == FZ_BT, debug) &&
+           !memcmp(a->st.xsave, b->st.xsave, sizeof(a->st.xsave)) &&
+           !memory_differs(c, a, b, native);
+}
+
+/* --- print --- */
+
+static void print_insn(const struct fz_case *c, unsigned i)
+{
+    ZydisDisassembledInstruction d;
+    uint64_t va = c->code_va + c->off[i];
+
+    printf("    %2u %#lx ", i, va);
+    for (unsigned k = c->off[i]; k < c->off[i + 1]; k++)
+        printf("%02x", c->code[k]);
+    if (ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, va, c->code + c->off[i],
+                                           c->off[i + 1] - c->off[i], &d)))
+        printf("  %s", d.text);
+    printf("\n");
+}
+
+void fz_print_case(const struct fz_case *c)
+{
+    printf("case %c%lu of SEED=%lu (ONLY=%c%lu repeats it)%s\n", c->sequence ? 'q' : 's', c->index,
+           c->seed, c->sequence ? 'q' : 's', c->index, c->code_in_data ? ", code among data" : "");
+    for (unsigned i = 0; i < c->n; i++)
+        print_insn(c, i);
+    printf("    rflags %#lx fs %#lx gs %#lx", c->st.rflags, c->st.fs_base, c->st.gs_base);
+    for (unsigned r = 0; r < NGPR; r++)
+        printf("%s%s %#lx", r % 4 ? " " : "\n    ", gpr_name[r], c->st.gpr[r]);
+    printf("\n    fcw %#x fsw %#x ftw %#x mxcsr %#x\n", c->st.xsave[0] | c->st.xsave[1] << 8,
+           c->st.xsave[2] | c->st.xsave[3] << 8, c->st.xsave[4],
+           c->st.xsave[24] | c->st.xsave[25] << 8);
+}
+
+static void print_end(const struct fz_result *x, enum fz_who who)
+{
+    printf("    %s: ", who_name[who]);
+    if (x->vector == FZ_END)
+        printf("ended at %#lx", x->st.rip);
+    else if (x->vector == FZ_LOST)
+        printf("lost at %#lx", x->st.rip);
+    else
+        printf("vector %d error %#x cr2 %#lx rip %#lx", x->vector, x->error,
+               x->vector == VEC_PF ? x->cr2 : 0, x->st.rip);
+    printf(" flags %#lx\n", x->st.rflags);
+}
+
+static void print_xsave(const uint8_t *a, const uint8_t *b)
+{
+    for (unsigned i = 0; i < XSAVE_AREA_SIZE; i += 16) {
+        if (!memcmp(a + i, b + i, 16))
+            continue;
+        if (i < 32)
+            printf("    x87/mxcsr +%u:", i);
+        else if (i < 160)
+            printf("    st%u:", (i - 32) / 16);
+        else
+            printf("    %cmm%u:", i < 416 ? 'x' : 'y', (i - (i < 416 ? 160 : 576)) / 16);
+        for (unsigned k = 16; k-- > 0;)
+            printf("%s%02x", k == 15 ? " " : "", a[i + k]);
+        printf(" /");
+        for (unsigned k = 16; k-- > 0;)
+            printf("%s%02x", k == 15 ? " " : "", b[i + k]);
+        printf("\n");
+    }
+}
+
+void fz_report(const struct fz_case *c, const struct fz_result *a, enum fz_who who_a,
+               const struct fz_result *b, enum fz_who who_b, unsigned debug)
+{
+    uint64_t va = memory_differs(c, a, b, who_a == FZ_NATIVE);
+    uint64_t fl = flags_differ(c, a, b, who_b == FZ_BT, debug);
+
+    printf("%s and %s differ", who_name[who_a], who_name[who_b]);
+    if (debug)
+        printf(" (bt_debug %#x)", debug);
+    printf(": ");
+    fz_print_case(c);
+    print_end(a, who_a);
+    print_end(b, who_b);
+    for (unsigned r = 0; r < NGPR; r++)
+        if (a->st.gpr[r] != b->st.gpr[r])
+            printf("    %s: %#lx / %#lx\n", gpr_name[r], a->st.gpr[r], b->st.gpr[r]);
+    if (fl)
+        printf("    flags that differ: %#lx\n", fl);
+    print_xsave(a->st.xsave, b->st.xsave);
+    if (va && va - FZ_DATA < 0x2000) {
+        const uint8_t *pa = a->page[va >> 12 & 1] + (va & 0xff0), *pb = b->page[va >> 12 & 1] + (va & 0xff0);
+
+        printf("    memory %#lx:", va & ~15ul);
+        for (unsigned k = 0; k < 16; k++)
+            printf(" %02x", pa[k]);
+        printf(" /");
+        for (unsigned k = 0; k < 16; k++)
+            printf(" %02x", pb[k]);
+        printf("\n");
+    } else if (va) {
+        printf("    code at %#lx\n", va);
+    }
+    fflush(stdout);
+}

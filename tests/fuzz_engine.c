@@ -1,0 +1,225 @@
+/*
+ * A case in a guest at CPL 3: the arena mapped at its addresses with its permissions, the kernel's
+ * side (descriptor tables, handlers, stack) in the upper half. Every handler is a HLT; code that
+ * comes to its end finds a HLT too, whose #GP is the sign.
+ */
+#include "tests/fuzz.h"
+#include "tests/vmfix.h"
+#include "vcpu/engine.h"
+#include "vcpu/hostexec.h"
+#include "vcpu/interp.h"
+
+#define KERNEL 0xffff800000000000u /* linear address of gpa 0 */
+#define STEPS  20000
+
+/* Guest-physical. Neighbours in linear space are not neighbours here. */
+enum {
+    P_PDPT = 0x100000,
+    P_PD = 0x101000,
+    P_PT = 0x102000,
+    P_CODE0 = 0x113000,
+    P_CODE1 = 0x110000,
+    P_DATA0 = 0x121000,
+    P_DATA1 = 0x11e000,
+    P_RO = 0x130000,
+    P_SUPER = 0x132000,
+    HANDLERS = 0x18000 /* 16 bytes a vector */
+};
+
+static struct vmfix ivm, bvm;
+static struct cpu start; /* what every run begins with */
+static uint64_t last_va[2];
+
+static void pte(struct vmfix *f, uint64_t va, uint64_t val)
+{
+    vmf_poke64(f, P_PT + (va >> 12 & 511) * 8, val);
+}
+
+static void build(struct vmfix *f)
+{
+    const uint64_t nx = (uint64_t)1 << 63, rw = 0x67, ro = 0x65, super = 0x63;
+    struct cpu *c;
+
+    vmf_create(f, VMFIX_LONG);
+    c = &f->v->cpu;
+    /* The fixture's identity map moves to the upper half, for the supervisor. */
+    vmf_poke64(f, VMF_PML4 + 256 * 8, (VMF_PML4 + 0x1000) | 0x63);
+    vmf_poke64(f, VMF_PML4, P_PDPT | rw);
+    vmf_poke64(f, P_PDPT, P_PD | rw);
+    vmf_poke64(f, P_PD + (FZ_CODE >> 21) * 8, P_PT | rw);
+    pte(f, FZ_CODE, P_CODE0 | rw);
+    pte(f, FZ_CODE + 0x1000, P_CODE1 | rw);
+    pte(f, FZ_DATA, P_DATA0 | rw);
+    pte(f, FZ_DATA + 0x1000, P_DATA1 | rw);
+    pte(f, FZ_RO, P_RO | ro | nx);
+    pte(f, FZ_SUPER, P_SUPER | super | nx);
+    for (unsigned i = 0; i < 32; i++) {
+        uint8_t hlt = FZ_HLT;
+
+        vmf_gate64(f, i, i == VEC_BP ? 0xee : 0x8e, VMS_CODE64, KERNEL + HANDLERS + i * 16, 0);
+        vmf_poke(f, HANDLERS + i * 16, &hlt, 1);
+    }
+    vmf_poke64(f, VMF_TSS + 4, KERNEL + VMF_RSP0);
+    memset(ram_ptr(&f->ram, P_CODE0, PAGE_SIZE), FZ_HLT, PAGE_SIZE);
+    memset(ram_ptr(&f->ram, P_CODE1, PAGE_SIZE), FZ_HLT, PAGE_SIZE);
+    for (unsigned i = 0; i < PAGE_SIZE; i++)
+        f->ram.base[P_RO + i] = (uint8_t)(i * 37);
+    vmf_user(f);
+    c->gdtr.base += KERNEL;
+    c->idtr.base += KERNEL;
+    c->tr.base += KERNEL;
+    c->cr0 |= CR0_MP;
+    c->cr4 |= CR4_OSXSAVE | CR4_FSGSBASE;
+    c->xcr0 = XCR0_SUPPORTED;
+}
+
+int fz_engine_init(const char **what)
+{
+    int err;
+
+    build(&ivm);
+    build(&bvm);
+    start = ivm.v->cpu;
+    err = engine_interp.vm_init(&ivm.vm, what);
+    if (!err)
+        err = engine_bt.vm_init(&bvm.vm, what);
+    if (!err)
+        err = engine_interp.vcpu_init(ivm.v, what);
+    if (!err) /* last: GS stays at bt's */
+        err = engine_bt.vcpu_init(bvm.v, what);
+    return err;
+}
+
+static uint8_t *page_ptr(struct vmfix *f, uint64_t va)
+{
+    static const gpa_t gpa[4] = {P_CODE0, P_CODE1, P_DATA0, P_DATA1};
+    unsigned i = va >= FZ_DATA ? 2 : 0;
+
+    return f->ram.base + gpa[i + (va >> 12 & 1)];
+}
+
+/* To linear address va on, over the pages' ends; what has no page is left out. */
+static void put(struct vmfix *f, uint64_t va, const void *src, unsigned n, bool fill)
+{
+    uint64_t limit = (va >= FZ_DATA ? FZ_DATA : FZ_CODE) + 0x2000u;
+    const uint8_t *from = src;
+
+    while (n && va < limit) {
+        unsigned m = PAGE_SIZE - (unsigned)(va & (PAGE_SIZE - 1));
+        uint8_t *to = page_ptr(f, va) + (va & (PAGE_SIZE - 1));
+
+        m = m < n ? m : n;
+        if (fill)
+            memset(to, FZ_HLT, m);
+        else
+            memcpy(to, from, m);
+        va += m;
+        from += m;
+        n -= m;
+    }
+}
+
+static void put_memory(struct vmfix *f, const struct fz_case *c, uint64_t *last)
+{
+    if (*last)
+        put(f, *last, NULL, FZ_MAX_CODE + 16, true);
+    *last = 0;
+    memcpy(page_ptr(f, FZ_DATA), c->data[0], PAGE_SIZE);
+    memcpy(page_ptr(f, FZ_DATA + 0x1000), c->data[1], PAGE_SIZE);
+    put(f, c->code_va, c->code, c->len, false);
+    if (c->code_in_data) {
+        put(f, c->code_va + c->len, NULL, 1, true);
+        if (c->pad_va)
+            put(f, c->pad_va, NULL, 1, true);
+    } else {
+        *last = c->code_va;
+    }
+    /* All at once: a real guest's stores would say so one by one. */
+    ram_written(&f->ram, P_CODE0, PAGE_SIZE);
+    ram_written(&f->ram, P_CODE1, PAGE_SIZE);
+    ram_written(&f->ram, P_DATA0, PAGE_SIZE);
+    ram_written(&f->ram, P_DATA1, PAGE_SIZE);
+}
+
+static void put_state(struct vmfix *f, const struct fz_case *c)
+{
+    struct cpu *cpu = &f->v->cpu;
+
+    memcpy(cpu, &start, offsetof(struct cpu, xsave));
+    memcpy(cpu->xsave, c->st.xsave, sizeof(cpu->xsave));
+    memcpy(cpu->gpr, c->st.gpr, sizeof(cpu->gpr));
+    cpu->rip = c->st.rip;
+    cpu->rflags = c->st.rflags;
+    cpu->seg[SEG_FS].base = c->st.fs_base;
+    cpu->seg[SEG_GS].base = c->st.gs_base;
+    f->v->fpu_live = false;
+}
+
+static uint64_t frame(const struct vmfix *f, unsigned below)
+{
+    return vmf_peek(f, VMF_RSP0 - below, 8);
+}
+
+/* The CPU stands after a handler's HLT: what brought it there. */
+static void collect(struct vmfix *f, const struct fz_case *c, struct fz_result *out)
+{
+    struct cpu *cpu = &f->v->cpu;
+    uint64_t at = cpu->rip - 1 - (KERNEL + HANDLERS), rip;
+
+    fpu_put(f->v);
+    memcpy(out->st.gpr, cpu->gpr, sizeof(out->st.gpr));
+    memcpy(out->st.xsave, cpu->xsave, sizeof(out->st.xsave));
+    fz_normalize(out->st.xsave);
+    out->page[0] = page_ptr(f, FZ_DATA);
+    out->page[1] = page_ptr(f, FZ_DATA + 0x1000);
+    out->page[2] = page_ptr(f, FZ_CODE);
+    out->page[3] = page_ptr(f, FZ_CODE + 0x1000);
+    out->cr2 = cpu->cr2;
+    out->error = 0;
+    out->vector = FZ_LOST;
+    if (!cpu->halted || at >= 32 * 16 || at % 16) {
+        out->st.rip = cpu->rip;
+        out->st.rflags = cpu->rflags;
+        return;
+    }
+    out->vector = (int)(at / 16);
+    out->st.gpr[RSP] = frame(f, 16);
+    out->st.rflags = frame(f, 24);
+    rip = out->st.rip = frame(f, 40);
+    if (cpu->gpr[RSP] == KERNEL + VMF_RSP0 - 48)
+        out->error = (uint32_t)frame(f, 48);
+    if (out->vector == VEC_GP && !out->error && rip - c->code_va >= c->len &&
+        ((rip - FZ_CODE < 0x2000) || (rip - FZ_DATA < 0x2000)) &&
+        page_ptr(f, rip)[rip & (PAGE_SIZE - 1)] == FZ_HLT) {
+        out->vector = FZ_END;
+        out->st.rip = rip;
+    }
+    if (out->error && cpu->gpr[RSP] == KERNEL + VMF_RSP0 - 48)
+        out->st.rip = frame(f, 40);
+    out->st.fs_base = cpu->seg[SEG_FS].base;
+    out->st.gs_base = cpu->seg[SEG_GS].base;
+}
+
+void fz_interp_run(const struct fz_case *c, struct fz_result *out)
+{
+    enum step s = STEP_OK;
+
+    put_memory(&ivm, c, &last_va[0]);
+    put_state(&ivm, c);
+    for (unsigned n = 0; n < STEPS && s == STEP_OK; n++)
+        s = interp_step(ivm.v);
+    collect(&ivm, c, out);
+}
+
+void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
+{
+    bt_debug = debug;
+    put_memory(&bvm, c, &last_va[1]);
+    put_state(&bvm, c);
+    bvm.v->cpu.halted = false;
+    /* Now and then nothing is in the TLB. */
+    if ((c->index ^ c->seed) % 3 == 0)
+        vcpu_note_paging(bvm.v);
+    engine_bt.run(bvm.v);
+    collect(&bvm, c, out);
+}
