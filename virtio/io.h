@@ -34,11 +34,12 @@ struct io_op {
     struct io_op *next, **prev;
     uint8_t kind, flags;
     bool busy;
+    bool queued; /* iopool.c: with its threads, not begun; under its lock */
     uint16_t file;
     uint32_t len;
     uint64_t off;
     void *addr;
-    uint32_t aux;
+    uint64_t aux;
     int res;
 };
 
@@ -105,6 +106,9 @@ enum io_backend {
 };
 /* On the I/O thread. 0 or -errno. */
 int io_create(struct io **io, enum io_backend want);
+/* What a thread of the fallback runs first (its seccomp filter); 0 or -errno. Set before
+ * io_enable(). */
+extern int (*io_pool_confine)(void);
 /* After the attach() calls, before any operation is waited for: register the files, limit the ring
  * to the listed operations on registered files, switch it on. May fall back: refused() says so. */
 int io_enable(struct io *io);

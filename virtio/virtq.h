@@ -58,15 +58,18 @@ struct virtq {
 
     /* --- virtq.c's own --- */
     struct ram *ram;
-    gpa_t desc, avail, used; /* validated: all of each is RAM */
+    uint8_t *desc, *avail, *used; /* validated: all of each is RAM */
     uint16_t next_avail, next_used;
-    uint16_t published; /* used.idx as the guest sees it */
-    uint16_t signalled; /* used.idx at the last decision about an interrupt */
+    uint16_t seen;      /* avail.idx as last read */
+    uint16_t published; /* used.idx as the guest sees it, and as of the last look at used_event */
     bool event_idx, dirty;
     bool armed; /* the guest notifies for the next chain */
-    /* gathering: mmio.c's scheduler */
-    uint16_t depth;
-    uint64_t hold_since, last_seen;
+    /* gathering: the scheduler's (sched.c) */
+    uint8_t load;        /* above 0: gather */
+    uint16_t last_avail; /* next_avail and next_used at its last look */
+    uint16_t last_used;
+    uint64_t hold_since; /* ns: the first completion held back; 0 none */
+    uint64_t look_at;    /* ns: when it looks again; 0 none */
 };
 
 /* Take the next chain. 1: c is filled; 0: there is none (notifications are re-armed by the
@@ -94,7 +97,7 @@ void virtq_push_raw(struct virtq *vq, uint16_t head, uint32_t len);
 void virtq_written(struct virtq *vq, const void *p, size_t len);
 
 /* Make what was pushed visible now, and raise the interrupt if the guest wants one. Only for a
- * device with a reason not to wait for the end of the pass. */
+ * device with a reason not to wait for the end of the pass. (sched.c) */
 void virtq_flush(struct virtq *vq);
 
 /* Copy between a linear buffer and a list of elements, from byte offset skip of the list on.

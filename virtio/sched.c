@@ -1,0 +1,192 @@
+/*
+ * The I/O thread's pass over the devices: what was notified is looked at, what was completed is
+ * published, one interrupt a device, notifications asked for again.
+ *
+ * A queue is armed (the guest notifies) or active (it does not: somebody will look). A queue that
+ * is given one request at a time is armed before every sleep and its completions go out at once. A
+ * queue under load gathers: it stays active, is looked at every LOOK_NS, and its completions are
+ * held back for as long as each look still finds something new, at most HOLD_NS. A quiet look means
+ * that the guest waits for us: publish, interrupt, arm. So a stream costs an interrupt and a
+ * notification for each batch that the guest submits, not for each request.
+ */
+#include "virtio/bus.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#define LOOK_NS   50000u
+#define HOLD_NS   1000000u
+#define LOAD_MAX  32u
+#define BATCH_MIN 4u /* requests at a time that are worth gathering */
+
+/* --- attaching --- */
+
+static void on_eventfd(struct io_op *op, int res)
+{
+    struct virtio_dev *dev =
+        (struct virtio_dev *)((char *)op - offsetof(struct virtio_dev, event_op));
+    uint64_t count;
+
+    if (res < 0 || !op->busy)
+        return;
+    if (!io_is_uring(dev->io))
+        (void)!read(dev->event_fd, &count, sizeof count);
+    dev->vq[0].count.notifications++;
+    atomic_fetch_or(&dev->bells, ~0u);
+    atomic_fetch_or(&dev->bus->bells, 1u << dev->slot);
+}
+
+int virtio_bus_attach(struct virtio_bus *bus, struct io *io, const struct virtio_dev **which)
+{
+    for (unsigned i = 0; i < bus->ndev; i++) {
+        struct virtio_dev *dev = bus->dev[i];
+        int err = 0;
+
+        *which = dev;
+        dev->io = io;
+        if (dev->event_fd >= 0) {
+            int file = io_file_add(io, dev->event_fd, 0);
+
+            if (file < 0)
+                return file;
+            dev->event_op.done = on_eventfd;
+            io_poll(io, &dev->event_op, file, POLLIN, true);
+        }
+        if (dev->ops->attach)
+            err = dev->ops->attach(dev);
+        if (err)
+            return err;
+    }
+    atomic_store(&bus->io, io);
+    return 0;
+}
+
+void virtio_bus_stop(struct virtio_bus *bus)
+{
+    for (unsigned i = 0; i < bus->ndev; i++)
+        if (bus->dev[i]->io && bus->dev[i]->ops->stop)
+            bus->dev[i]->ops->stop(bus->dev[i]);
+}
+
+void virtio_look_again(struct virtio_dev *dev, unsigned q)
+{
+    if (q < dev->nqueues && !dev->resetting)
+        dev->look |= 1u << q;
+}
+
+/* --- the pass --- */
+
+void virtq_flush(struct virtq *vq)
+{
+    vq->hold_since = 0;
+    if (virtq_publish(vq)) {
+        vq->count.interrupts++;
+        virtio_interrupt(vq->dev, false);
+    }
+}
+
+/* Let the device take what is there. */
+static void look(struct virtq *vq, bool again)
+{
+    struct virtio_dev *dev = vq->dev;
+
+    vq->count.looks++;
+    if (!virtq_has(vq) && !again)
+        return;
+    if (vq->armed)
+        virtq_disarm(vq);
+    dev->ops->notify(dev, vq->index);
+}
+
+/* Is it worth waiting for more? Then until when, in ns; else 0. */
+static uint64_t gather(struct virtq *vq, uint64_t now)
+{
+    uint16_t popped = (uint16_t)(vq->next_avail - vq->last_avail);
+    uint16_t done = (uint16_t)(vq->next_used - vq->last_used);
+
+    /* Requests the guest has out, as far as it has not been told of their ends. */
+    uint16_t out = (uint16_t)(vq->next_avail - vq->published);
+
+    if (!vq->gather)
+        return 0;
+    if (out >= BATCH_MIN && popped)
+        vq->load = LOAD_MAX;
+    if (!vq->load)
+        return 0;
+    if (vq->look_at && now < vq->look_at)
+        return vq->look_at;
+    vq->last_avail = vq->next_avail;
+    vq->last_used = vq->next_used;
+    if (vq->dirty && !vq->hold_since)
+        vq->hold_since = now;
+    if ((!popped && !done) || (vq->hold_since && now - vq->hold_since >= HOLD_NS)) {
+        vq->look_at = 0;
+        if (vq->dirty && (uint16_t)(vq->next_used - vq->published) < BATCH_MIN)
+            vq->load /= 2;
+        return 0;
+    }
+    vq->look_at = now + LOOK_NS;
+    return vq->look_at;
+}
+
+static void sooner(uint64_t *next, uint64_t t)
+{
+    if (t && (!*next || t < *next))
+        *next = t;
+}
+
+/* What a device's queues need: true, look at the device again at once. */
+static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
+{
+    uint32_t bells = atomic_exchange(&dev->bells, 0) | dev->look;
+    bool interrupt = false, again = false;
+
+    dev->look = 0;
+    for (unsigned q = 0; q < dev->nqueues && !dev->broken; q++)
+        if (dev->vq[q].live && (bells >> q & 1 || !dev->vq[q].armed))
+            look(&dev->vq[q], bells >> q & 1);
+    for (unsigned q = 0; q < dev->nqueues && !dev->broken; q++) {
+        struct virtq *vq = &dev->vq[q];
+
+        if (!vq->live || (vq->armed && !vq->dirty))
+            continue;
+        uint64_t t = gather(vq, now);
+
+        if (t) {
+            sooner(next, t);
+            continue;
+        }
+        vq->hold_since = 0;
+        if (virtq_publish(vq)) {
+            vq->count.interrupts++;
+            interrupt = true;
+        }
+        if (!vq->armed && virtq_arm(vq)) {
+            virtq_disarm(vq);
+            again = true;
+        }
+    }
+    if (interrupt)
+        virtio_interrupt(dev, false);
+    return again || dev->look;
+}
+
+uint64_t virtio_bus_run(struct virtio_bus *bus)
+{
+    uint32_t bells = atomic_exchange(&bus->bells, 0);
+    uint64_t next = 0, now = 0;
+    bool again = false;
+
+    for (unsigned i = 0; i < bus->ndev; i++) {
+        struct virtio_dev *dev = bus->dev[i];
+
+        if (bells >> i & 1)
+            virtio_serve(dev);
+        if (!dev->started || dev->resetting)
+            continue;
+        if (!now)
+            now = io_now();
+        again |= run_device(dev, now, &next);
+    }
+    return again ? 1 : next;
+}
