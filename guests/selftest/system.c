@@ -161,6 +161,22 @@ static void test_tsc(void)
     }
 }
 
+/* The instruction in STI's shadow is one that RAM cannot answer. */
+static void test_sti(void)
+{
+    uint64_t flags;
+
+    outb(0x21, 0xff);
+    outb(0xa1, 0xff);
+    for (unsigned i = 0; i < 3; i++) {
+        __asm__ volatile("sti\n\tcmpb $0, 0xb0(%1)\n\tpushfq\n\tcli\n\tpopq %0"
+                         : "=r"(flags)
+                         : "r"(0xfee00000ull)
+                         : "memory", "cc");
+        check_equal(flags & 0x200, 0x200, "a device access after STI");
+    }
+}
+
 void test_system(void)
 {
     test_cpuid();
@@ -168,4 +184,5 @@ void test_system(void)
     test_control();
     test_segments();
     test_tsc();
+    test_sti();
 }

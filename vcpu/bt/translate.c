@@ -204,17 +204,20 @@ static void emit_block(struct tr *t)
         unsigned first = t->ncold;
 
         one(t);
-        if (t->sti == t->i && t->sti) {
+        bool sti = t->sti == t->i && t->sti;
+
+        if (sti) {
             /* The instruction after STI is through: the shadow ends here. */
             t->n = t->i + 1;
             t->b->len = (uint16_t)(t->rip[t->n] - t->b->rip);
             t->live[t->n] = FL_ARITH;
-            tr_exit_sti(t, t->rip[t->n]);
         }
         for (unsigned k = first; k < t->ncold; k++) {
             t->cold[k].next = t->e.at;
             t->cold[k].restore = !t->saved && t->live[t->i + 1];
         }
+        if (sti)
+            tr_exit_sti(t, t->rip[t->n]);
     }
     if (!t->ended)
         tr_exit_direct(t, t->rip[t->n], false);
