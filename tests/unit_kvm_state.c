@@ -189,7 +189,7 @@ Test(kvm_state, events)
         m->v->cpu.int_shadow = bits & 1;
         m->v->cpu.rflags = FL_R1 | (bits & 2 ? FL_IF : 0);
         m->v->cpu.nmi_blocked = bits & 4;
-        m->v->cpu.nmi_pending = bits & 8;
+        m->v->cpu.nmi_pending = (bits & 8) != 0;
         m->v->cpu.halted = bits & 48;
         m->v->cpu.wait_for_sipi = bits & 32;
         want = m->v->cpu;

@@ -570,3 +570,24 @@ Test(lapic, timer_with_an_illegal_vector)
     W(v, ESR, 0);
     cr_expect_eq(R(v, ESR), 0x40u);
 }
+
+/* SDM 3A 6.7.1: one NMI waits while they are blocked; a CPU that is free takes the first at once. */
+Test(lapic, nmis_that_wait)
+{
+    struct vcpu *v = cpu[0];
+
+    for (int i = 0; i < 3; i++)
+        lapic_nmi(v);
+    lapic_take_nmis(v);
+    cr_expect_eq(v->cpu.nmi_pending, 2);
+    cr_expect_eq(v->lapic.events, 0);
+    v->cpu.nmi_pending = 0;
+    v->cpu.nmi_blocked = true;
+    for (int i = 0; i < 3; i++)
+        lapic_nmi(v);
+    lapic_take_nmis(v);
+    cr_expect_eq(v->cpu.nmi_pending, 1);
+    lapic_nmi(v);
+    lapic_take_nmis(v);
+    cr_expect_eq(v->cpu.nmi_pending, 1);
+}

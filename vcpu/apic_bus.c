@@ -62,7 +62,7 @@ static void deliver_one(struct vcpu *v, const struct message *msg)
             lapic_irr_set(v, msg->vector, msg->level);
         break;
     case APIC_DM_NMI:
-        event(v, LAPIC_EV_NMI);
+        lapic_nmi(v);
         break;
     case APIC_DM_INIT:
         /* A start-up message from before it is void. */

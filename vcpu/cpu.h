@@ -159,9 +159,9 @@ struct cpu {
     uint64_t kvm_system_time, kvm_wall_clock; /* 0x4b564d01/00: pvclock */
 
     uint8_t cpl;
-    uint8_t int_shadow; /* 1: interrupts blocked until after the next instruction (STI, MOV SS) */
-    bool nmi_blocked;   /* until IRET */
-    bool nmi_pending;
+    uint8_t int_shadow;   /* 1: interrupts blocked until after the next instruction (STI, MOV SS) */
+    bool nmi_blocked;     /* until IRET */
+    uint8_t nmi_pending;  /* NMIs: at most 2, 1 while they are blocked */
     bool halted;          /* HLT executed, waiting for an event */
     bool wait_for_sipi;   /* application processor before INIT/SIPI */
     struct exception exc; /* valid between a helper returning CPU_FAULT and its delivery */

@@ -167,6 +167,8 @@ int cpu_iret(struct vcpu *v, unsigned opsize)
     struct stack s;
 
     /* SDM 3A 6.7.1: IRET unblocks NMIs even when it faults. */
+    if (c->nmi_blocked)
+        lapic_take_nmis(v);
     c->nmi_blocked = false;
     if (cpu_real_mode(c) || cpu_v86(c))
         return iret_real(v, opsize);

@@ -49,6 +49,7 @@ enum {
     LAPIC_EV_SIPI = 4,
     LAPIC_EV_EXTINT = 8,      /* level of the 8259's INTR pin (vCPU 0): through LINT0 */
     LAPIC_EV_EXTINT_BUS = 16, /* an ExtINT message from the IOAPIC: LINT0 has no say */
+    LAPIC_EV_NMI_MORE = 32,   /* a second NMI before the first was taken */
 };
 
 /* Power-up when base_msr is 0 (never initialised), else INIT: IA32_APIC_BASE and pending events
@@ -69,6 +70,11 @@ void lapic_set_cr8(struct vcpu *v, uint64_t cr8);
 
 /* Fixed-mode message to one vCPU: sets IRR and kicks. Any thread. */
 void lapic_irr_set(struct vcpu *v, uint8_t vector, bool level);
+
+/* A non-maskable interrupt for v. Any thread. */
+void lapic_nmi(struct vcpu *v);
+/* Move those that arrived to cpu.nmi_pending. Own thread. */
+void lapic_take_nmis(struct vcpu *v);
 
 /* Own thread, after cpu.tsc_offset grew by delta (WRMSR to IA32_TSC, IA32_TSC_ADJUST): the deadline
  * is compared with the new TSC, the counting modes go on undisturbed. */
@@ -106,8 +112,8 @@ struct pit_channel {
     uint16_t latched;
     uint8_t count_latched, status_latched, status;
     uint8_t read_state, write_state, write_latch, rw_mode, mode, bcd, gate;
-    bool loaded;       /* a count is being counted (or held by the gate) */
-    bool null_count;   /* reload was written and waits for its trigger or the period's end */
+    bool loaded;     /* a count is being counted (or held by the gate) */
+    bool null_count; /* reload was written and waits for its trigger or the period's end */
     uint32_t reload;
     uint64_t start_ns; /* CLOCK_MONOTONIC when the count was loaded */
     uint64_t held_ns;  /* gate low: how long it had counted */

@@ -195,6 +195,30 @@ void lapic_error(struct vcpu *v, uint32_t bit)
         lapic_irr_set(v, (uint8_t)lvt, false);
 }
 
+void lapic_nmi(struct vcpu *v)
+{
+    if (atomic_fetch_or(&v->lapic.events, LAPIC_EV_NMI) & LAPIC_EV_NMI)
+        atomic_fetch_or(&v->lapic.events, LAPIC_EV_NMI_MORE);
+    vcpu_kick(v);
+}
+
+/* One NMI waits while they are blocked (SDM 3A 6.7.1). A CPU that is free begins with the first at
+ * once and so has room for another: both of two senders' arrive, however late this thread looks. */
+void lapic_take_nmis(struct vcpu *v)
+{
+    const uint32_t both = LAPIC_EV_NMI | LAPIC_EV_NMI_MORE;
+    struct cpu *c = &v->cpu;
+    uint32_t ev = atomic_load_explicit(&v->lapic.events, memory_order_relaxed) & both;
+
+    if (!ev)
+        return;
+    ev = atomic_fetch_and(&v->lapic.events, ~both);
+    unsigned n = c->nmi_pending + !!(ev & LAPIC_EV_NMI) + !!(ev & LAPIC_EV_NMI_MORE);
+    unsigned room = c->nmi_blocked ? 1 : 2;
+
+    c->nmi_pending = (uint8_t)(n < room ? n : room);
+}
+
 void lapic_lvt_fire(struct vcpu *v, uint32_t lvt)
 {
     if (lvt & APIC_LVT_MASKED)
@@ -202,8 +226,7 @@ void lapic_lvt_fire(struct vcpu *v, uint32_t lvt)
     if (APIC_DM(lvt) == APIC_DM_FIXED) {
         lapic_irr_set(v, (uint8_t)lvt, false);
     } else if (APIC_DM(lvt) == APIC_DM_NMI) {
-        atomic_fetch_or(&v->lapic.events, LAPIC_EV_NMI);
-        vcpu_kick(v);
+        lapic_nmi(v);
     }
 }
 

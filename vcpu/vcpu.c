@@ -148,15 +148,14 @@ static int take_init_sipi(struct vcpu *v, uint32_t events)
 int vcpu_inject(struct vcpu *v)
 {
     struct cpu *c = &v->cpu;
-    const uint32_t mine = LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI;
+    const uint32_t mine = LAPIC_EV_INIT | LAPIC_EV_SIPI;
     uint32_t ev = atomic_load_explicit(&v->lapic.events, memory_order_relaxed) & mine;
     int vector;
 
+    lapic_take_nmis(v);
     if (ev) {
         atomic_fetch_and(&v->lapic.events, ~mine);
-        if (ev & LAPIC_EV_NMI)
-            c->nmi_pending = true;
-        if ((ev & (LAPIC_EV_INIT | LAPIC_EV_SIPI)) && take_init_sipi(v, ev))
+        if (take_init_sipi(v, ev))
             return 1;
     }
     if (c->wait_for_sipi)
@@ -165,7 +164,7 @@ int vcpu_inject(struct vcpu *v)
     if (c->int_shadow)
         return 0;
     if (c->nmi_pending && !c->nmi_blocked) {
-        c->nmi_pending = false;
+        c->nmi_pending--;
         c->nmi_blocked = true;
         vector = VEC_NMI;
         v->stats.nmis++;

@@ -276,14 +276,15 @@ static int set_events(struct vcpu *v)
     const struct cpu *c = &v->cpu;
     struct kvm_vcpu_events e = {
         .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
-        .nmi = {.pending = c->nmi_pending, .masked = c->nmi_blocked},
+        .nmi = {.pending = c->nmi_pending != 0, .masked = c->nmi_blocked},
         /* VM entry refuses blocking by STI with IF clear (SDM 3C 27.3.1.5): it was MOV SS. */
         .interrupt.shadow = !c->int_shadow        ? 0
                             : (c->rflags & FL_IF) ? KVM_X86_SHADOW_INT_STI
                                                   : KVM_X86_SHADOW_INT_MOV_SS,
     };
 
-    if (atomic_fetch_and(&v->lapic.events, ~(uint32_t)LAPIC_EV_NMI) & LAPIC_EV_NMI)
+    if (atomic_fetch_and(&v->lapic.events, ~(uint32_t)(LAPIC_EV_NMI | LAPIC_EV_NMI_MORE)) &
+        LAPIC_EV_NMI)
         e.nmi.pending = 1;
     if (v->kvm->fresh && !e.nmi.pending && !e.nmi.masked && !e.interrupt.shadow)
         return 0;
