@@ -528,6 +528,8 @@ enum decode_status decode(struct insn *in, const uint8_t *buf, unsigned avail, u
     } else if (row->f & (OPR_R | OPR_W | OPN)) {
         in->rm = (uint8_t)((in->opcode & 7) | (rxb & 1) << 3);
     }
+    if (row->f & STRG)
+        no_modrm_memory(in);
     if (row->imm != IM_NONE) {
         missing = immediate(in, &c, row->imm);
         if (missing)

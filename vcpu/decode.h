@@ -84,7 +84,7 @@ struct insn {
                                    scale 0-3 (shift). 16-bit addressing: base and index too. VSIB:
                                    index is the vector register */
     uint8_t seg;                /* effective segment of the memory operand: override, else SS for
-                                   rSP/rBP-based, else DS */
+                                   rSP/rBP-based, else DS; of a string instruction's source */
     int64_t disp;  /* sign-extended; RIP-relative: relative to the end of the instruction */
     uint64_t imm;  /* immediate, sign-extended to 64 bits where the instruction does so;
                       branch displacement; the selector of a far pointer is in imm2 */
