@@ -44,6 +44,17 @@ static unsigned env_store(const uint8_t *x, uint8_t *buf, unsigned size)
     return 7 * size;
 }
 
+/* The image holds registers relative to TOP; a load of the environment moves TOP alone. */
+static void turn(uint8_t *x, unsigned by)
+{
+    uint8_t reg[8][16];
+
+    for (unsigned i = 0; i < 8; i++)
+        __builtin_memcpy(reg[i], x + XS_ST + 16 * i, 16);
+    for (unsigned i = 0; i < 8; i++)
+        __builtin_memcpy(x + XS_ST + 16 * i, reg[(i + by) & 7], 16);
+}
+
 static void env_load(uint8_t *x, const uint8_t *buf, unsigned size)
 {
     unsigned fcw = (xs_get16(buf, 0) & 0x1f7f) | 0x40, fsw = xs_get16(buf, size);
@@ -54,6 +65,7 @@ static void env_load(uint8_t *x, const uint8_t *buf, unsigned size)
             ftw |= 1u << r;
     /* ES and B summarize the unmasked exceptions. */
     fsw = fsw & ~fcw & 0x3f ? fsw | FSW_ES | FSW_B : fsw & ~(FSW_ES | FSW_B);
+    turn(x, (fsw >> 11) - top(x));
     xs_put16(x, XS_FCW, fcw);
     xs_put16(x, XS_FSW, fsw);
     x[XS_FTW] = (uint8_t)ftw;
