@@ -308,11 +308,14 @@ void tr_operate(struct tr *t)
         }
         tr_probe(t, in->mem_write, in->mem_size, fixed, lin, 0);
     }
+    /* Should it fault, hot.flags still holds what was put away, be it restored or given up. */
+    bool saved = t->saved;
+
     tr_flags_use(t);
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].load)
             e_gs_load(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
-    tr_mark(t);
+    tr_mark(t)->saved |= saved;
     if (in->has_mem && in->high8)
         high8_mem(t, &rn);
     else
