@@ -62,6 +62,8 @@ struct fz_case {
         unsigned len;
     } mask[4];
     unsigned nmask;
+    uint64_t fault_mask_va; /* ... nor this when the instruction faults */
+    unsigned fault_mask_len;
     unsigned form; /* single instructions */
 };
 
@@ -153,6 +155,7 @@ bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struc
 int fz_engine_init(const char **what);
 void fz_interp_run(const struct fz_case *c, struct fz_result *out);
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out);
+bool fz_guest_xsavec(void); /* does the guest's CPUID offer XSAVEC and compacted images? */
 
 /* --- fuzz_compare.c --- */
 enum fz_who { FZ_NATIVE, FZ_INTERP, FZ_BT };

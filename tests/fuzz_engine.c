@@ -90,6 +90,11 @@ int fz_engine_init(const char **what)
     return err;
 }
 
+bool fz_guest_xsavec(void)
+{
+    return cpuid_has(&ivm.cpuid, 0xd, 1, 0, 1);
+}
+
 static uint8_t *page_ptr(struct vmfix *f, uint64_t va)
 {
     static const gpa_t gpa[4] = {P_CODE0, P_CODE1, P_DATA0, P_DATA1};

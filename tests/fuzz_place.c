@@ -167,6 +167,13 @@ static void mask(struct place *p, uint64_t va, unsigned len)
     }
 }
 
+/* The same, should the instruction fault. */
+static void mask_on_fault(struct place *p, uint64_t va, unsigned len)
+{
+    p->c->fault_mask_va = va;
+    p->c->fault_mask_len = len;
+}
+
 /* --- IC_ALU --- */
 
 static bool is_bit_string(const struct insn *in)
@@ -337,8 +344,10 @@ static void xrstor_image(struct place *p, uint64_t va, bool compact)
     for (unsigned i = 160; i < sizeof(img); i++)
         if (i < 512 || i >= 576)
             img[i] ^= (uint8_t)i;
-    if (compact || fz_pct(p->r, 10))
+    if (compact || fz_pct(p->r, 10)) {
+        p->c->no_native |= !fz_guest_xsavec();
         comp = (uint64_t)1 << 63 | bv | fz_below(p->r, 8);
+    }
     if (fz_pct(p->r, 3))
         bv |= (uint64_t)1 << 50;
     if (fz_pct(p->r, 3))
@@ -368,6 +377,9 @@ static bool saved_image(struct place *p, unsigned size, unsigned align)
             mask(p, va + 3 * w, 4 * w);
         return true;
     }
+    /* What the guest's CPUID does not offer. */
+    if ((in->opcode == 0xc7 || (in->opcode == 0xae && (in->reg & 7) == 6)) && !fz_guest_xsavec())
+        p->c->no_native = true;
     mask(p, va + 6, 18);
     if (in->opcode == 0xae && (in->reg & 7) < 2) {
         if ((in->reg & 7) == 1)
@@ -420,13 +432,17 @@ static bool place_string(struct place *p)
     uint64_t src = fz_target(p->c, p->r, size, align), dst = fz_target(p->c, p->r, size, align);
     uint64_t n = fz_below(p->r, 17);
 
+    /* Which of two bad operands is reported is not said anywhere. */
+    if (si && di && !fz_data_free(p->c, src, size) && !fz_data_free(p->c, dst, size))
+        dst = FZ_DATA + 0x1000;
     if (fz_pct(p->r, 25))
         n = fz_below(p->r, 80);
     else if (fz_pct(p->r, 4) && !p->c->sequence)
         n = fz_below(p->r, 3000);
     if (fz_pct(p->r, 20)) /* near each other: overlap */
         dst = src + fz_below(p->r, 64) - 32;
-    if ((in->rep || in->repne) && !set(p, RCX, widen(p, n)))
+    /* Some processors clear the upper half of RCX when ECX is 0, some do not. */
+    if ((in->rep || in->repne) && !set(p, RCX, n ? widen(p, n) : 0))
         return false;
     if (si && !set(p, RSI, widen(p, src - seg_base(p, seg))))
         return false;
@@ -488,6 +504,9 @@ static bool place_stack(struct place *p)
     if (!stack_at(p, size, push, &at))
         return false;
     if (op == 0xc8) {
+        /* What a frame that faults has pushed by then lies below RSP: nobody's. */
+        if (!p->c->sequence)
+            mask_on_fault(p, p->c->st.gpr[RSP] - 34 * 8, 34 * 8);
         patch(p, in->imm_off, fz_below(p->r, 64), 2);
         patch(p, in->imm_off + 2u, fz_pct(p->r, 50) ? 0 : fz_below(p->r, 6) | (fz_rnd(p->r) & 0xe0),
               1);
@@ -562,11 +581,13 @@ static bool place_branch(struct place *p)
         stack_at(p, 8, true, &at);
     if (!in->has_mem) {
         p->c->st.gpr[in->rm] = to;
+        mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
         return true;
     }
+    /* A CALL to an address that is not canonical may have pushed before it faults. */
     if (!place_mem(p, fz_target(p->c, p->r, 8, fz_pct(p->r, 50) ? 8 : 1), 8))
         return false;
-    /* What a CALL pushes may overlap: that is after the target was read. */
+    mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
     fz_poke64(p->c, placed(p), to);
     return fz_peek(p->c, placed(p), 8) == to || !fz_data_free(p->c, placed(p), 8);
 }
