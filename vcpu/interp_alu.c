@@ -137,12 +137,12 @@ static int aam_aad(struct vcpu *v, const struct insn *in)
             return cpu_raise(c, VEC_DE);
         ah = al / base;
         al = al % base;
-    } else {
-        al = (al + ah * base) & 0xff;
+        alu_set(&fl, FL_ARITH, alu_szp(al, 1));
+    } else { /* CF, AF, OF (undefined) are those of the addition */
+        al = (unsigned)alu_adc(al, ah * base & 0xff, 0, 1, &fl);
         ah = 0;
     }
     op_set_gpr(v, in, RAX, 2, ah << 8 | al);
-    alu_set(&fl, FL_ARITH, alu_szp(al, 1));
     return op_done_flags(v, in, fl);
 }
 
@@ -201,6 +201,7 @@ static int group1(struct vcpu *v, const struct insn *in)
 
 static int shift_rm(struct vcpu *v, const struct insn *in, unsigned count)
 {
+    unsigned op = in->modrm >> 3 & 7;
     struct dst d;
     uint64_t fl, r;
     int rc;
@@ -208,7 +209,11 @@ static int shift_rm(struct vcpu *v, const struct insn *in, unsigned count)
     if (dst_open(v, in, in->opsize, &d) != CPU_OK)
         return CPU_FAULT;
     fl = v->cpu.rflags;
-    r = alu_shift(in->modrm >> 3 & 7, d.old, count, in->opsize, &fl);
+    r = alu_shift(op, d.old, count, in->opsize, &fl);
+    /* ROL, ROR of a register by an immediate other than 1: OF, undefined, stays. */
+    if (op < 2 && !in->has_mem && (in->opcode & 0xfe) == 0xc0 &&
+        (count & (in->opsize == 8 ? 63 : 31)) != 1)
+        alu_set(&fl, FL_OF, (uint32_t)v->cpu.rflags & FL_OF);
     rc = dst_commit(v, in, &d, r);
     if (rc != CPU_OK)
         return rc;
