@@ -1,0 +1,162 @@
+/*
+ * virtio-net: the device (VIRTIO 1.2 §5.1). Frames go by a backend (net.h); the driver sees one
+ * receive queue, one transmit queue and the control queue.
+ */
+#include "virtio/net.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+void net_link_down(struct net *n)
+{
+    uint16_t status = 0;
+
+    if (!n->link_up)
+        return;
+    n->link_up = false;
+    virtio_config_set(&n->dev, offsetof(struct net_config, status), &status, sizeof status);
+    virtio_look_again(&n->dev, NET_TX);
+}
+
+void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent)
+{
+    if (sent)
+        n->count.tx_frames++;
+    else
+        n->count.tx_dropped++;
+    virtq_push(&n->dev.vq[NET_TX], c, 0);
+}
+
+void net_tx_discard(struct net *n)
+{
+    struct iovec iov[VIRTQ_SIZE_MAX];
+    struct virtq_chain c = {.iov = iov, .cap = VIRTQ_SIZE_MAX};
+
+    while (virtq_pop(&n->dev.vq[NET_TX], &c) > 0)
+        net_tx_done(n, &c, false);
+}
+
+static int attach(struct virtio_dev *dev)
+{
+    struct net *n = (struct net *)dev;
+
+    return n->backend->attach(n);
+}
+
+static void start(struct virtio_dev *dev)
+{
+    struct net *n = (struct net *)dev;
+
+    net_rx_init(n);
+    net_filter_reset(n);
+    n->mergeable = virtio_has(dev, NET_BIT(MRG_RXBUF));
+    n->running = true;
+    n->backend->start(n);
+}
+
+static void notify(struct virtio_dev *dev, unsigned q)
+{
+    struct net *n = (struct net *)dev;
+
+    if (!n->running)
+        return;
+    if (q == NET_CTRL)
+        net_ctrl_notify(n);
+    else if (q == NET_RX)
+        n->backend->rx(n);
+    else if (n->link_up)
+        n->backend->tx(n);
+    else
+        net_tx_discard(n);
+}
+
+static void reset(struct virtio_dev *dev)
+{
+    struct net *n = (struct net *)dev;
+
+    if (!n->running)
+        return;
+    n->running = false;
+    n->backend->reset(n);
+}
+
+static const struct virtio_ops net_ops = {
+    .name = "net",
+    .id = VIRTIO_ID_NET,
+    .attach = attach,
+    .start = start,
+    .notify = notify,
+    .reset = reset,
+};
+
+/* Locally administered, for one run. */
+static int random_mac(uint8_t mac[6])
+{
+    if (getrandom(mac, 6, GRND_NONBLOCK) != 6)
+        return -errno;
+    mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
+    return 0;
+}
+
+static int open_backend(struct net *n, const struct net_options *o, char *err, size_t len)
+{
+    int fd, e;
+
+    if (!o->user)
+        return net_tap_open(n, o->tap, err, len);
+    e = net_passt_start(o, &fd, err, len);
+    return e ? e : net_stream_open(n, fd, o->restricted, err, len);
+}
+
+int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
+{
+    struct net_options o;
+    int e = net_options_parse(arg, &o, err, len);
+
+    if (e)
+        return e;
+    struct net *n = calloc(1, sizeof *n);
+
+    if (!n) {
+        snprintf(err, len, "out of memory");
+        return -ENOMEM;
+    }
+    if (o.has_mac) {
+        memcpy(n->config.mac, o.mac, 6);
+    } else if ((e = random_mac(n->config.mac))) {
+        snprintf(err, len, "getrandom: %s; give mac=", strerror(-e));
+        free(n);
+        return e;
+    }
+    n->config.status = htole16(NET_S_LINK_UP);
+    n->config.max_virtqueue_pairs = htole16(1);
+    n->link_up = true;
+    n->dev.ops = &net_ops;
+    n->dev.config = (uint8_t *)&n->config;
+    n->dev.config_len = sizeof n->config;
+    n->dev.nqueues = NET_QUEUES;
+    n->dev.vq[NET_RX].size_max = NET_BUFS;
+    n->dev.vq[NET_TX].size_max = 256;
+    n->dev.vq[NET_CTRL].size_max = 64;
+    n->dev.vq[NET_RX].gather = n->dev.vq[NET_TX].gather = true;
+    n->dev.features = NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(MTU) | NET_BIT(MRG_RXBUF) |
+                      NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) | NET_BIT(CTRL_MAC_ADDR) |
+                      NET_BIT(GUEST_CSUM);
+    e = open_backend(n, &o, err, len);
+    if (e) {
+        free(n);
+        return e;
+    }
+    const uint8_t *m = n->config.mac;
+
+    snprintf(n->label, sizeof n->label, "net '%s', MAC %02x:%02x:%02x:%02x:%02x:%02x, MTU %u",
+             o.user ? "user" : o.tap, m[0], m[1], m[2], m[3], m[4], m[5],
+             (unsigned)le16toh(n->config.mtu));
+    n->dev.label = n->label;
+    *dev = &n->dev;
+    return 0;
+}
