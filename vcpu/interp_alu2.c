@@ -484,6 +484,7 @@ static int bmi(struct vcpu *v, const struct insn *in)
     case 0xf2: /* ANDN */
         r = ~vv & a & m;
         alu_logic(r, size, &fl);
+        alu_set(&fl, FL_PF, 0);
         break;
     case 0xf3: /* BLSR BLSMSK BLSI */
         dest = in->vex_vvvv;
