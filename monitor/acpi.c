@@ -8,6 +8,7 @@
 #include "monitor/boot.h"
 #include "monitor/ports.h"
 #include "vcpu/irq.h"
+#include "virtio/virtio.h"
 
 #define ACPI_END   0xf0000u
 #define ACPI_ALIGN 64u /* the FACS wants it (5.2.10) */
@@ -183,7 +184,23 @@ static uint64_t put_facs(struct area *a)
     return gpa;
 }
 
-static uint64_t put_dsdt(struct area *a)
+/* "virtio-mmio" is LNRO0005; _CCA: its DMA is coherent. */
+static void put_virtio(struct aml *aml, unsigned slot)
+{
+    char name[] = {'V', 'R', (char)('0' + slot / 10), (char)('0' + slot % 10), 0};
+
+    aml_device(aml, name);
+    aml_name_string(aml, "_HID", "LNRO0005");
+    aml_name_int(aml, "_UID", slot);
+    aml_name_int(aml, "_CCA", 1);
+    aml_crs(aml);
+    aml_res_memory32(aml, (uint32_t)virtio_slot_base(slot), VIRTIO_SLOT_SIZE);
+    aml_res_interrupt(aml, virtio_slot_gsi(slot));
+    aml_crs_end(aml);
+    aml_end(aml);
+}
+
+static uint64_t put_dsdt(struct area *a, unsigned nvirtio)
 {
     uint32_t at = begin_table(a, "DSDT", 2);
     struct aml aml;
@@ -204,6 +221,8 @@ static uint64_t put_dsdt(struct area *a)
     aml_res_irq(&aml, 4);
     aml_crs_end(&aml);
     aml_end(&aml);
+    for (unsigned i = 0; i < nvirtio; i++)
+        put_virtio(&aml, i);
     aml_end(&aml);
     a->used += aml.len;
     return end_table(a, at);
@@ -289,7 +308,7 @@ static uint64_t put_root(struct area *a, const char *sig, size_t width, const ui
     return end_table(a, at);
 }
 
-void acpi_build(struct ram *ram, unsigned ncpu)
+void acpi_build(struct ram *ram, unsigned ncpu, unsigned nvirtio)
 {
     struct area a = {.size = ACPI_END - BOOT_ACPI, .used = sizeof(struct acpi_rsdp)};
     struct acpi_rsdp rsdp = {.revision = 2, .length = sizeof rsdp};
@@ -301,7 +320,7 @@ void acpi_build(struct ram *ram, unsigned ncpu)
     if (ncpu > ACPI_MAX_CPUS)
         ncpu = ACPI_MAX_CPUS;
     facs = put_facs(&a);
-    dsdt = put_dsdt(&a);
+    dsdt = put_dsdt(&a, nvirtio);
     table[0] = put_fadt(&a, facs, dsdt);
     table[1] = put_madt(&a, ncpu);
     rsdp.rsdt = (uint32_t)put_root(&a, "RSDT", 4, table, 2);

@@ -131,3 +131,13 @@ int boot_load(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
                          (unsigned long long)(ram->low / 1024));
     return fn(req, ram, cpu, res);
 }
+
+bool boot_is_linux(const struct boot_image *k)
+{
+    static struct elf e;
+    struct boot_result ignored;
+
+    if (boot_linux_probe(k))
+        return true;
+    return elf_magic(k) && !elf_read(k, &e, &ignored) && elf_has_note(&e, "Linux");
+}

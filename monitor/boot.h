@@ -77,8 +77,12 @@ int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu
 void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip);
 void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip);
 
-/* ACPI (RSDP at BOOT_ACPI, XSDT, FADT, MADT, DSDT) and the MP table, for ncpu CPUs. */
-void acpi_build(struct ram *ram, unsigned ncpu);
+/* Is it a Linux kernel, by its bytes: a bzImage, or an ELF with Linux's notes? */
+bool boot_is_linux(const struct boot_image *k);
+
+/* ACPI (RSDP at BOOT_ACPI, XSDT, FADT, MADT, DSDT) and the MP table, for ncpu CPUs; the DSDT names
+ * the first nvirtio slots of the virtio bus. */
+void acpi_build(struct ram *ram, unsigned ncpu, unsigned nvirtio);
 void mptable_build(struct ram *ram, unsigned ncpu);
 
 #endif

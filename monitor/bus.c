@@ -183,6 +183,10 @@ static uint64_t mmio_read(void *opaque, gpa_t gpa, unsigned size)
 
         return (uint64_t)(val >> (gpa & 3) * 8) & mask(size);
     }
+    uint64_t val;
+
+    if (virtio_mmio_read(&m->virtio, gpa, size, &val))
+        return val & mask(size);
     count(&m->unclaimed_reads);
     return mask(size);
 }
@@ -191,9 +195,10 @@ static void mmio_write(void *opaque, gpa_t gpa, unsigned size, uint64_t val)
 {
     struct machine *m = opaque;
 
-    if (!is_ioapic(gpa))
-        count(&m->unclaimed_writes);
-    else if (!(gpa & 3)) /* registers are dwords: the low bytes of one may be written alone */
+    if (!is_ioapic(gpa)) {
+        if (!virtio_mmio_write(&m->virtio, gpa, size, val & mask(size)))
+            count(&m->unclaimed_writes);
+    } else if (!(gpa & 3)) /* registers are dwords: the low bytes of one may be written alone */
         ioapic_write(&m->cpus.irqchip, (uint32_t)gpa & 0xfff, (uint32_t)(val & mask(size)));
 }
 

@@ -23,6 +23,13 @@ const char cli_help[] =
     "      --engine NAME     auto, kvm, bt (binary translation), interp (default auto)\n"
     "      --boot NAME       auto, linux, pvh, multiboot, elf (default auto: by the image)\n"
     "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
+    "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
+    "      --net ...             a network card, see README\n"
+    "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"
+    "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG\n"
+    "      --console             a virtio console (hvc0) on stdin and stdout\n"
+    "      --rng                 random numbers of the host\n"
+    "      --balloon             give free guest memory back to the host\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"
@@ -62,7 +69,8 @@ enum {
     OPT_STATS,
     OPT_SECCOMP,
     OPT_VERSION,
-    OPT_BT /* the bit number is added */
+    OPT_DEVICE,                        /* enum device_kind is added */
+    OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
 };
 
 static const struct option options[] = {
@@ -74,6 +82,13 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"stats", optional_argument, NULL, OPT_STATS},
     {"seccomp", required_argument, NULL, OPT_SECCOMP},
+    {"disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK},
+    {"net", required_argument, NULL, OPT_DEVICE + DEVICE_NET},
+    {"vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK},
+    {"share", required_argument, NULL, OPT_DEVICE + DEVICE_SHARE},
+    {"console", optional_argument, NULL, OPT_DEVICE + DEVICE_CONSOLE},
+    {"rng", optional_argument, NULL, OPT_DEVICE + DEVICE_RNG},
+    {"balloon", optional_argument, NULL, OPT_DEVICE + DEVICE_BALLOON},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -81,6 +96,7 @@ static const struct option options[] = {
     {"bt-no-chain", no_argument, NULL, OPT_BT + BT_DBG_NO_CHAIN},
     {"bt-no-liveness", no_argument, NULL, OPT_BT + BT_DBG_NO_LIVENESS},
     {"bt-no-inline", no_argument, NULL, OPT_BT + BT_DBG_NO_INLINE},
+    {"bt-no-window", no_argument, NULL, OPT_BT + BT_DBG_NO_WINDOW},
     {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},
     {NULL, 0, NULL, 0},
 };
@@ -201,6 +217,16 @@ static int take_cpus(const char *s, struct config *cfg)
     return 0;
 }
 
+static int take_device(enum device_kind kind, const char *arg, struct config *cfg)
+{
+    if (cfg->ndevice == CONFIG_DEVICES) {
+        msg_error("more than %d devices; leave some out", CONFIG_DEVICES);
+        return -1;
+    }
+    cfg->device[cfg->ndevice++] = (struct config_device){kind, arg};
+    return 0;
+}
+
 static int take_option(int opt, const char *arg, struct config *cfg)
 {
     int n = 0;
@@ -245,6 +271,8 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         }
         return 0;
     }
+    if (opt < OPT_BT)
+        return take_device((enum device_kind)(opt - OPT_DEVICE), arg, cfg);
     cfg->bt_debug |= (unsigned)(opt - OPT_BT);
     return 0;
 }

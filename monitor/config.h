@@ -19,6 +19,19 @@ enum {
     STATUS_SIGNAL = 128     /* + N: stopped by signal N */
 };
 
+/* The virtio devices there are (devices.c has their table). */
+enum device_kind {
+    DEVICE_DISK,
+    DEVICE_NET,
+    DEVICE_VSOCK,
+    DEVICE_SHARE,
+    DEVICE_CONSOLE,
+    DEVICE_RNG,
+    DEVICE_BALLOON,
+    DEVICE_KINDS
+};
+#define CONFIG_DEVICES 32
+
 struct config {
     uint64_t memory; /* bytes */
     unsigned cpus;
@@ -32,6 +45,11 @@ struct config {
     const char *stats_file; /* JSON, or NULL */
     bool seccomp;
     int verbose;
+    struct config_device {
+        enum device_kind kind;
+        const char *arg; /* the option's value, or NULL */
+    } device[CONFIG_DEVICES];
+    unsigned ndevice;
     unsigned bt_debug; /* --bt-... debug options, BT_DBG_* of vcpu/bt/bt.h */
 };
 

@@ -109,6 +109,16 @@ void console_settle(struct console *c);
 /* Is there output that waits for room in stdout? */
 bool console_output_waits(struct console *c);
 
+/* --- devices.c --- */
+/* Make the devices of the configuration, in their order, and put them on the bus. 0, or the exit
+ * status with one line said. After the engine's VM exists. */
+int devices_create(struct machine *m);
+/* I/O thread: let them use io. 0 or -errno, said. */
+int devices_attach(struct machine *m, struct io *io);
+/* cmdline with the devices announced in it, for a guest that does not look into ACPI: before the
+ * arguments of its init or application ("-- ..."), else at the end. NULL: no memory. */
+const char *devices_cmdline(const struct machine *m, const char *cmdline);
+
 /* --- loop.c --- */
 /* Timers and flags, before anything that may call in here. */
 void loop_init(struct machine *m);

@@ -1,6 +1,7 @@
 /*
- * The I/O thread: timers, stdin, console output, signals, --timeout. It sleeps in one ppoll() with
- * no period of its own: an idle guest costs it nothing.
+ * The I/O thread: timers, stdin, console output, signals, --timeout, and all work of the virtio
+ * devices. It sleeps in one io_wait() (virtio/io.h), in ppoll() where there is no device, with no
+ * period of its own: an idle guest costs it nothing.
  *
  * Its descriptors are made on the thread itself, beside the guest's first instructions; what other
  * threads ask before that is kept in the flags and timers and seen when the loop begins.
@@ -11,8 +12,8 @@
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -34,17 +35,23 @@ struct timer {
 struct loop {
     struct machine *m;
     pthread_t thread;
-    int wake_fd;
-    atomic_bool wake_pending; /* the descriptor has been written, or there is none yet */
+    struct io *_Atomic io; /* NULL until the thread has made it */
+    atomic_bool look;      /* loop_wake() was called */
     atomic_bool pit_dirty, finish;
     uint64_t pit_next; /* ns */
     uint64_t stop_by;  /* ns, once the machine has stopped */
     bool timed_out;
     struct timer timer[MAX_VCPUS];
     struct timer flush;
+    struct io_op flush_op, timer_op[MAX_VCPUS];
+    struct std {
+        struct io_op op;
+        int file;
+        bool ready;
+    } in, out;
 };
 
-static struct loop the_loop = {.wake_fd = -1};
+static struct loop the_loop;
 
 /* --- signals --- */
 
@@ -185,11 +192,11 @@ void loop_flush_soon(struct machine *m)
 
 void loop_wake(struct machine *m)
 {
-    struct loop *l = m->loop;
-    uint64_t one = 1;
+    atomic_store(&m->loop->look, true);
+    struct io *io = atomic_load(&m->loop->io);
 
-    if (!atomic_exchange(&l->wake_pending, true) && l->wake_fd >= 0)
-        (void)!write(l->wake_fd, &one, sizeof one);
+    if (io)
+        io_wake(io);
 }
 
 static void pit_written(struct vm_cpus *vm)
@@ -291,68 +298,124 @@ static uint64_t take_deadlines(struct machine *m, struct loop *l)
     return next;
 }
 
+/* --- descriptors --- */
+
+static void on_timer(struct io_op *op, int res)
+{
+    struct machine *m = the_loop.m;
+    unsigned i = (unsigned)(op - the_loop.timer_op);
+
+    if (res > 0 && timer_fired(&the_loop.timer[i], m->cpus.tsc_hz))
+        vcpu_kick(m->cpus.vcpu[i]);
+}
+
+static void on_flush(struct io_op *op, int res)
+{
+    struct machine *m = the_loop.m;
+
+    (void)op;
+    if (res <= 0 || !timer_fired(&the_loop.flush, m->cpus.tsc_hz))
+        return;
+    if (m->console->settling && !take_input(m, console_settle))
+        loop_flush_soon(m);
+    console_flush(m, FLUSH_TRY);
+}
+
+static void on_std(struct io_op *op, int res)
+{
+    struct std *s = (struct std *)((char *)op - offsetof(struct std, op));
+
+    (void)res; /* an error shows when it is read or written */
+    s->ready = true;
+}
+
+/* Poll stdin or stdout while somebody waits for it; is it ready? */
+static bool std_ready(struct loop *l, struct std *s, bool wanted, unsigned events)
+{
+    bool ready = wanted && s->ready;
+
+    s->ready = false;
+    if (ready)
+        return true;
+    if (wanted && !s->op.busy) {
+        if (s->file < 0)
+            return true; /* closed, or a kind that cannot be polled */
+        io_poll(l->io, &s->op, s->file, events, false);
+    }
+    return false;
+}
+
+static int watch(struct io *io, struct io_op *op, io_done *done, int fd)
+{
+    int file = io_file_add(io, fd, IO_POLL_ONLY);
+
+    if (file < 0)
+        return file;
+    op->done = done;
+    io_poll(io, op, file, POLLIN, true);
+    return 0;
+}
+
+static int confine(void)
+{
+    return seccomp_install(SECCOMP_IO);
+}
+
 static int open_all(struct machine *m, struct loop *l)
 {
     uint64_t hz = m->cpus.tsc_hz;
+    struct io *io;
     int err = timer_open(&l->flush, hz);
 
     for (unsigned i = 0; i < m->cpus.nvcpu && !err; i++)
         err = timer_open(&l->timer[i], hz);
+    if (!err)
+        err = io_create(&io, m->virtio.ndev ? IO_BACKEND_URING : IO_BACKEND_POLL);
+    if (!err)
+        err = watch(io, &l->flush_op, on_flush, l->flush.fd);
+    for (unsigned i = 0; i < m->cpus.nvcpu && !err; i++)
+        err = watch(io, &l->timer_op[i], on_timer, l->timer[i].fd);
     if (err)
         return err;
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-
-    if (fd < 0)
-        return -errno;
-    l->wake_fd = fd;
+    l->in.op.done = l->out.op.done = on_std;
+    l->in.file = io_file_add(io, 0, IO_POLL_ONLY);
+    l->out.file = io_file_add(io, 1, IO_POLL_ONLY);
+    if (m->cfg->seccomp)
+        io_pool_confine = confine;
+    err = devices_attach(m, io);
+    if (!err)
+        err = io_enable(io);
+    if (err)
+        return err;
+    if (io_refused(io))
+        msg_error("io_uring is not used: %s; disks and the like go through threads instead",
+                  io_refused(io));
+    atomic_store(&l->io, io);
     return m->cfg->seccomp ? seccomp_install(SECCOMP_IO) : 0;
 }
 
-enum { P_WAKE, P_FLUSH, P_STDIN, P_STDOUT, P_TIMER };
-
 static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mask)
 {
-    struct pollfd p[P_TIMER + MAX_VCPUS] = {
-        [P_WAKE] = {.fd = l->wake_fd, .events = POLLIN},
-        [P_FLUSH] = {.fd = l->flush.fd, .events = POLLIN},
-        [P_STDIN] = {.fd = console_wants_input(m->console) ? 0 : -1, .events = POLLIN},
-        [P_STDOUT] = {.fd = console_output_waits(m->console) ? 1 : -1, .events = POLLOUT},
-    };
-    struct timespec ts, *timeout = NULL;
-    uint64_t next = take_deadlines(m, l), count;
+    uint64_t next = take_deadlines(m, l), t;
 
-    for (unsigned i = 0; i < m->cpus.nvcpu; i++)
-        p[P_TIMER + i] = (struct pollfd){.fd = l->timer[i].fd, .events = POLLIN};
-    if (next) {
-        uint64_t now = clock_ns(), ns = next > now ? next - now : 0;
-
-        ts = (struct timespec){.tv_sec = (time_t)(ns / 1000000000u),
-                               .tv_nsec = (long)(ns % 1000000000u)};
-        timeout = &ts;
+    if (std_ready(l, &l->in, console_wants_input(m->console), POLLIN))
+        take_input(m, console_input);
+    if (std_ready(l, &l->out, console_output_waits(m->console), POLLOUT))
+        console_flush(m, FLUSH_TRY);
+    if (m->virtio.ndev) {
+        t = virtio_bus_run(&m->virtio);
+        if (t && (!next || t < next))
+            next = t;
     }
-    int n = ppoll(p, P_TIMER + m->cpus.nvcpu, timeout, mask);
-
+    /* From here on whoever sets a flag wakes us. */
+    io_doze(l->io);
+    if (atomic_load(&l->look) || atomic_load(&m->virtio.bells))
+        next = 1;
+    io_wait(l->io, next, mask);
     if (signal_seen)
         take_signal(m);
-    if (n <= 0)
-        return;
-    for (unsigned i = 0; i < m->cpus.nvcpu; i++)
-        if (p[P_TIMER + i].revents && timer_fired(&l->timer[i], m->cpus.tsc_hz))
-            vcpu_kick(m->cpus.vcpu[i]);
-    if (p[P_WAKE].revents) {
-        (void)!read(l->wake_fd, &count, sizeof count);
-        atomic_store(&l->wake_pending, false);
-        if (m->console->rx_count)
-            take_input(m, console_pump);
-    }
-    if (p[P_STDIN].revents)
-        take_input(m, console_input);
-    bool soon = p[P_FLUSH].revents && timer_fired(&l->flush, m->cpus.tsc_hz);
-
-    if (soon && m->console->settling && !take_input(m, console_settle))
-        loop_flush_soon(m);
-    if (soon || p[P_STDOUT].revents)
-        console_flush(m, FLUSH_TRY);
+    if (atomic_exchange(&l->look, false) && m->console->rx_count)
+        take_input(m, console_pump);
 }
 
 static void *loop_thread(void *arg)
@@ -364,15 +427,11 @@ static void *loop_thread(void *arg)
 
     if (err) {
         msg_error("the I/O thread cannot start: %s", strerror(-err));
-        machine_stop(m, STATUS_FAILURE, "I/O thread");
+        end_now(STATUS_FAILURE);
     }
     sigprocmask(SIG_SETMASK, NULL, &mask);
     for (unsigned i = 0; i < NSIGNALS; i++)
         sigdelset(&mask, stop_signals[i]);
-    /* What was asked before there was a descriptor to wake us by. */
-    atomic_store(&l->wake_pending, false);
-    if (m->console->rx_count)
-        take_input(m, console_pump);
     for (;;)
         wait_and_take(m, l, &mask);
     return NULL;
@@ -384,7 +443,6 @@ void loop_init(struct machine *m)
 
     l->m = m;
     m->loop = l;
-    l->wake_pending = true;
     for (unsigned i = 0; i < MAX_VCPUS; i++)
         l->timer[i] = (struct timer){.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};
     l->flush = (struct timer){.lock = PTHREAD_MUTEX_INITIALIZER, .fd = -1};

@@ -280,6 +280,8 @@ static int make_machine(struct machine *m)
     status = make_vcpus(m);
     if (!status)
         status = start_engine(m);
+    if (!status)
+        status = devices_create(m);
     if (status)
         return status;
     /* As late as can be: where the frequency has to be measured, the time since main() counts. */
@@ -294,7 +296,13 @@ static int load(struct machine *m, struct boot_request *req)
 {
     struct vcpu *v = m->cpus.vcpu[0];
 
-    req->cmdline = m->cfg->cmdline;
+    /* Linux has ACPI and would find a device of both lists twice. */
+    req->cmdline =
+        boot_is_linux(&req->kernel) ? m->cfg->cmdline : devices_cmdline(m, m->cfg->cmdline);
+    if (!req->cmdline) {
+        msg_error("no memory for the command line");
+        return STATUS_FAILURE;
+    }
     req->boot = m->cfg->boot;
     req->tsc_hz = m->cpus.tsc_hz;
     if (getrandom(req->seed, sizeof req->seed, GRND_NONBLOCK) != sizeof req->seed) {
@@ -307,7 +315,7 @@ static int load(struct machine *m, struct boot_request *req)
     }
     /* A runtime guest has the boot block and looks for no tables. */
     if (!m->boot.runtime) {
-        acpi_build(&m->ram, m->cpus.nvcpu);
+        acpi_build(&m->ram, m->cpus.nvcpu, m->virtio.ndev);
         mptable_build(&m->ram, m->cpus.nvcpu);
     }
     msg_verbose("guest: %s, %s boot, engine %s", req->kernel.path, m->boot.protocol,

@@ -13,6 +13,7 @@
 #include "monitor/config.h"
 #include "vcpu/engine.h"
 #include "vcpu/except.h"
+#include "virtio/virtio.h"
 
 struct machine;
 
@@ -94,6 +95,7 @@ struct machine {
     struct boot_result boot;
     struct console *console;
     struct loop *loop; /* event loop (loop.c) */
+    struct virtio_bus virtio;
     uint64_t unclaimed_reads, unclaimed_writes;
     uint64_t pio_count[64]; /* by row of the device table: accesses */
 

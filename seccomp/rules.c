@@ -82,6 +82,20 @@ static const struct rule {
     {SYS_fcntl, IO, EQUAL, 1, 3 /* F_GETFL */},
     {SYS_fcntl, IO, EQUAL, 1, 4 /* F_SETFL */},
 
+    /* virtio: the ring and nothing but new registered files; where there is none, the same by call,
+     * on descriptors that are open already. */
+    {SYS_io_uring_enter, IO, ANY, 0, 0},
+    {SYS_io_uring_register, IO, EQUAL, 1, 6 /* IORING_REGISTER_FILES_UPDATE */},
+    {SYS_preadv, IO, ANY, 0, 0},
+    {SYS_pwritev, IO, ANY, 0, 0},
+    {SYS_pread64, IO, ANY, 0, 0},
+    {SYS_pwrite64, IO, ANY, 0, 0},
+    {SYS_fdatasync, IO, ANY, 0, 0},
+    {SYS_fallocate, IO, ANY, 0, 0},
+    {SYS_recvmsg, IO, ANY, 0, 0},
+    {SYS_sendmsg, IO, ANY, 0, 0},
+    {SYS_accept4, IO, ANY, 0, 0},
+
     /* The terminal: musl's tcgetattr/tcsetattr, and the size. */
     {SYS_ioctl, IO, EQUAL, 1, TCGETS},
     {SYS_ioctl, IO, EQUAL, 1, TCSETS},

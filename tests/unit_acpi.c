@@ -88,7 +88,7 @@ static uint64_t find(const char *sig)
 
 Test(acpi, rsdp)
 {
-    acpi_build(&ram, 1);
+    acpi_build(&ram, 1, 0);
     cr_assert_arr_eq(ram.base + 0xe0000, "RSD PTR ", 8);
     cr_assert_eq(u8(0xe0000 + 15), 2);
     cr_assert_eq(u32(0xe0000 + 20), 36);
@@ -100,7 +100,7 @@ Test(acpi, fadt)
 {
     uint64_t f, facs;
 
-    acpi_build(&ram, 1);
+    acpi_build(&ram, 1, 0);
     f = find("FACP");
     cr_assert_eq(u32(f + 4), 276);
     cr_assert_eq(u8(f + 8), 6);
@@ -137,7 +137,7 @@ Test(acpi, madt)
         unsigned n = counts[c], cpus = 0, ioapics = 0, overrides = 0, nmis = 0, x2nmis = 0;
         uint64_t m, at;
 
-        acpi_build(&ram, n);
+        acpi_build(&ram, n, 0);
         m = find("APIC");
         cr_assert_eq(u32(m + 36), 0xfee00000);
         cr_assert_eq(u32(m + 40), 1);
@@ -317,7 +317,7 @@ Test(acpi, dsdt)
     uint32_t len;
     struct walk w;
 
-    acpi_build(&ram, 1);
+    acpi_build(&ram, 1, 0);
     d = u32(find("FACP") + 40);
     len = u32(d + 4);
     w = walk_aml(ram.base + d + 36, len - 36);
@@ -429,7 +429,7 @@ Test(acpi, iasl)
         puts("skipped: no iasl");
         return;
     }
-    acpi_build(&ram, 300);
+    acpi_build(&ram, 300, 0);
     cr_assert_not_null(mkdtemp(dir));
     for (unsigned i = 0; i < 5; i++) {
         uint64_t t = i == 0   ? u32(find("FACP") + 40)
@@ -512,7 +512,7 @@ Test(mptable, no_memory)
 {
     ram.low = ram.size = 0x9f000;
     mptable_build(&ram, 1);
-    acpi_build(&ram, 1);
+    acpi_build(&ram, 1, 0);
     cr_assert_eq(*(uint32_t *)(ram.base + 0x9fc00), 0);
     cr_assert_eq(*(uint32_t *)(ram.base + 0xe0000), 0);
 }

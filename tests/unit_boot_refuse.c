@@ -20,7 +20,7 @@ Test(boot_refuse, tiny_memory)
             err = load(r, all[n]);
             cr_assert(err == 0 || (err == -ENOEXEC && strstr(r->res.error, "-m ")),
                       "%u pages, image %u: %d %s", pages, n, err, r->res.error);
-            acpi_build(&r->ram, 4);
+            acpi_build(&r->ram, 4, 0);
             mptable_build(&r->ram, 4);
             end(r);
         }

@@ -334,13 +334,14 @@ static void status_write(struct virtio_dev *dev, uint32_t val)
 
 static void ready_write(struct virtio_dev *dev, struct virtq_regs *r, uint32_t val)
 {
-    if (val & 1 && !r->ready) {
+    if (val & 1 && !r->ready && !r->retired) {
         r->ready = 1;
         if (dev->status & S_DRIVER_OK)
             ask(dev, REQ_START);
     } else if (!(val & 1) && r->ready) {
         r->ready = 0;
         if (dev->status & S_DRIVER_OK) {
+            r->retired = true; /* what is in flight from it must not meet a new ring */
             uint32_t q = dev->queue_sel;
 
             wait_turn(dev);

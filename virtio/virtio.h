@@ -103,6 +103,7 @@ struct virtio_dev {
     uint64_t driver_features;
     struct virtq_regs {
         uint32_t size, ready;
+        bool retired; /* was taken back: not again before a reset */
         uint64_t desc, avail, used;
     } regs[VIRTIO_QUEUES_MAX];
     _Atomic uint32_t interrupt_status;

@@ -1,0 +1,117 @@
+/* The virtio devices of a run: from options to slots, and how guests are told of them. */
+#include "monitor/core.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A build without one of them refuses its option. */
+#pragma weak net_create
+#pragma weak vsock_create
+#pragma weak fs_create
+#pragma weak console_create
+#pragma weak rng_create
+#pragma weak balloon_create
+
+static const struct device_row {
+    const char *option;
+    unsigned max;
+    int (*create)(const char *arg, struct virtio_dev **dev, char *err, size_t len);
+} rows[DEVICE_KINDS] = {
+    [DEVICE_DISK] = {"disk", 8, blk_create},           [DEVICE_NET] = {"net", 4, net_create},
+    [DEVICE_VSOCK] = {"vsock", 1, vsock_create},       [DEVICE_SHARE] = {"share", 8, fs_create},
+    [DEVICE_CONSOLE] = {"console", 1, console_create}, [DEVICE_RNG] = {"rng", 1, rng_create},
+    [DEVICE_BALLOON] = {"balloon", 1, balloon_create},
+};
+
+static void warn(const char *label, const char *why)
+{
+    msg_verbose("%s: the guest's driver broke it: %s", label ? label : "virtio", why);
+}
+
+/* "--disk x.img", as the user wrote it. */
+static const char *name_of(const struct config_device *d, char *buf, size_t len)
+{
+    struct text t = {buf, 0, len};
+
+    text_add(&t, "--%s%s%s", rows[d->kind].option, d->arg ? " " : "", d->arg ? d->arg : "");
+    return buf;
+}
+
+static int create(struct machine *m, const struct config_device *d)
+{
+    const struct device_row *r = &rows[d->kind];
+    char err[256] = "this build has no such device", name[512];
+    struct virtio_dev *dev = NULL;
+    int status = r->create ? r->create(d->arg, &dev, err, sizeof err) : -1;
+
+    if (status) {
+        msg_error("%s: %s", name_of(d, name, sizeof name), err);
+        return STATUS_FAILURE;
+    }
+    status = virtio_bus_add(&m->virtio, dev);
+    if (status == -ENOSPC)
+        msg_error("%s: more than %u devices; leave some out", name_of(d, name, sizeof name),
+                  VIRTIO_SLOTS);
+    else if (status)
+        msg_error("%s: %s", name_of(d, name, sizeof name), strerror(-status));
+    return status ? STATUS_FAILURE : 0;
+}
+
+int devices_create(struct machine *m)
+{
+    unsigned count[DEVICE_KINDS] = {0};
+
+    m->virtio.vm = &m->cpus;
+    m->virtio.ram = &m->ram;
+    m->virtio.warn = warn;
+    for (unsigned i = 0; i < m->cfg->ndevice; i++) {
+        const struct config_device *d = &m->cfg->device[i];
+
+        if (++count[d->kind] > rows[d->kind].max) {
+            char name[512];
+
+            msg_error("%s: --%s is given more than %u time%s; leave this one out",
+                      name_of(d, name, sizeof name), rows[d->kind].option, rows[d->kind].max,
+                      rows[d->kind].max > 1 ? "s" : "");
+            return STATUS_FAILURE;
+        }
+        int status = create(m, d);
+
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+int devices_attach(struct machine *m, struct io *io)
+{
+    const struct virtio_dev *which = NULL;
+    int err = m->virtio.ndev ? virtio_bus_attach(&m->virtio, io, &which) : 0;
+
+    if (err)
+        msg_error("%s: %s", which->label ? which->label : which->ops->name, strerror(-err));
+    return err;
+}
+
+const char *devices_cmdline(const struct machine *m, const char *cmdline)
+{
+    unsigned n = m->virtio.ndev;
+    char list[VIRTIO_SLOTS * 48] = "";
+    struct text t = {list, 0, sizeof list};
+
+    if (!n)
+        return cmdline;
+    for (unsigned i = 0; i < n; i++)
+        text_add(&t, " virtio_mmio.device=4K@0x%llx:%u", (unsigned long long)virtio_slot_base(i),
+                 virtio_slot_gsi(i));
+    const char *rest = strstr(cmdline, " -- ");
+    size_t head = rest ? (size_t)(rest - cmdline) : strlen(cmdline);
+    size_t len = strlen(cmdline) + t.len + 1;
+    char *s = malloc(len);
+
+    if (s)
+        snprintf(s, len, "%.*s%s%s", (int)head, cmdline, list, rest ? rest : "");
+    return s;
+}
