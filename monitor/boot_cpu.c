@@ -18,6 +18,7 @@
 
 #define PTE_P  0x1u
 #define PTE_W  0x2u
+#define PTE_AD 0x60u /* accessed and dirty already: nobody need note it */
 #define PTE_PS 0x80u
 
 #define MTRR_DEF_ENABLE  0x800u
@@ -58,11 +59,11 @@ static void put_page_tables(struct ram *ram, uint64_t bytes)
 
     if (!table || dirs > 4)
         return;
-    table[0] = (BOOT_PML4 + PAGE_SIZE) | PTE_P | PTE_W;
+    table[0] = (BOOT_PML4 + PAGE_SIZE) | PTE_P | PTE_W | PTE_AD;
     for (uint64_t i = 0; i < dirs; i++)
-        table[512 + i] = (BOOT_PML4 + (2 + i) * PAGE_SIZE) | PTE_P | PTE_W;
+        table[512 + i] = (BOOT_PML4 + (2 + i) * PAGE_SIZE) | PTE_P | PTE_W | PTE_AD;
     for (uint64_t i = 0; i < pages; i++)
-        table[1024 + i] = (i * 2 * MIB) | PTE_P | PTE_W | PTE_PS;
+        table[1024 + i] = (i * 2 * MIB) | PTE_P | PTE_W | PTE_AD | PTE_PS;
 }
 
 static void put_segments(struct cpu *cpu, uint16_t cs, uint32_t cs_attr)

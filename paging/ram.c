@@ -11,28 +11,26 @@ static void *reserve(uint64_t len, int prot)
     return p == MAP_FAILED ? NULL : p;
 }
 
-int ram_create(struct ram *ram, uint64_t size)
+/* Where host addresses of guest RAM fit a 32-bit displacement, which the translator's linear
+ * windows want: above the monitor's own image and heap. NULL when something is there already. */
+static void *reserve_low(uint64_t len, int prot)
 {
-    if (size == 0 || size % PAGE_SIZE != 0 || size > ((uint64_t)1 << 46))
-        return -EINVAL;
-    *ram = (struct ram){.size = size};
-    ram->low = size < MMIO_HOLE_START ? size : MMIO_HOLE_START;
-    ram->high = size - ram->low;
-    ram->reserve = ram->high ? MMIO_HOLE_END + ram->high : ram->low;
+    void *at = (void *)(uintptr_t)0x20000000;
+    void *p = mmap(at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
+                   -1, 0);
 
-    /* 2 MiB alignment lets huge pages back the guest's own 2 MiB mappings. */
-    uint64_t slack = 2 * MIB;
-    uint8_t *p = reserve(ram->reserve + slack, ram->high ? PROT_NONE : PROT_READ | PROT_WRITE);
+    if (p == MAP_FAILED)
+        return NULL;
+    if (p != at) { /* kernels before 4.17 take it as a hint */
+        munmap(p, len);
+        return NULL;
+    }
+    return p;
+}
 
-    if (!p)
-        return -ENOMEM;
-    uint64_t skip = (slack - ((uintptr_t)p & (slack - 1))) & (slack - 1);
-
-    if (skip)
-        munmap(p, skip);
-    if (slack - skip)
-        munmap(p + skip + ram->reserve, slack - skip);
-    ram->base = p + skip;
+/* The attributes, and the high part's protection. */
+static int map_rest(struct ram *ram)
+{
     if (ram->high && (mprotect(ram->base, ram->low, PROT_READ | PROT_WRITE) ||
                       mprotect(ram->base + MMIO_HOLE_END, ram->high, PROT_READ | PROT_WRITE)))
         goto fail;
@@ -45,6 +43,37 @@ fail:
     munmap(ram->base, ram->reserve);
     ram->base = NULL;
     return -ENOMEM;
+}
+
+int ram_create(struct ram *ram, uint64_t size)
+{
+    if (size == 0 || size % PAGE_SIZE != 0 || size > ((uint64_t)1 << 46))
+        return -EINVAL;
+    *ram = (struct ram){.size = size};
+    ram->low = size < MMIO_HOLE_START ? size : MMIO_HOLE_START;
+    ram->high = size - ram->low;
+    ram->reserve = ram->high ? MMIO_HOLE_END + ram->high : ram->low;
+
+    /* 2 MiB alignment lets huge pages back the guest's own 2 MiB mappings. */
+    uint64_t slack = 2 * MIB;
+    uint8_t *p = reserve_low(ram->reserve, ram->high ? PROT_NONE : PROT_READ | PROT_WRITE);
+
+    if (p) {
+        ram->base = p;
+        return map_rest(ram);
+    }
+    p = reserve(ram->reserve + slack, ram->high ? PROT_NONE : PROT_READ | PROT_WRITE);
+
+    if (!p)
+        return -ENOMEM;
+    uint64_t skip = (slack - ((uintptr_t)p & (slack - 1))) & (slack - 1);
+
+    if (skip)
+        munmap(p, skip);
+    if (slack - skip)
+        munmap(p + skip + ram->reserve, slack - skip);
+    ram->base = p + skip;
+    return map_rest(ram);
 }
 
 void ram_destroy(struct ram *ram)

@@ -188,6 +188,7 @@ static int walk_once(struct ram *ram, const struct walk_ctx *c, gva_t lin, unsig
         return -EFAULT;
     }
     struct step *l = &step[n - 1];
+    bool accessed = true;
 
     if (set_ad) {
         for (int i = 0; i < n - 1; i++)
@@ -196,6 +197,8 @@ static int walk_once(struct ram *ram, const struct walk_ctx *c, gva_t lin, unsig
         if (!set_bits(ram, l, PTE_A | (acc & ACC_WRITE ? PTE_D : 0)))
             return -EAGAIN;
     }
+    for (int i = 0; i < n; i++)
+        accessed = accessed && (step[i].val & PTE_A);
     uint64_t size = (uint64_t)1 << (PAGE_SHIFT + sh.bits * (unsigned)(level - 1));
     gpa_t base = sh.wide ? l->val & PTE_ADDR & ~(size - 1)
                          : (level == 2 ? pse36_base(l->val) : l->val & 0xfffff000u);
@@ -206,6 +209,7 @@ static int walk_once(struct ram *ram, const struct walk_ctx *c, gva_t lin, unsig
         .gpa = base | (lin & (size - 1)),
         .page_size = size,
         .write_ok = (l->val & PTE_D) && allowed(c, wr, w, u, nx),
+        .accessed = accessed,
         .user = u,
         .nx = nx,
         .global = (c->cr4 & W_CR4_PGE) && (l->val & PTE_G),
@@ -218,8 +222,11 @@ int walk(struct ram *ram, const struct walk_ctx *ctx, gva_t lin, unsigned acc, b
          struct walk_result *out, uint32_t *error)
 {
     if (!(ctx->cr0 & W_CR0_PG)) {
-        *out = (struct walk_result){
-            .gpa = (uint32_t)lin, .page_size = PAGE_SIZE, .write_ok = true, .user = true};
+        *out = (struct walk_result){.gpa = (uint32_t)lin,
+                                    .page_size = PAGE_SIZE,
+                                    .write_ok = true,
+                                    .accessed = true,
+                                    .user = true};
         return 0;
     }
     /* Another CPU may change an entry between the read and the A/D update; a guest that does so

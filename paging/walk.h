@@ -28,6 +28,7 @@ struct walk_result {
     gpa_t gpa;          /* of the byte asked for */
     uint64_t page_size; /* of the mapping: 4096, 2 MiB, 4 MiB, 1 GiB; 4096 without paging */
     bool write_ok;      /* a write with the same U/S would be allowed and D is already set */
+    bool accessed;      /* A is set in every entry used */
     bool user;          /* U/S of the translation (all levels) */
     bool nx;            /* execute-disable of the translation */
     bool global;        /* G of the leaf with CR4.PGE set */

@@ -11,6 +11,7 @@ enum {
     BT_DBG_NO_CHAIN = 1,    /* no direct chaining: every block ends in the dispatcher */
     BT_DBG_NO_LIVENESS = 2, /* flags are taken as live everywhere */
     BT_DBG_NO_INLINE = 4,   /* no inline TLB: every memory operand goes to the interpreter */
+    BT_DBG_NO_WINDOW = 16,  /* no linear windows: TLB probes everywhere */
     BT_DBG_ONE_INSN = 8,    /* one instruction a block */
 };
 extern unsigned bt_debug;

@@ -95,6 +95,15 @@ struct bt_block {
     unsigned nmap;
 };
 
+/* What translated code bakes in of a linear window (window.c). */
+struct bt_window {
+    bool on;
+    gva_t lo;       /* its first linear address */
+    uint64_t delta; /* guest-physical minus linear */
+    int32_t off;    /* host address of lo */
+    unsigned moves;
+};
+
 /* The shared cache of one machine. */
 struct bt {
     struct ram *ram;
@@ -114,7 +123,9 @@ struct bt {
     unsigned depth;
     _Atomic bool stopped;
     uint64_t gen; /* bumped by every invalidation */
-    bool bmi2;    /* of the host */
+    struct bt_window win[TLB_CTXS][WIN_KINDS];
+    _Atomic bool flush_wanted;
+    bool bmi2; /* of the host */
     /* glue, cache offsets */
     uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
 };

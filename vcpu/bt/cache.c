@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include "paging/copy.h"
 #include "vcpu/bt/emit.h"
+#include "vcpu/bt/tr.h"
 #include "vcpu/bt/world.h"
 
 static void *map_anon(uint64_t size)
@@ -134,6 +135,7 @@ void bt_trace_page(struct vcpu *v, gpa_t gpa)
     __atomic_fetch_or(attr, RAM_ATTR_CODE, __ATOMIC_SEQ_CST);
     for (unsigned i = 0; i < v->vm->nvcpu; i++)
         tlb_drop_writes(&v->vm->vcpu[i]->tlb, v->vm->ram->base + page);
+    bt_window_traced(v->vm, page);
     bt_world_start(v);
 }
 

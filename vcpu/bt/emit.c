@@ -233,7 +233,7 @@ static void insn_legacy(struct emit *e, const struct insn *in, unsigned reg, uns
 }
 
 void e_insn(struct emit *e, const struct insn *in, unsigned reg, unsigned rm, unsigned vvvv,
-            unsigned mem)
+            unsigned mem, int32_t disp)
 {
     unsigned base = mem == REG_NONE ? rm : mem;
 
@@ -245,7 +245,7 @@ void e_insn(struct emit *e, const struct insn *in, unsigned reg, unsigned rm, un
         if (mem == REG_NONE)
             e8(e, modrm(3, reg, rm));
         else
-            mem_operand(e, reg, mem, REG_NONE, 0, 0);
+            mem_operand(e, reg, mem, REG_NONE, 0, disp);
     }
     for (unsigned i = 0; i < in->imm_len; i++)
         e8(e, in->bytes[in->imm_off + i]);

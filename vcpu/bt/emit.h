@@ -74,9 +74,9 @@ void e_flags_save(struct emit *e);
 void e_flags_restore(struct emit *e);
 
 /* The guest instruction with ModRM.reg, ModRM.rm (register form or the opcode's low bits) and
- * VEX.vvvv replaced; a memory operand becomes [mem]. Prefixes: LOCK, 66, F2/F3 kept; segment and 67
- * dropped. reg/rm/vvvv are host numbers, as is mem (REG_NONE: register form). */
+ * VEX.vvvv replaced; a memory operand becomes [mem + disp]. Prefixes: LOCK, 66, F2/F3 kept; segment
+ * and 67 dropped. reg/rm/vvvv are host numbers, as is mem (REG_NONE: register form). */
 void e_insn(struct emit *e, const struct insn *in, unsigned reg, unsigned rm, unsigned vvvv,
-            unsigned mem);
+            unsigned mem, int32_t disp);
 
 #endif

@@ -79,6 +79,7 @@ void bt_jc_flush(struct vcpu *v)
 
 void bt_note_cr3(struct vcpu *v)
 {
+    bt_window_drop(v, false);
     if (!clear_list(v, &v->bt->jc_list[0]))
         clear_all(v);
 }
@@ -93,6 +94,7 @@ static void unlink_cross(struct bt *bt)
 void bt_note_paging(struct vcpu *v)
 {
     clear_all(v);
+    bt_window_drop(v, true);
     unlink_cross(v->vm->bt);
 }
 
@@ -100,6 +102,7 @@ void bt_note_invlpg(struct vcpu *v, gva_t lin)
 {
     unsigned h = page_hash(lin);
 
+    bt_window_drop_page(v, lin);
     /* Cross-page links exist between global pages of the upper half only. */
     if (lin >> 63)
         unlink_cross(v->vm->bt);

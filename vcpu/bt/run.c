@@ -126,6 +126,7 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
 
         if (r == CPU_OK && host && !traced) {
             v->stats.bt_tlb_refills++;
+            bt_window_refill(v, lin, bt_key(v) & KEY_CTX);
             return (uintptr_t)host;
         }
         if (r == CPU_FAULT && (info & SITE_PLAIN)) {
@@ -264,10 +265,11 @@ static int locate(struct vcpu *v, struct where *w)
         mem_translate_fetch(v, (v->cpu.rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2) == CPU_OK &&
         ram_has(v->vm->ram, gpa2 & PAGE_MASK, PAGE_SIZE))
         bt_trace_page(v, gpa2);
-    if (!bt_cache_room(bt)) {
+    if (!bt_cache_room(bt) || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed)) {
         bt_world_stop(v);
         bt_lock(bt);
         bt_cache_flush(bt);
+        atomic_store(&bt->flush_wanted, false);
         for (unsigned i = 0; i < v->vm->nvcpu; i++)
             bt_jc_flush(v->vm->vcpu[i]);
         bt_unlock(bt);

@@ -21,7 +21,8 @@ struct cold {
     uint32_t info;
     int32_t tag_off; /* of the set's tags, from GS */
     bool fixed;
-    bool restore; /* flags must be in EFLAGS at next */
+    const struct bt_window *win; /* of the probe, or NULL */
+    bool restore;                /* flags must be in EFLAGS at next */
 };
 
 /* An exit whose stub is still to come. */
@@ -43,6 +44,9 @@ struct tr {
     struct insn in[BT_MAX_INSNS];
     uint64_t rip[BT_MAX_INSNS + 1];
     uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
+    const struct bt_window *win;     /* for the address being made: H_A will count from win->lo */
+    unsigned kind;                   /* of win: enum win_kind */
+    int32_t disp;                    /* of the host address from H_A after a probe */
     bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
     unsigned sti;                    /* 1 + index of an STI just translated */
     bool ended;                      /* the last instruction has emitted its exits */
@@ -66,8 +70,11 @@ struct bt_vcpu {
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
     _Atomic uint32_t running;  /* in guest code, or on the way (world.c) */
-    enum step last_step;       /* of the interpreter, when a callout left the cache for it */
-    struct tr tr;              /* the block being translated */
+    uint64_t win_len[TLB_CTXS][WIN_KINDS]; /* 0: not in use */
+    bool win_global[TLB_CTXS][WIN_KINDS];
+    unsigned win_wait, win_attempts;
+    enum step last_step; /* of the interpreter, when a callout left the cache for it */
+    struct tr tr;        /* the block being translated */
 };
 
 static inline unsigned tr_ctx(const struct tr *t)
@@ -85,10 +92,14 @@ void tr_flags_use(struct tr *t);
 struct bt_map *tr_mark(struct tr *t);
 
 /* --- tr_mem.c --- */
+/* Choose how the next operand is checked; before its address is made. */
+void tr_choose(struct tr *t, bool write, unsigned base);
+/* H_A = base + disp, linear (less the window's start): stack slots. */
+void tr_stack_address(struct tr *t, unsigned base, int32_t disp);
 /* Linear address of i's memory operand into H_A; *fixed true when it is a constant, in *lin. May
  * use H_B. */
 void tr_address(struct tr *t, bool *fixed, uint64_t *lin);
-/* H_A linear -> host pointer in H_A; clobbers H_B and EFLAGS. */
+/* H_A linear -> H_A + t->disp host; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
 void tr_cold_all(struct tr *t);
 /* Where guest register r is: its host register, or scratch h after loading it there. */
@@ -97,6 +108,15 @@ static inline bool tr_spilled(unsigned r)
 {
     return r == R10 || r == R11 || r == R15;
 }
+
+/* --- window.c --- */
+unsigned bt_window_class(unsigned size);
+/* The TLB was refilled for lin: perhaps a window would have saved it. Within a callout. */
+void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx);
+void bt_window_drop(struct vcpu *v, bool global_too);
+void bt_window_drop_page(struct vcpu *v, gva_t lin);
+/* A page now holds translated code. The world stands still. */
+void bt_window_traced(struct vm_cpus *vm, gpa_t page);
 
 /* --- tr_insn.c --- */
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */

@@ -179,7 +179,8 @@ void tr_stubs(struct tr *t)
 void tr_push_slot(struct tr *t, uint32_t more)
 {
     tr_flags_clobber(t);
-    e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -8, 8, 8);
+    tr_choose(t, true, RSP);
+    tr_stack_address(t, H_SP, -8);
     tr_probe(t, true, 8, false, 0, more);
 }
 
@@ -191,15 +192,13 @@ void tr_push_done(struct tr *t)
 static void push_reg(struct tr *t, unsigned r)
 {
     tr_push_slot(t, 0);
-    e_mem(&t->e, 0x89, tr_use(t, r, H_B), H_A, 0);
+    e_mem(&t->e, 0x89, tr_use(t, r, H_B), H_A, t->disp);
     tr_push_done(t);
 }
 
 static void store_imm32(struct tr *t, uint64_t imm)
 {
-    e8(&t->e, 0x49); /* mov qword [r10], imm32 */
-    e8(&t->e, 0xc7);
-    e8(&t->e, 0x02);
+    e_mem(&t->e, 0xc7, 0, H_A, t->disp); /* mov qword [r10], imm32 */
     e32(&t->e, (uint32_t)imm);
 }
 
@@ -210,9 +209,10 @@ static void load_operand(struct tr *t, uint32_t more)
     uint64_t lin;
 
     tr_flags_clobber(t);
+    tr_choose(t, false, t->in[t->i].base);
     tr_address(t, &fixed, &lin);
     tr_probe(t, false, 8, fixed, lin, more);
-    e_mem(&t->e, 0x8b, H_B, H_A, 0);
+    e_mem(&t->e, 0x8b, H_B, H_A, t->disp);
     e_gs_store(&t->e, H_B, VOFF(hot.tmp));
 }
 
@@ -221,7 +221,7 @@ static void push_mem(struct tr *t)
     load_operand(t, 0);
     tr_push_slot(t, 0);
     e_gs_load(&t->e, H_B, VOFF(hot.tmp));
-    e_mem(&t->e, 0x89, H_B, H_A, 0);
+    e_mem(&t->e, 0x89, H_B, H_A, t->disp);
     tr_push_done(t);
 }
 
@@ -229,7 +229,8 @@ static void push_mem(struct tr *t)
 static void top_slot(struct tr *t, unsigned base, uint32_t more)
 {
     tr_flags_clobber(t);
-    e_mov(&t->e, H_A, base);
+    tr_choose(t, false, RSP);
+    tr_stack_address(t, base, 0);
     tr_probe(t, false, 8, false, 0, more);
 }
 
@@ -239,14 +240,14 @@ static void pop_reg(struct tr *t, unsigned r)
 
     top_slot(t, H_SP, 0);
     if (r == RSP) {
-        e_mem(e, 0x8b, H_SP, H_A, 0);
+        e_mem(e, 0x8b, H_SP, H_A, t->disp);
         return;
     }
     if (tr_spilled(r)) {
-        e_mem(e, 0x8b, H_B, H_A, 0);
+        e_mem(e, 0x8b, H_B, H_A, t->disp);
         e_gs_store(e, H_B, GPR_OFF(r));
     } else {
-        e_mem(e, 0x8b, r, H_A, 0);
+        e_mem(e, 0x8b, r, H_A, t->disp);
     }
     e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
 }
@@ -277,7 +278,7 @@ void tr_stack(struct tr *t)
     } else if (plain && op == 0xc9) { /* LEAVE */
         top_slot(t, RBP, 0);
         e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
-        e_mem(&t->e, 0x8b, RBP, H_A, 0);
+        e_mem(&t->e, 0x8b, RBP, H_A, t->disp);
     } else {
         tr_callout(t);
     }
@@ -292,7 +293,7 @@ static void push_return(struct tr *t, uint64_t next)
         store_imm32(t, next);
     } else {
         e_mov_imm(&t->e, H_B, next);
-        e_mem(&t->e, 0x89, H_B, H_A, 0);
+        e_mem(&t->e, 0x89, H_B, H_A, t->disp);
     }
     tr_push_done(t);
 }
@@ -327,7 +328,7 @@ static void ret(struct tr *t)
     int32_t pop = 8 + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
 
     top_slot(t, H_SP, SITE_END);
-    e_mem(&t->e, 0x8b, H_A, H_A, 0);
+    e_mem(&t->e, 0x8b, H_A, H_A, t->disp);
     e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
     exit_indirect(t, -pop);
 }

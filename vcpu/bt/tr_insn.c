@@ -190,7 +190,7 @@ static void lea(struct tr *t)
 static void high8_mem(struct tr *t, const struct rename *rn)
 {
     e_rr(&t->e, 0x87, H_A, RSI, true);
-    e_insn(&t->e, &t->in[t->i], rn->reg, 0, rn->vvvv, RSI);
+    e_insn(&t->e, &t->in[t->i], rn->reg, 0, rn->vvvv, RSI, t->disp);
     e_rr(&t->e, 0x87, H_A, RSI, true);
 }
 
@@ -245,7 +245,7 @@ static void bit_string(struct tr *t)
     e8(e, 0xe3);
     e8(e, in->opsize * 8u - 1);
     tr_flags_use(t);
-    e_insn(e, in, H_B, 0, 0, H_A);
+    e_insn(e, in, H_B, 0, 0, H_A, 0);
 }
 
 /* MOV between rAX and a fixed address: as its ModRM sister. */
@@ -301,6 +301,9 @@ void tr_operate(struct tr *t)
     }
     if (in->has_mem) {
         tr_flags_clobber(t);
+        tr_choose(t, in->mem_write, in->base);
+        if (in->info->flags & OF_BITMEM)
+            t->win = NULL;
         tr_address(t, &fixed, &lin);
         if (in->info->flags & OF_BITMEM) {
             bit_string(t);
@@ -319,7 +322,7 @@ void tr_operate(struct tr *t)
     if (in->has_mem && in->high8)
         high8_mem(t, &rn);
     else
-        e_insn(e, in, rn.reg, rn.rm, rn.vvvv, in->has_mem ? H_A : REG_NONE);
+        e_insn(e, in, rn.reg, rn.rm, rn.vvvv, in->has_mem ? H_A : REG_NONE, t->disp);
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].store)
             e_gs_store(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));

@@ -14,13 +14,15 @@ static void move(struct tr *t, unsigned size, unsigned reg, bool store)
         e8(e, 0x66);
     e8(e, (size == 8 ? 0x49u : 0x41u) | (reg & 8 ? 4u : 0));
     e8(e, (store ? 0x88u : 0x8au) | (size > 1));
-    e8(e, (reg & 7) << 3 | (H_A & 7));
+    e8(e, 0x80 | (reg & 7) << 3 | (H_A & 7));
+    e32(e, (uint32_t)t->disp);
 }
 
 static void operand(struct tr *t, unsigned reg, bool write, unsigned size)
 {
     tr_flags_clobber(t);
-    e_mov(&t->e, H_A, reg);
+    tr_choose(t, write, reg);
+    tr_stack_address(t, reg, 0);
     tr_probe(t, write, size, false, 0, 0);
 }
 

@@ -123,7 +123,7 @@ static void or_flags(struct tr *t, int32_t off, unsigned shift)
         e8(e, 0xe3);
         e8(e, shift);
     }
-    e_mem(e, 0x09, H_B, H_A, 0);
+    e_mem(e, 0x09, H_B, H_A, t->disp);
 }
 
 void tr_pushf(struct tr *t)
@@ -136,7 +136,7 @@ void tr_pushf(struct tr *t)
     e8(e, 0x81);
     e8(e, 0xe3);
     e32(e, ~(uint32_t)(FL_ARITH | FL_RF | FL_VM));
-    e_mem(e, 0x89, H_B, H_A, 0);
+    e_mem(e, 0x89, H_B, H_A, t->disp);
     or_flags(t, 1, 0);
     or_flags(t, 0, 11);
     tr_push_done(t);

@@ -1,0 +1,215 @@
+/*
+ * Linear windows: stretches of guest-linear space that the guest's page tables map with one offset
+ * and uniform rights, so that an access needs one comparison instead of a TLB probe. A unikernel's
+ * identity map is the case in point; it is taken where the host address of linear x is x plus a
+ * 32-bit constant, which is baked into translated code.
+ *
+ * What code bakes in (start, offset) is the machine's (bt->win); how far the window reaches now is
+ * each vCPU's own (hot.win_limit), 0 while it must not be used. A window is a TLB entry in the
+ * architecture's sense: A and, for writing, D are set in every entry it was made from, and it goes
+ * when such an entry would (vcpu_note_*). No page of translated code lies in a window for writing.
+ */
+#include "vcpu/bt/tr.h"
+#include "vcpu/bt/world.h"
+
+#define WAIT_REFILLS 64 /* TLB refills between two attempts */
+#define MAX_ATTEMPTS 64 /* that change nothing for the better */
+#define MAX_MOVES    4  /* of a window's start or offset: each costs all translations */
+#define MIN_LEN      (256 * 1024u)
+
+unsigned bt_window_class(unsigned size)
+{
+    unsigned c = 0;
+
+    while ((1u << c) < size)
+        c++;
+    return c;
+}
+
+static void set_limits(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t len, bool global)
+{
+    for (unsigned c = 0; c < WIN_CLASSES; c++)
+        v->hot.win_limit[ctx][kind][c] = len ? len - (1u << c) + 1 : 0;
+    v->bt->win_len[ctx][kind] = len;
+    v->bt->win_global[ctx][kind] = global;
+}
+
+/* The stretch around lin: linear start, end, offset to guest-physical. */
+struct stretch {
+    gva_t lo, hi;
+    uint64_t delta;
+    bool global;
+};
+
+/* May the page at lin (of page_size, its first linear address in *start) be part of it? */
+static bool page_ok(struct vcpu *v, const struct walk_ctx *w, gva_t lin, unsigned acc, bool write,
+                    struct walk_result *r)
+{
+    struct ram *ram = v->vm->ram;
+    uint32_t error;
+
+    if (!canonical(lin) || walk(ram, w, lin, acc, false, r, &error) || !r->accessed ||
+        (write && !r->write_ok))
+        return false;
+    gpa_t page = r->gpa & ~(r->page_size - 1);
+
+    return ram_has(ram, page, r->page_size);
+}
+
+static bool has_code(const struct ram *ram, gpa_t gpa, uint64_t len)
+{
+    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn < (gpa + len) >> PAGE_SHIFT; pfn++)
+        if (ram->attr[pfn] & RAM_ATTR_CODE)
+            return true;
+    return false;
+}
+
+/* Of a page that is part of the map: how much of [at, end) from its start, or up to its end, holds
+ * no code. Pages without code count whole. */
+static bool extend(struct vcpu *v, const struct walk_ctx *w, unsigned acc, bool write, bool up,
+                   struct stretch *s)
+{
+    struct ram *ram = v->vm->ram;
+    gva_t at = up ? s->hi : s->lo - 1;
+    struct walk_result r;
+
+    if ((up && at == 0) || (!up && s->lo == 0) || !page_ok(v, w, at, acc, write, &r) ||
+        r.gpa - at != s->delta)
+        return false;
+    gva_t start = at & ~(r.page_size - 1), end = start + r.page_size;
+
+    if (write && has_code(ram, start + s->delta, r.page_size)) {
+        /* Up to the first page of code on the way. */
+        gva_t p = up ? start : end - PAGE_SIZE;
+
+        for (; p >= start && p < end && !has_code(ram, p + s->delta, PAGE_SIZE);
+             p = up ? p + PAGE_SIZE : p - PAGE_SIZE)
+            continue;
+        if (up && p > s->hi)
+            s->hi = p;
+        if (!up && p + PAGE_SIZE < s->lo)
+            s->lo = p + PAGE_SIZE;
+        return false;
+    }
+    s->global = s->global && r.global;
+    if (up)
+        s->hi = end;
+    else
+        s->lo = start;
+    return s->hi - s->lo < 4 * GIB;
+}
+
+static bool find(struct vcpu *v, gva_t lin, unsigned ctx, bool write, struct stretch *s)
+{
+    unsigned acc = (write ? ACC_WRITE : 0) | (ctx == TLB_USER ? ACC_USER : 0);
+    struct walk_ctx w;
+    struct walk_result r;
+
+    mem_walk_ctx(v, &w);
+    lin &= PAGE_MASK;
+    if (!page_ok(v, &w, lin, acc, write, &r) ||
+        (write && has_code(v->vm->ram, r.gpa & PAGE_MASK, PAGE_SIZE)))
+        return false;
+    *s = (struct stretch){
+        .lo = lin, .hi = lin + PAGE_SIZE, .delta = r.gpa - lin, .global = r.global};
+    while (extend(v, &w, acc, write, true, s))
+        continue;
+    while (extend(v, &w, acc, write, false, s))
+        continue;
+    return s->hi - s->lo >= MIN_LEN;
+}
+
+static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_window *win = &bt->win[ctx][kind];
+    struct stretch s;
+
+    if (!find(v, lin, ctx, kind & WIN_WRITE, &s))
+        return;
+    uint64_t host = (uintptr_t)v->vm->ram->base + s.lo + s.delta;
+
+    if (s.lo > INT32_MAX || host > INT32_MAX)
+        return;
+    if (win->on && win->delta == s.delta && win->lo >= s.lo && win->lo < s.hi) {
+        set_limits(v, ctx, kind, s.hi - win->lo, s.global);
+        return;
+    }
+    if (win->moves >= MAX_MOVES || v->bt->win_len[ctx][kind] >= s.hi - s.lo)
+        return;
+    /* Another start: no vCPU may use the old one, and what was translated for it goes. */
+    bt_world_stop(v);
+    for (unsigned i = 0; i < v->vm->nvcpu; i++)
+        set_limits(v->vm->vcpu[i], ctx, kind, 0, false);
+    *win = (struct bt_window){
+        .on = true, .lo = s.lo, .delta = s.delta, .off = (int32_t)host, .moves = win->moves + 1};
+    bt_world_start(v);
+    set_limits(v, ctx, kind, s.hi - win->lo, s.global);
+    atomic_store(&bt->flush_wanted, true);
+    vcpu_kick(v);
+}
+
+static uint64_t reach(const struct vcpu *v, unsigned ctx)
+{
+    uint64_t sum = 0;
+
+    for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+        sum += v->bt->win_len[ctx][kind];
+    return sum;
+}
+
+void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
+{
+    struct bt_vcpu *bv = v->bt;
+
+    if (++bv->win_wait < WAIT_REFILLS || bv->win_attempts >= MAX_ATTEMPTS ||
+        (bt_debug & BT_DBG_NO_WINDOW))
+        return;
+    bv->win_wait = 0;
+    uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP];
+    bool stack = lin - sp + PAGE_SIZE < 16 * PAGE_SIZE;
+
+    for (unsigned write = 0; write < 2; write++) {
+        try_one(v, sp, ctx, WIN_STACK | write);
+        if (!stack)
+            try_one(v, lin, ctx, write);
+    }
+    if (reach(v, ctx) <= had)
+        bv->win_attempts++;
+}
+
+void bt_window_drop(struct vcpu *v, bool global_too)
+{
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+            if (v->bt->win_len[ctx][kind] && (global_too || !v->bt->win_global[ctx][kind]))
+                set_limits(v, ctx, kind, 0, false);
+}
+
+void bt_window_drop_page(struct vcpu *v, gva_t lin)
+{
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+            if (lin - v->vm->bt->win[ctx][kind].lo < v->bt->win_len[ctx][kind])
+                set_limits(v, ctx, kind, 0, false);
+}
+
+/* Keep the part of a window for writing that lies below page, if that is the larger one. */
+static void cut(struct vcpu *v, unsigned ctx, unsigned kind, gpa_t page)
+{
+    const struct bt_window *win = &v->vm->bt->win[ctx][kind];
+    uint64_t at = page - win->delta - win->lo, len = v->bt->win_len[ctx][kind];
+
+    if (at < len)
+        set_limits(v, ctx, kind, at >= len / 2 && at >= PAGE_SIZE ? at : 0,
+                   v->bt->win_global[ctx][kind]);
+}
+
+void bt_window_traced(struct vm_cpus *vm, gpa_t page)
+{
+    for (unsigned i = 0; i < vm->nvcpu; i++)
+        for (unsigned ctx = 0; vm->vcpu[i]->bt && ctx < TLB_CTXS; ctx++) {
+            cut(vm->vcpu[i], ctx, WIN_WRITE, page);
+            cut(vm->vcpu[i], ctx, WIN_WRITE | WIN_STACK, page);
+        }
+}
