@@ -119,6 +119,11 @@ int devices_attach(struct machine *m, struct io *io);
  * arguments of its init or application ("-- ..."), else at the end. NULL: no memory. */
 const char *devices_cmdline(const struct machine *m, const char *cmdline);
 
+/* One number of a section; one whose name has STATS_PER_MILLE in it is a ratio, in thousandths. */
+typedef void stats_sink(void *to, const char *section, const char *name, uint64_t value);
+#define STATS_PER_MILLE "_per_request"
+void devices_statistics(const struct machine *m, stats_sink *put, void *to);
+
 /* --- loop.c --- */
 /* Timers and flags, before anything that may call in here. */
 void loop_init(struct machine *m);

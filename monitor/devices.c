@@ -115,3 +115,62 @@ const char *devices_cmdline(const struct machine *m, const char *cmdline)
         snprintf(s, len, "%.*s%s%s", (int)head, cmdline, list, rest ? rest : "");
     return s;
 }
+
+static uint64_t per_mille(uint64_t n, uint64_t of)
+{
+    return of ? (n * 1000 + of / 2) / of : 0;
+}
+
+static void one_device(const struct virtio_dev *dev, stats_sink *put, void *to)
+{
+    uint64_t requests = 0, bytes = 0, notifications = 0, interrupts = 0, looks = 0;
+    char section[32];
+
+    for (unsigned q = 0; q < dev->nqueues; q++) {
+        requests += dev->vq[q].count.requests;
+        bytes += dev->vq[q].count.bytes;
+        notifications += dev->vq[q].count.notifications;
+        interrupts += dev->vq[q].count.interrupts;
+        looks += dev->vq[q].count.looks;
+    }
+    uint64_t exits = notifications + dev->count.mmio_reads + dev->count.mmio_writes;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } row[] = {
+        {"requests", requests},
+        {"bytes", bytes},
+        {"notifications", notifications},
+        {"suppressed", requests > notifications ? requests - notifications : 0},
+        {"interrupts", interrupts},
+        {"config_interrupts", dev->count.config_interrupts},
+        {"exits", exits},
+        {"looks", looks},
+        {"resets", dev->count.resets},
+        {"broken", dev->count.broken},
+        {"notifications_per_request", per_mille(notifications, requests)},
+        {"interrupts_per_request", per_mille(interrupts, requests)},
+        {"exits_per_request", per_mille(exits, requests)},
+    };
+
+    snprintf(section, sizeof section, "%s%u", dev->ops->name, dev->instance);
+    for (unsigned i = 0; i < sizeof row / sizeof row[0]; i++)
+        put(to, section, row[i].name, row[i].value);
+}
+
+void devices_statistics(const struct machine *m, stats_sink *put, void *to)
+{
+    struct io *io = m->virtio.io;
+
+    for (unsigned i = 0; i < m->virtio.ndev; i++)
+        one_device(m->virtio.dev[i], put, to);
+    if (!m->virtio.ndev || !io)
+        return;
+    const struct io_stats *s = io_statistics(io);
+
+    put(to, "io", "io_uring", io_is_uring(io));
+    put(to, "io", "operations", s->ops);
+    put(to, "io", "passes", s->waits);
+    put(to, "io", "system_calls", s->enters);
+    put(to, "io", "wakes", s->wakes);
+}

@@ -69,8 +69,6 @@ static const struct counter {
 #undef C
 };
 
-typedef void sink(void *to, const char *section, const char *name, uint64_t value);
-
 /* A counter's sum over the vCPUs. */
 static uint64_t sum(const struct machine *m, size_t offset)
 {
@@ -85,7 +83,7 @@ static uint64_t sum(const struct machine *m, size_t offset)
     return n;
 }
 
-static void launch_steps(const struct machine *m, sink *put, void *to)
+static void launch_steps(const struct machine *m, stats_sink *put, void *to)
 {
     const struct {
         const char *name;
@@ -105,7 +103,7 @@ static void launch_steps(const struct machine *m, sink *put, void *to)
             put(to, "launch_ns", step[i].name, step[i].to - step[i].from);
 }
 
-static void fallbacks(const struct machine *m, sink *put, void *to)
+static void fallbacks(const struct machine *m, stats_sink *put, void *to)
 {
     static const char *const map[4] = {"", "0f ", "0f38 ", "0f3a "};
     bool done[1024] = {false};
@@ -131,7 +129,7 @@ static void fallbacks(const struct machine *m, sink *put, void *to)
     }
 }
 
-static void each(const struct machine *m, sink *put, void *to)
+static void each(const struct machine *m, stats_sink *put, void *to)
 {
     const char *name;
 
@@ -164,6 +162,7 @@ static void each(const struct machine *m, sink *put, void *to)
         if (m->pio_count[i])
             put(to, "devices", name, m->pio_count[i]);
     }
+    devices_statistics(m, put, to);
     put(to, "unclaimed", "reads", m->unclaimed_reads);
     put(to, "unclaimed", "writes", m->unclaimed_writes);
 }
@@ -190,6 +189,8 @@ static void put_row(void *to, const char *section, const char *name, uint64_t va
         text_add(&tab->t, "    %-24s %11llu.%03llu%s\n", name, (unsigned long long)(value / 1000),
                  (unsigned long long)(value % 1000),
                  !strcmp(name, "exec_to_main") ? "  (process CPU time at main)" : "");
+    else if (strstr(name, STATS_PER_MILLE))
+        text_add(&tab->t, "    %-24s %15.3f\n", name, (double)value / 1000);
     else
         text_add(&tab->t, "    %-24s %15llu %12.0f/s\n", name, (unsigned long long)value,
                  tab->run_ns ? (double)value * 1e9 / (double)tab->run_ns : 0.0);
@@ -197,7 +198,7 @@ static void put_row(void *to, const char *section, const char *name, uint64_t va
 
 void stats_print(const struct machine *m)
 {
-    char buf[8192];
+    static char buf[32768];
     struct table tab = {.t = {buf, 0, sizeof buf}, .run_ns = m->t.exit - m->t.first_insn};
 
     text_add(&tab.t, "mayfly statistics: engine %s, %s boot, %u CPU, status %d (%s)\n",
@@ -218,6 +219,10 @@ static void put_json(void *to, const char *section, const char *name, uint64_t v
         json_object_set_new(root, section, o);
     }
     /* Rows of one device (two ports of the 8259) are one number. */
+    if (strstr(name, STATS_PER_MILLE)) {
+        json_object_set_new(o, name, json_real((double)value / 1000));
+        return;
+    }
     old = json_object_get(o, name);
     json_object_set_new(o, name, json_integer((json_int_t)value + json_integer_value(old)));
 }

@@ -18,7 +18,7 @@ mkdir -p "$tmp"/{bin,proc,sys,dev,tmp,etc,mnt,modules}
 cp "$busybox" "$tmp/bin/busybox"
 ln -s busybox "$tmp/bin/sh"
 n=10
-for m in virtio/virtio virtio/virtio_ring virtio/virtio_mmio block/virtio_blk ${MODULES:-}; do
+for m in virtio/virtio_ring virtio/virtio virtio/virtio_mmio block/virtio_blk ${MODULES:-}; do
     for f in "$modules/drivers/$m.ko" "$modules/$m.ko"; do
         [ -s "$f" ] && cp "$f" "$tmp/modules/$n-$(basename "$f")"
     done
