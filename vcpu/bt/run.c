@@ -255,16 +255,6 @@ static int locate(struct vcpu *v, struct where *w)
         return CPU_FAULT;
     if (!ram_has(v->vm->ram, w->gpa & PAGE_MASK, PAGE_SIZE))
         return 1;
-    bt_trace_page(v, w->gpa);
-    /* The first instruction may straddle: its second page must be traced too before it is read, and
-     * later bt->lock is held. */
-    gpa_t gpa2;
-    bool global2;
-
-    if ((v->cpu.rip & (PAGE_SIZE - 1)) > PAGE_SIZE - INSN_MAX &&
-        mem_translate_fetch(v, (v->cpu.rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2) == CPU_OK &&
-        ram_has(v->vm->ram, gpa2 & PAGE_MASK, PAGE_SIZE))
-        bt_trace_page(v, gpa2);
     if (!bt_cache_room(bt) || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed)) {
         bt_world_stop(v);
         bt_lock(bt);
@@ -276,6 +266,16 @@ static int locate(struct vcpu *v, struct where *w)
         bt_world_start(v);
         v->stats.bt_flushes++;
     }
+    bt_trace_page(v, w->gpa);
+    /* The first instruction may straddle: its second page must be traced too before it is read, and
+     * later bt->lock is held. */
+    gpa_t gpa2;
+    bool global2;
+
+    if ((v->cpu.rip & (PAGE_SIZE - 1)) > PAGE_SIZE - INSN_MAX &&
+        mem_translate_fetch(v, (v->cpu.rip & PAGE_MASK) + PAGE_SIZE, &gpa2, &global2) == CPU_OK &&
+        ram_has(v->vm->ram, gpa2 & PAGE_MASK, PAGE_SIZE))
+        bt_trace_page(v, gpa2);
     return 0;
 }
 
@@ -410,6 +410,12 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
     if (r)
         return 0;
     bt_lock(bt);
+    /* A write may have freed the page of its last block, and of its trace, just now. */
+    while (!(v->vm->ram->attr[w.gpa >> PAGE_SHIFT] & RAM_ATTR_CODE)) {
+        bt_unlock(bt);
+        bt_trace_page(v, w.gpa);
+        bt_lock(bt);
+    }
     struct bt_block *b = block_here(v, &w, fault);
 
     if (b && link && link_gen == bt->gen)

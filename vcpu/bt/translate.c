@@ -117,7 +117,8 @@ static bool gather_straddler(struct tr *t, const uint8_t *host, unsigned first, 
     }
     const uint8_t *second = ram_ptr(v->vm->ram, gpa2, PAGE_SIZE);
 
-    if (!second)
+    /* Untraced again since locate(): the interpreter will do this once. */
+    if (!second || !(v->vm->ram->attr[gpa2 >> PAGE_SHIFT] & RAM_ATTR_CODE))
         return false;
     for (unsigned i = 0; i < INSN_MAX; i++)
         buf[i] = i < first ? host[i] : second[i - first];
