@@ -514,12 +514,13 @@ Test(legacy, task_gate, .fini = down)
     cr_assert_eq(vmf_peek(&f, VMF_TSS2 + 0x20, 4), HANDLER + 2);
 
     /* Far jump to a TSS; to a busy one #GP; back from the 16-bit world not needed here. */
-    cr_assert_eq(cpu_far_jump(f.v, VMS_TSS, 0, 4), CPU_FAULT);
+    cr_assert_eq(cpu_far_jump(f.v, VMS_TSS, 0, 4, VMF_CODE + 7), CPU_FAULT);
     cr_assert_eq(c->exc.vector, VEC_GP);
     cr_assert_eq(c->exc.error, VMS_TSS);
-    cr_assert_eq(cpu_far_jump(f.v, VMS_TSS2, 0, 4), CPU_OK);
+    cr_assert_eq(cpu_far_jump(f.v, VMS_TSS2, 0, 4, VMF_CODE + 7), CPU_OK);
     cr_assert_eq(c->rip, HANDLER + 2);
     cr_assert_eq(vmf_peek(&f, VMF_GDT + VMS_TSS + 5, 1), 0x89);
+    cr_assert_eq(vmf_peek(&f, VMF_TSS + 0x20, 4), VMF_CODE + 7);
 }
 
 /* SMAP lets a delivery push to a supervisor page only; the pushes are at the new CPL. */

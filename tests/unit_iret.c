@@ -201,7 +201,7 @@ Test(far, jump, .fini = down)
         c = &f.v->cpu;
         if (t->user)
             vmf_user(&f);
-        rc = cpu_far_jump(f.v, t->sel, t->off, t->mode == VMFIX_LONG ? 8 : 4);
+        rc = cpu_far_jump(f.v, t->sel, t->off, t->mode == VMFIX_LONG ? 8 : 4, 0);
         if (t->vector >= 0) {
             cr_assert_eq(rc, CPU_FAULT, "%s", t->name);
             cr_assert_eq(c->exc.vector, t->vector, "%s: %u", t->name, c->exc.vector);
@@ -269,7 +269,7 @@ Test(far, call_gate_legacy, .fini = down)
     cr_assert_eq(c->seg[SEG_SS].sel, VMS_UDATA);
 
     /* A jump through it cannot change the ring; a gate above us is closed. */
-    cr_assert_eq(cpu_far_jump(f.v, VMS_ROVER | 3, 0, 4), CPU_FAULT);
+    cr_assert_eq(cpu_far_jump(f.v, VMS_ROVER | 3, 0, 4, 0), CPU_FAULT);
     cr_assert_eq(c->exc.error, VMS_CODE32);
     vmf_gdt(&f, VMS_ROVER, vmf_gate_desc(0x8c, VMS_CODE32, TARGET, 0));
     for (unsigned rpl = 0; rpl < 4; rpl += 3) {
@@ -287,7 +287,7 @@ Test(far, real_mode, .fini = down)
     cr_assert_eq(cpu_far_call(f.v, 0x1234, 0x10, 2, 0x8005), CPU_OK);
     cr_assert_eq(c->seg[SEG_CS].base, 0x12340);
     cr_assert_eq(vmf_peek(&f, 0xf000 - 4, 4), 0x8005);
-    cr_assert_eq(cpu_far_jump(f.v, 0x100, 0x10000, 4), CPU_FAULT);
+    cr_assert_eq(cpu_far_jump(f.v, 0x100, 0x10000, 4, 0), CPU_FAULT);
     cr_assert_eq(c->exc.vector, VEC_GP);
     cr_assert_eq(cpu_far_call(f.v, 0x100, 0x10000, 4, 0), CPU_FAULT);
     cr_assert_eq(cpu_far_ret(f.v, 2, 2), CPU_OK);

@@ -571,7 +571,8 @@ Test(lapic, timer_with_an_illegal_vector)
     cr_expect_eq(R(v, ESR), 0x40u);
 }
 
-/* SDM 3A 6.7.1: one NMI waits while they are blocked; a CPU that is free takes the first at once. */
+/* SDM 3A 6.7.1: one NMI waits while they are blocked; a CPU that is free takes the first at once.
+ */
 Test(lapic, nmis_that_wait)
 {
     struct vcpu *v = cpu[0];

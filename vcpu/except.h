@@ -48,7 +48,7 @@ int seg_read_descriptor(struct vcpu *v, uint16_t sel, uint8_t fault_vector, uint
 void seg_from_descriptor(struct seg *s, uint16_t sel, uint64_t desc);
 
 /* --- far.c: JMP/CALL far (direct, indirect, call gates, task switches in legacy mode), RETF --- */
-int cpu_far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize);
+int cpu_far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip);
 int cpu_far_call(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip);
 int cpu_far_ret(struct vcpu *v, unsigned opsize, unsigned pop_bytes);
 

@@ -88,7 +88,7 @@ static int far_task(struct vcpu *v, uint16_t sel, uint64_t desc, enum task_how h
     return task_switch(v, sel, how, next_rip, c->rflags & ~(uint64_t)FL_RF, NULL);
 }
 
-int cpu_far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize)
+int cpu_far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize, uint64_t next_rip)
 {
     struct cpu *c = &v->cpu;
     struct gate g;
@@ -117,7 +117,7 @@ int cpu_far_jump(struct vcpu *v, uint16_t sel, uint64_t off, unsigned opsize)
         desc = g.desc;
         off = g.off;
     } else if (!desc_s(desc)) {
-        return far_task(v, sel, desc, TASK_JUMP, 0);
+        return far_task(v, sel, desc, TASK_JUMP, next_rip);
     } else if (!desc_code(desc)) {
         return cpu_raise_error(c, VEC_GP, sel & 0xfffcu);
     } else if (check_direct(v, sel, desc)) {

@@ -205,7 +205,7 @@ static int far_indirect(struct vcpu *v, const struct insn *in)
         return CPU_FAULT;
     if ((in->modrm >> 3 & 7) == 3)
         return cpu_far_call(v, sel, off, op_size(in), op_next(v, in));
-    return cpu_far_jump(v, sel, off, op_size(in));
+    return cpu_far_jump(v, sel, off, op_size(in), op_next(v, in));
 }
 
 static int bound(struct vcpu *v, const struct insn *in)
@@ -299,7 +299,8 @@ int interp_sys(struct vcpu *v, const struct insn *in)
         return cpu_far_call(v, in->imm2, in->imm & alu_mask(op_size(in)), op_size(in),
                             op_next(v, in));
     case 0xea:
-        return cpu_far_jump(v, in->imm2, in->imm & alu_mask(op_size(in)), op_size(in));
+        return cpu_far_jump(v, in->imm2, in->imm & alu_mask(op_size(in)), op_size(in),
+                            op_next(v, in));
     case 0xc4:
         return interp_load_far(v, in, SEG_ES);
     case 0xc5:
