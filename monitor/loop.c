@@ -356,9 +356,23 @@ static int watch(struct io *io, struct io_op *op, io_done *done, int fd)
     return 0;
 }
 
+/* The filter that lets this run's devices work. */
+static enum seccomp_kind io_kind(const struct machine *m)
+{
+    unsigned with = 0;
+
+    for (unsigned i = 0; i < m->virtio.ndev; i++) {
+        if (m->virtio.dev[i]->ops->id == VIRTIO_ID_VSOCK)
+            with |= SECCOMP_WITH_VSOCK;
+        if (m->virtio.dev[i]->ops->id == VIRTIO_ID_FS)
+            with |= SECCOMP_WITH_FS;
+    }
+    return SECCOMP_IO + with;
+}
+
 static int confine(void)
 {
-    return seccomp_install(SECCOMP_IO);
+    return seccomp_install(io_kind(the_loop.m));
 }
 
 static int open_all(struct machine *m, struct loop *l)
@@ -391,7 +405,7 @@ static int open_all(struct machine *m, struct loop *l)
         msg_error("io_uring is not used: %s; disks and the like go through threads instead",
                   io_refused(io));
     atomic_store(&l->io, io);
-    return m->cfg->seccomp ? seccomp_install(SECCOMP_IO) : 0;
+    return m->cfg->seccomp ? confine() : 0;
 }
 
 static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mask)

@@ -5,6 +5,7 @@
  * on one argument. A call that no row names kills the process (and the kernel logs it). Nothing
  * here opens, connects, executes, forks, changes identity or makes memory executable.
  */
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <seccomp.h>
 #include <stdint.h>
@@ -13,18 +14,27 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include "seccomp/seccomp.h"
 
-enum { VCPU = 1 << SECCOMP_VCPU, KVM = 1 << SECCOMP_VCPU_KVM, IO = 1 << SECCOMP_IO };
+enum {
+    VCPU = 1 << SECCOMP_VCPU,
+    KVM = 1 << SECCOMP_VCPU_KVM,
+    VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK, /* the I/O thread with a vsock */
+    FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,       /* ... with a shared directory */
+    IO = 1 << SECCOMP_IO | VSOCK | FS,
+};
 #define ALL (VCPU | KVM | IO)
 
 /* Numbers no process has (pid_max is at most 2^22): install.c puts the real ones in their place. */
 enum { THIS_PID = 0x6d617966, THIS_TID = 0x6d617967 };
 
 static const char *const kind_name[SECCOMP_KINDS] = {
-    [SECCOMP_VCPU] = "vcpu", [SECCOMP_VCPU_KVM] = "vcpu_kvm", [SECCOMP_IO] = "io"};
+    [SECCOMP_VCPU] = "vcpu",   [SECCOMP_VCPU_KVM] = "vcpu_kvm",
+    [SECCOMP_IO] = "io",       [SECCOMP_IO_VSOCK] = "io_vsock",
+    [SECCOMP_IO_FS] = "io_fs", [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock"};
 
 enum test { ANY, EQUAL, CLEAR }; /* argument: any value; equals value; has none of value's bits */
 
@@ -95,6 +105,40 @@ static const struct rule {
     {SYS_recvmsg, IO, ANY, 0, 0},
     {SYS_sendmsg, IO, ANY, 0, 0},
     {SYS_accept4, IO, ANY, 0, 0},
+
+    /* net: what the driver takes from a tap. */
+    {SYS_ioctl, IO, EQUAL, 1, TUNSETOFFLOAD},
+
+    /* vsock: the sockets of the host's programs, and PATH's end. */
+    {SYS_socket, VSOCK, EQUAL, 0, AF_UNIX},
+    {SYS_connect, VSOCK, ANY, 0, 0},
+    {SYS_shutdown, VSOCK, ANY, 0, 0},
+    {SYS_stat, VSOCK, ANY, 0, 0},
+    {SYS_unlink, VSOCK, ANY, 0, 0},
+
+    /* A shared directory: names below descriptors it holds (virtio/fuse_inode.c), open files. */
+    {SYS_openat2, FS, ANY, 0, 0},
+    {SYS_openat, FS, ANY, 0, 0},
+    {SYS_statx, FS, ANY, 0, 0},
+    {SYS_getdents64, FS, ANY, 0, 0},
+    {SYS_mkdirat, FS, ANY, 0, 0},
+    {SYS_mknodat, FS, ANY, 0, 0},
+    {SYS_unlinkat, FS, ANY, 0, 0},
+    {SYS_renameat2, FS, ANY, 0, 0},
+    {SYS_linkat, FS, ANY, 0, 0},
+    {SYS_symlinkat, FS, ANY, 0, 0},
+    {SYS_readlinkat, FS, ANY, 0, 0},
+    {SYS_fchmod, FS, ANY, 0, 0},
+    {SYS_fchmodat, FS, ANY, 0, 0},
+    {SYS_fchownat, FS, ANY, 0, 0},
+    {SYS_utimensat, FS, ANY, 0, 0},
+    {SYS_preadv2, FS, ANY, 0, 0},
+    {SYS_copy_file_range, FS, ANY, 0, 0},
+    {SYS_fsetxattr, FS, ANY, 0, 0},
+    {SYS_fgetxattr, FS, ANY, 0, 0},
+    {SYS_flistxattr, FS, ANY, 0, 0},
+    {SYS_fremovexattr, FS, ANY, 0, 0},
+    {SYS_fstatfs, FS, ANY, 0, 0},
 
     /* The terminal: musl's tcgetattr/tcsetattr, and the size. */
     {SYS_ioctl, IO, EQUAL, 1, TCGETS},

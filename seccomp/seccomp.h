@@ -12,8 +12,13 @@ enum seccomp_kind {
     SECCOMP_VCPU,     /* a vCPU thread under bt or interp */
     SECCOMP_VCPU_KVM, /* a vCPU thread under kvm: also the ioctls of a running VM */
     SECCOMP_IO,       /* the I/O thread (event loop), the main thread while it waits */
+    /* The I/O thread with devices that ask for more; the bits add up. */
+    SECCOMP_IO_VSOCK,    /* SECCOMP_IO + SECCOMP_WITH_VSOCK: Unix sockets */
+    SECCOMP_IO_FS,       /* SECCOMP_IO + SECCOMP_WITH_FS: a shared directory */
+    SECCOMP_IO_FS_VSOCK, /* both */
     SECCOMP_KINDS
 };
+enum { SECCOMP_WITH_VSOCK = 1, SECCOMP_WITH_FS = 2 };
 
 /* On the calling thread, for good: no new privileges, then the filter of its kind. A call that is
  * not on the list kills the process (SIGSYS), and the kernel logs it. 0 or -errno; on failure

@@ -62,6 +62,14 @@ static long do_timerfd_settime(void)
 {
     return syscall(SYS_timerfd_settime, -1, 0, NULL, NULL);
 }
+static long do_socket_unix(void)
+{
+    return syscall(SYS_socket, AF_UNIX, SOCK_STREAM, 0);
+}
+static long do_connect(void)
+{
+    return syscall(SYS_connect, -1, NULL, 0);
+}
 static long do_ppoll(void)
 {
     struct timespec zero = {0, 0};
@@ -113,7 +121,14 @@ static long do_x32(void)
     return syscall(0x40000000 | SYS_getpid);
 }
 
-enum { VCPU = 1, KVM = 2, IO = 4, ALL = 7 };
+enum {
+    VCPU = 1 << SECCOMP_VCPU,
+    KVM = 1 << SECCOMP_VCPU_KVM,
+    VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK,
+    FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,
+    IO = 1 << SECCOMP_IO | VSOCK | FS,
+    ALL = VCPU | KVM | IO
+};
 static const struct {
     const char *name;
     long (*call)(void);
@@ -121,6 +136,8 @@ static const struct {
 } cases[] = {
     {"openat", do_openat, 0},
     {"socket", do_socket, 0},
+    {"Unix socket", do_socket_unix, VSOCK},
+    {"connect", do_connect, VSOCK},
     {"execve", do_execve, 0},
     {"clone", do_clone, 0},
     {"ptrace", do_ptrace, 0},
