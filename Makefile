@@ -97,7 +97,7 @@ include $(wildcard guests/guests.mk)
 $(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: $(B)/guests/hello
 
 # --- unit tests: tests/unit_*.c, one Criterion program each ---------------------------------------
-UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -luring
+UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -l:liburing.a
 UNITS := $(patsubst tests/%.c,$(B)/%,$(wildcard tests/unit_*.c))
 $(B)/unit_%: tests/unit_%.c $(B)/libtest.a
 	$(SAY) CC $@

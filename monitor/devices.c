@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "vcpu/kvm/kvm.h"
 
 /* A build without one of them refuses its option. */
 #pragma weak net_create
@@ -66,6 +67,10 @@ int devices_create(struct machine *m)
     m->virtio.vm = &m->cpus;
     m->virtio.ram = &m->ram;
     m->virtio.warn = warn;
+    if (m->cpus.kvm) {
+        m->virtio.ioeventfd = kvm_ioeventfd;
+        m->virtio.irqfd = kvm_irqfd;
+    }
     for (unsigned i = 0; i < m->cfg->ndevice; i++) {
         const struct config_device *d = &m->cfg->device[i];
 

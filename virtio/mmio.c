@@ -9,7 +9,6 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "virtio/bus.h"
-#include "vcpu/kvm/kvm.h"
 
 /* Registers, §4.2.2 table 4.1 */
 enum {
@@ -486,17 +485,19 @@ bool virtio_mmio_write(struct virtio_bus *bus, gpa_t gpa, unsigned size, uint64_
 
 /* kvm: doorbells and interrupts go by descriptor, past the vCPU's thread. One doorbell a device:
  * the driver writes the queue's number to one address, and a look at all rings is cheap. */
-static int make_eventfds(struct virtio_dev *dev, struct vm_cpus *vm)
+static int make_eventfds(struct virtio_dev *dev)
 {
+    struct virtio_bus *bus = dev->bus;
     int r;
 
     dev->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     dev->irq_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (dev->event_fd < 0 || dev->irq_fd < 0)
         return -errno;
-    r = kvm_ioeventfd(vm, virtio_slot_base(dev->slot) + R_QUEUE_NOTIFY, 4, dev->event_fd, false);
+    r = bus->ioeventfd(bus->vm, virtio_slot_base(dev->slot) + R_QUEUE_NOTIFY, 4, dev->event_fd,
+                       false);
     if (!r)
-        r = kvm_irqfd(vm, dev->gsi, dev->irq_fd, false);
+        r = bus->irqfd(bus->vm, dev->gsi, dev->irq_fd, false);
     return r;
 }
 
@@ -521,5 +522,5 @@ int virtio_bus_add(struct virtio_bus *bus, struct virtio_dev *dev)
         dev->vq[q].index = (uint16_t)q;
     }
     bus->dev[bus->ndev++] = dev;
-    return bus->vm && bus->vm->kvm ? make_eventfds(dev, bus->vm) : 0;
+    return bus->ioeventfd ? make_eventfds(dev) : 0;
 }

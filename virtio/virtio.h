@@ -167,6 +167,9 @@ struct virtio_bus {
     struct virtio_dev *dev[VIRTIO_SLOTS];
     _Atomic uint32_t bells;                           /* a bit a device: something to look at */
     void (*warn)(const char *label, const char *why); /* a broken device; -v */
+    /* vcpu/kvm/kvm.h's functions under the kvm engine, NULL under the others. */
+    int (*ioeventfd)(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);
+    int (*irqfd)(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
 };
 
 /* Before the guest runs, main thread. -ENOSPC: no slot is free. */
