@@ -32,6 +32,9 @@ int interp_string(struct vcpu *v, const struct insn *in); /* IC_STRING and INS/O
 int interp_vec(struct vcpu *v, const struct insn *in); /* IC_VEC, IC_X87, IC_VECSYS: interp_vec.c */
 int interp_sys(struct vcpu *v, const struct insn *in); /* IC_SYS but INS/OUTS: interp_sys.c */
 
+/* Does the instruction report a pending x87 exception (#MF) before it looks at its operand? */
+bool interp_mf_first(const struct insn *in);
+
 /* Effective address of the ModRM memory operand (address-size wrapped, no segment base). */
 uint64_t interp_ea(const struct vcpu *v, const struct insn *in);
 

@@ -63,17 +63,34 @@ static int run_bounced(struct vcpu *v, const struct insn *in, gva_t lin)
     return op_done(v, in);
 }
 
-int interp_vec(struct vcpu *v, const struct insn *in)
+bool interp_mf_first(const struct insn *in)
+{
+    if (insn_class(in) != IC_VEC && insn_class(in) != IC_X87)
+        return false;
+    if (insn_class(in) == IC_X87) /* all memory forms but FNSTCW and FNSTSW */
+        return (in->modrm >> 3 & 7) != 7 || (in->opcode != 0xd9 && in->opcode != 0xdd);
+    return is_mmx(in) || (!in->vex && in->map == 1 && in->pp < 2 &&
+                          (in->opcode == 0x2c || in->opcode == 0x2d));
+}
+
+static bool x87_pending(const struct vcpu *v)
+{
+    uint16_t fsw = 0;
+
+    if (v->fpu_live)
+        __asm__ volatile("fnstsw %0" : "=m"(fsw));
+    else if (v->cpu.xsave[512] & 1) /* XSTATE_BV */
+        __builtin_memcpy(&fsw, v->cpu.xsave + 2, 2);
+    return fsw & 0x80;
+}
+
+static int execute(struct vcpu *v, const struct insn *in)
 {
     unsigned size = in->mem_size, acc = in->mem_write ? ACC_WRITE : ACC_READ;
     bool traced;
     void *host;
     gva_t lin;
 
-    if (insn_class(in) == IC_VECSYS)
-        return interp_vecsys(v, in);
-    if (interp_vec_enabled(v, in) != CPU_OK)
-        return CPU_FAULT;
     if (!in->has_mem) {
         if (hostexec_run(v, in, NULL) != CPU_OK)
             return CPU_FAULT;
@@ -96,4 +113,18 @@ int interp_vec(struct vcpu *v, const struct insn *in)
     if (traced && in->mem_write)
         interp_traced(v, host, size);
     return op_done(v, in);
+}
+
+int interp_vec(struct vcpu *v, const struct insn *in)
+{
+    if (insn_class(in) == IC_VECSYS)
+        return interp_vecsys(v, in);
+    if (interp_vec_enabled(v, in) != CPU_OK)
+        return CPU_FAULT;
+    if (execute(v, in) == CPU_OK)
+        return CPU_OK;
+    /* #MF of an earlier instruction comes before this one's operand (SDM 1 8.6). */
+    if (in->has_mem && interp_mf_first(in) && x87_pending(v))
+        return cpu_raise(&v->cpu, VEC_MF);
+    return CPU_FAULT;
 }

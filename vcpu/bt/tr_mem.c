@@ -137,8 +137,9 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
                      (int32_t)(ctx * TLB_KINDS + (write ? TLB_W : TLB_R));
     c->info = size | (write ? SITE_WRITE : 0) | (t->saved ? SITE_FLAGS : 0) |
               SITE_ARG(t->in[t->i].len) | more;
-    /* Misaligned operands of aligned vector instructions raise #GP before any #PF. */
-    if (!(t->in[t->i].info->flags & OF_ALIGN16))
+    /* Misaligned operands of aligned vector instructions raise #GP before any #PF, a pending x87
+     * exception comes before all. */
+    if (!(t->in[t->i].info->flags & OF_ALIGN16) && !interp_mf_first(&t->in[t->i]))
         c->info |= SITE_PLAIN;
     if (t->win) {
         int32_t limit =
