@@ -110,7 +110,8 @@ static uint64_t gather_ea(const struct vcpu *v, const struct insn *in, int64_t i
 }
 
 /* VPGATHERDD.. 90, QD.. 91, VGATHERDPS.. 92, VGATHERQPS.. 93. A fault leaves the elements before
- * it loaded and their mask bits clear, so that the instruction can be restarted. */
+ * it loaded and their mask bits clear, so that the instruction can be restarted; the mask is by
+ * then all ones or zeroes by element, and the registers' upper halves are zero where VEX.L is. */
 static int gather(struct vcpu *v, const struct insn *in)
 {
     unsigned size = in->vex_w ? 8 : 4, isize = in->opcode & 1 ? 8 : 4;
@@ -119,6 +120,7 @@ static int gather(struct vcpu *v, const struct insn *in)
     uint64_t val;
     int64_t index;
     gva_t lin;
+    bool any = false;
 
     if (in->reg == in->vex_vvvv || in->reg == in->index || in->index == in->vex_vvvv)
         return cpu_raise(&v->cpu, VEC_UD);
@@ -129,7 +131,7 @@ static int gather(struct vcpu *v, const struct insn *in)
     xs_get_ymm(x, in->vex_vvvv, mask);
     xs_get_ymm(x, in->index, idx);
     /* A partly done mask is all ones or all zeroes by element. */
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < wide / size; i++)
         for (unsigned b = i * size, on = selected(mask, i, size); b < (i + 1) * size; b++)
             mask[b] = on ? 0xff : 0;
     for (unsigned i = 0; i < n; i++) {
@@ -138,14 +140,17 @@ static int gather(struct vcpu *v, const struct insn *in)
         index = isize == 8 ? (int64_t)xs_get64(idx, i * 8) : (int32_t)xs_get32(idx, i * 4);
         if (op_linear(v, in, in->seg, gather_ea(v, in, index), size, ACC_READ, &lin) != CPU_OK ||
             op_load(v, lin, size, &val) != CPU_OK) {
-            if (i) {
+            zero_bytes(mask + wide, 32 - wide);
+            if (any) {
+                zero_bytes(dest + wide, 32 - wide);
                 xs_put_ymm(x, in->reg, dest);
-                xs_put_ymm(x, in->vex_vvvv, mask);
             }
+            xs_put_ymm(x, in->vex_vvvv, mask);
             return CPU_FAULT;
         }
         __builtin_memcpy(dest + i * size, &val, size == 8 ? 8 : 4);
         zero_bytes(mask + i * size, size);
+        any = true;
     }
     zero_bytes(mask, sizeof(mask));
     if (n * size < 32)
