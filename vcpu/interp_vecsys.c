@@ -76,7 +76,7 @@ static int fxsave(struct vcpu *v, const struct insn *in)
     struct cpu *c = &v->cpu;
     bool save = (in->modrm >> 3 & 7) == 0, sse = c->cr4 & CR4_OSFXSR;
     unsigned end = sse ? xmm_end(in) : XS_MXCSR;
-    uint8_t buf[XS_LEGACY_END], *x;
+    uint8_t buf[512], *x;
     uint32_t mask;
     gva_t lin;
 
@@ -102,11 +102,12 @@ static int fxsave(struct vcpu *v, const struct insn *in)
         }
         return op_done(v, in);
     }
-    if (xs_read_mem(v, lin, buf, sizeof(buf)) != CPU_OK)
+    if (xs_read_mem(v, lin, buf, 512) != CPU_OK)
         return CPU_FAULT;
     if (sse && (xs_get32(buf, XS_MXCSR) & ~mxcsr_mask(x)))
         return cpu_gp0(c);
-    copy_bytes(x, buf, 6);
+    xs_put_control(x, xs_get16(buf, XS_FCW), xs_get16(buf, XS_FSW));
+    xs_put16(x, XS_FTW, buf[XS_FTW]);
     copy_bytes(x + XS_ST, buf + XS_ST, XS_XMM - XS_ST);
     if (sse) {
         copy_bytes(x + XS_MXCSR, buf + XS_MXCSR, 4);
@@ -150,7 +151,9 @@ static int xsave(struct vcpu *v, const struct insn *in, bool compact)
     copy_bytes(buf, xstate_open(v), sizeof(buf));
     mask = mxcsr_mask(buf);
     __builtin_memcpy(buf + XS_MXCSR_MASK, &mask, 4);
-    if (!compact && mem_read(v, lin + XS_BV, header, 8, ACC_READ) != CPU_OK)
+    /* The header is modified: a fault there is a write's. */
+    if (!compact && (mem_probe_write(v, lin + XS_BV, 8, ACC_WRITE) != CPU_OK ||
+                     mem_read(v, lin + XS_BV, header, 8, ACC_READ) != CPU_OK))
         return CPU_FAULT;
     /* XINUSE is taken as all of it: never wrong, and the init optimization is only allowed. */
     xs_put64(buf, XS_BV, (header[0] & ~rfbm) | rfbm);
@@ -187,6 +190,11 @@ static bool header_ok(const struct vcpu *v, const uint8_t *h, bool may_compact, 
     return may_compact && !(comp & ~top & ~v->cpu.xcr0) && !(bv & ~comp);
 }
 
+static int get(struct vcpu *v, gva_t lin, uint8_t *buf, unsigned from, unsigned to, bool wanted)
+{
+    return wanted ? xs_read_mem(v, lin + from, buf + from, to - from) : CPU_OK;
+}
+
 static int xrstor(struct vcpu *v, const struct insn *in, bool must_compact)
 {
     struct cpu *c = &v->cpu;
@@ -205,20 +213,25 @@ static int xrstor(struct vcpu *v, const struct insn *in, bool must_compact)
         return cpu_gp0(c);
     bv = xs_get64(buf, XS_BV) & rfbm;
     compact = xs_get64(buf, XS_COMP_BV) >> 63;
-    if (xs_read_mem(v, lin, buf, XS_LEGACY_END) != CPU_OK ||
-        ((bv & 4) && xs_read_mem(v, lin + XS_AVX, buf + XS_AVX, XS_END - XS_AVX) != CPU_OK))
-        return CPU_FAULT;
-    x = xstate_open(v);
     /* Standard form: MXCSR comes with SSE or AVX whatever XSTATE_BV says; compacted: it is part of
      * SSE (SDM 1 13.8.1, 13.8.2). */
     load_mxcsr = compact ? rfbm & 2 : rfbm & 6;
+    /* What is not loaded is not touched either. */
+    if (get(v, lin, buf, 0, XS_MXCSR, bv & 1) != CPU_OK ||
+        get(v, lin, buf, XS_ST, XS_XMM, bv & 1) != CPU_OK ||
+        get(v, lin, buf, XS_MXCSR, XS_ST, load_mxcsr) != CPU_OK ||
+        get(v, lin, buf, XS_XMM, xmm_end(in), bv & 2) != CPU_OK ||
+        get(v, lin, buf, XS_AVX, avx_end, bv & 4) != CPU_OK)
+        return CPU_FAULT;
+    x = xstate_open(v);
     mxcsr = compact && !(bv & 2) ? 0x1f80 : xs_get32(buf, XS_MXCSR);
     if (load_mxcsr && (mxcsr & ~mxcsr_mask(x)))
         return cpu_gp0(c);
     if (load_mxcsr)
         __builtin_memcpy(x + XS_MXCSR, &mxcsr, 4);
     if (bv & 1) {
-        copy_bytes(x, buf, 6);
+        xs_put_control(x, xs_get16(buf, XS_FCW), xs_get16(buf, XS_FSW));
+        xs_put16(x, XS_FTW, buf[XS_FTW]);
         copy_bytes(x + XS_ST, buf + XS_ST, XS_XMM - XS_ST);
     } else if (rfbm & 1) {
         fninit(x);

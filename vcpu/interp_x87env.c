@@ -2,9 +2,6 @@
  * Instruction and operand pointers are stored as zero. */
 #include "vcpu/interp_xstate.h"
 
-#define FSW_ES 0x80u
-#define FSW_B  0x8000u
-
 static unsigned top(const uint8_t *x)
 {
     return xs_get16(x, XS_FSW) >> 11 & 7;
@@ -57,17 +54,14 @@ static void turn(uint8_t *x, unsigned by)
 
 static void env_load(uint8_t *x, const uint8_t *buf, unsigned size)
 {
-    unsigned fcw = (xs_get16(buf, 0) & 0x1f7f) | 0x40, fsw = xs_get16(buf, size);
+    unsigned fcw = xs_get16(buf, 0), fsw = xs_get16(buf, size);
     unsigned tags = xs_get16(buf, 2 * size), ftw = 0;
 
     for (unsigned r = 0; r < 8; r++)
         if ((tags >> (2 * r) & 3) != 3)
             ftw |= 1u << r;
-    /* ES and B summarize the unmasked exceptions. */
-    fsw = fsw & ~fcw & 0x3f ? fsw | FSW_ES | FSW_B : fsw & ~(FSW_ES | FSW_B);
     turn(x, (fsw >> 11) - top(x));
-    xs_put16(x, XS_FCW, fcw);
-    xs_put16(x, XS_FSW, fsw);
+    xs_put_control(x, fcw, fsw);
     x[XS_FTW] = (uint8_t)ftw;
     x[XS_FTW + 1] = 0;
 }

@@ -61,6 +61,19 @@ static inline void xs_put64(uint8_t *x, unsigned off, uint64_t val)
     __builtin_memcpy(x + off, &val, 8);
 }
 
+#define FSW_ES 0x80u
+#define FSW_B  0x8000u
+
+/* x87 control and status as the unit takes them: reserved bits have their value, ES and B summarize
+ * the unmasked exceptions. */
+static inline void xs_put_control(uint8_t *x, unsigned fcw, unsigned fsw)
+{
+    fcw = (fcw & 0x1f7f) | 0x40;
+    fsw = fsw & ~fcw & 0x3f ? fsw | FSW_ES | FSW_B : fsw & ~(FSW_ES | FSW_B);
+    xs_put16(x, XS_FCW, fcw);
+    xs_put16(x, XS_FSW, fsw);
+}
+
 /* Vector register r as 32 bytes. */
 static inline void xs_get_ymm(const uint8_t *x, unsigned r, uint8_t out[32])
 {
