@@ -136,18 +136,24 @@ bool bt_string(struct vcpu *v, uint64_t info)
     unsigned size = SITE_SIZE(info) & 15, op = SITE_GET_OP(info) & 0xfe;
     bool stop = false;
     uint64_t n, *rcx = &v->cpu.gpr[RCX];
+    uint16_t flags = v->hot.flags;
 
     if (!(info & SITE_REP))
         return stretch(v, op, size, 1, true, &stop) == 1;
     while (*rcx) {
         n = stretch(v, op, size, *rcx, info & SITE_REPNE, &stop);
         if (!n)
-            return false;
-        *rcx -= n;
-        if (stop)
             break;
-        if (*rcx && atomic_load_explicit(&v->kicked, memory_order_relaxed))
-            return false;
+        *rcx -= n;
+        if (stop || !*rcx)
+            return true;
+        if (atomic_load_explicit(&v->kicked, memory_order_relaxed))
+            break;
     }
-    return true;
+    if (!*rcx)
+        return true;
+    /* The element to come sets flags, or faults: then they are as before the instruction (SDM 2B,
+     * REP). */
+    v->hot.flags = flags;
+    return false;
 }
