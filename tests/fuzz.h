@@ -53,8 +53,8 @@ struct fz_case {
     struct fz_state st;
     uint8_t data[2][PAGE_SIZE]; /* the data pages before the run, code not in them */
     bool code_in_data;
-    bool no_native; /* only interp against bt */
-    uint16_t undef; /* flags undefined at the end */
+    bool no_native;                     /* only interp against bt */
+    uint16_t undef;                     /* flags undefined at the end */
     uint16_t undef_at[FZ_MAX_INSN + 1]; /* ... before instruction i */
     /* Memory that is not compared: x87 pointers in saved images. */
     struct {
@@ -69,7 +69,7 @@ struct fz_case {
 
 enum { FZ_END = -1, FZ_LOST = -2 };
 struct fz_result {
-    int vector;   /* FZ_END: came to a place where runs end; FZ_LOST: never did */
+    int vector; /* FZ_END: came to a place where runs end; FZ_LOST: never did */
     uint32_t error;
     uint64_t cr2; /* #PF */
     struct fz_state st;
@@ -127,8 +127,8 @@ uint64_t fz_target(struct fz_case *c, struct fz_rng *r, unsigned size, unsigned 
 
 /* --- fuzz_place.c --- */
 /* Choose where instruction i's operands lie, and set registers, displacement and memory for it.
- * *keep: registers whose value is relied upon (grows); dirty: written by instructions before. False:
- * cannot be done. */
+ * *keep: registers whose value is relied upon (grows); dirty: written by instructions before.
+ * False: cannot be done. */
 bool fz_place(struct fz_case *c, struct fz_rng *r, unsigned i, uint16_t *keep, uint16_t dirty);
 /* Set a register for a purpose, within keep and dirty. */
 bool fz_set_reg(struct fz_case *c, uint16_t *keep, uint16_t dirty, unsigned reg, uint64_t val);

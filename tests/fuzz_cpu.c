@@ -1,7 +1,7 @@
 /*
- * fuzz_cpu: the command. Variables: SEED (default 1), CASES and SEQS (how many of each; TIME=seconds
- * instead: until then, singles and sequences by turns), ONLY=s123 or q123 (one case, and say what
- * came of it). Prints "N passed, N failed" and how many forms were covered.
+ * fuzz_cpu: the command. Variables: SEED (default 1), CASES and SEQS (how many of each;
+ * TIME=seconds instead: until then, singles and sequences by turns), ONLY=s123 or q123 (one case,
+ * and say what came of it). Prints "N passed, N failed" and how many forms were covered.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -21,8 +21,8 @@ static struct fz_result nat, itp, btr;
 static void on_alarm(int sig)
 {
     (void)sig;
-    printf("no end to case %c%lu of SEED=%lu\nnot ok fuzz_cpu: hangs\n", fzcase.sequence ? 'q' : 's',
-           fzcase.index, fzcase.seed);
+    printf("no end to case %c%lu of SEED=%lu\nnot ok fuzz_cpu: hangs\n",
+           fzcase.sequence ? 'q' : 's', fzcase.index, fzcase.seed);
     fflush(stdout);
     _exit(1);
 }
@@ -64,8 +64,8 @@ static void run_case(unsigned debug)
 
 static void single(uint64_t index)
 {
-    static const uint8_t modes[8] = {0, 0, BT_DBG_NO_LIVENESS, 0, BT_DBG_NO_INLINE,
-                                     0, 0, BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
+    static const uint8_t modes[8] = {
+        0, 0, BT_DBG_NO_LIVENESS, 0, BT_DBG_NO_INLINE, 0, 0, BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
 
     fz_single(&fzcase, seed, index, nforms);
     run_case(modes[index / nforms % 8]);
@@ -191,8 +191,7 @@ int main(void)
     }
     t = now() - start;
     tally();
-    printf("SEED=%lu: %lu single, %lu sequences, %.0f cases/s\n", seed, i, q,
-           (double)(i + q) / t);
+    printf("SEED=%lu: %lu single, %lu sequences, %.0f cases/s\n", seed, i, q, (double)(i + q) / t);
     printf("%lu passed, %lu failed\n", passed, failed);
     return failed != 0;
 }

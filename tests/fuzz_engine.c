@@ -28,7 +28,6 @@ enum {
 
 static struct vmfix ivm, bvm;
 static struct cpu start; /* what every run begins with */
-static uint64_t last_va[2];
 
 static void pte(struct vmfix *f, uint64_t va, uint64_t val)
 {
@@ -124,11 +123,11 @@ static void put(struct vmfix *f, uint64_t va, const void *src, unsigned n, bool 
     }
 }
 
-static void put_memory(struct vmfix *f, const struct fz_case *c, uint64_t *last)
+static void put_memory(struct vmfix *f, const struct fz_case *c)
 {
-    if (*last)
-        put(f, *last, NULL, FZ_MAX_CODE + 16, true);
-    *last = 0;
+    /* A stray store may have been anywhere in them. */
+    memset(page_ptr(f, FZ_CODE), FZ_HLT, PAGE_SIZE);
+    memset(page_ptr(f, FZ_CODE + 0x1000), FZ_HLT, PAGE_SIZE);
     memcpy(page_ptr(f, FZ_DATA), c->data[0], PAGE_SIZE);
     memcpy(page_ptr(f, FZ_DATA + 0x1000), c->data[1], PAGE_SIZE);
     put(f, c->code_va, c->code, c->len, false);
@@ -136,8 +135,6 @@ static void put_memory(struct vmfix *f, const struct fz_case *c, uint64_t *last)
         put(f, c->code_va + c->len, NULL, 1, true);
         if (c->pad_va)
             put(f, c->pad_va, NULL, 1, true);
-    } else {
-        *last = c->code_va;
     }
     /* All at once: a real guest's stores would say so one by one. */
     ram_written(&f->ram, P_CODE0, PAGE_SIZE);
@@ -209,7 +206,7 @@ void fz_interp_run(const struct fz_case *c, struct fz_result *out)
 {
     enum step s = STEP_OK;
 
-    put_memory(&ivm, c, &last_va[0]);
+    put_memory(&ivm, c);
     put_state(&ivm, c);
     for (unsigned n = 0; n < STEPS && s == STEP_OK; n++)
         s = interp_step(ivm.v);
@@ -219,7 +216,7 @@ void fz_interp_run(const struct fz_case *c, struct fz_result *out)
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
 {
     bt_debug = debug;
-    put_memory(&bvm, c, &last_va[1]);
+    put_memory(&bvm, c);
     put_state(&bvm, c);
     bvm.v->cpu.halted = false;
     /* Now and then nothing is in the TLB. */

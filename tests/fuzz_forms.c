@@ -146,9 +146,8 @@ static void each_modrm(struct form *f)
 
 static bool is_prefix(unsigned op)
 {
-    return (op & 0xe7) == 0x26 || (op & 0xf0) == 0x40 || (op >= 0x64 && op <= 0x67) ||
-           op == 0xf0 || op == 0xf2 || op == 0xf3 || op == 0x0f || op == 0xc4 || op == 0xc5 ||
-           op == 0x62;
+    return (op & 0xe7) == 0x26 || (op & 0xf0) == 0x40 || (op >= 0x64 && op <= 0x67) || op == 0xf0 ||
+           op == 0xf2 || op == 0xf3 || op == 0x0f || op == 0xc4 || op == 0xc5 || op == 0x62;
 }
 
 unsigned fz_forms_init(void)
@@ -239,7 +238,10 @@ static bool try_instance(struct fz_case *c, struct fz_rng *r, const struct form 
         modrm = (uint8_t)((modrm & 0xc7) | (bits & 0x38));
     if (level < 2) {
         if (f->modrm < 0xc0)
-            modrm = (uint8_t)((modrm & 0x38) | (bits >> 6 & 7) | (bits >> 9 & 1 ? 0x40 : bits >> 10 & 1 ? 0x80 : 0));
+            modrm = (uint8_t)((modrm & 0x38) | (bits >> 6 & 7) |
+                              (bits >> 9 & 1    ? 0x40
+                               : bits >> 10 & 1 ? 0x80
+                                                : 0));
         else
             modrm = (uint8_t)((modrm & 0xf8) | (bits >> 6 & 7));
     }

@@ -16,10 +16,10 @@
 /* The assembly below knows this layout. */
 struct nat {
     uint64_t gpr[NGPR];
-    uint64_t target, flags;                    /* 128, 136 */
-    uint64_t host_rsp, host_fs, host_gs;       /* 144, 152, 160 */
-    uint64_t fs, gs;                           /* 168, 176 */
-    uint32_t active, bases;                    /* 184, 188 */
+    uint64_t target, flags;                      /* 128, 136 */
+    uint64_t host_rsp, host_fs, host_gs;         /* 144, 152, 160 */
+    uint64_t fs, gs;                             /* 168, 176 */
+    uint32_t active, bases;                      /* 184, 188 */
     _Alignas(64) uint8_t xsave[XSAVE_AREA_SIZE]; /* 192 */
 };
 _Static_assert(offsetof(struct nat, xsave) == 192, "as the assembly has it");
@@ -102,7 +102,6 @@ static struct {
 static unsigned nmap;
 static uint8_t *const code = (uint8_t *)(uintptr_t)FZ_CODE;
 static uint8_t *const data = (uint8_t *)(uintptr_t)FZ_DATA;
-static uint64_t last_va;
 
 __attribute__((visibility("hidden"))) void fz_nat_caught(int sig, siginfo_t *si, void *uc_)
 {
@@ -221,15 +220,9 @@ static void put_code(const struct fz_case *c)
     uint64_t end = c->code_va + c->len, limit = FZ_CODE + 2 * PAGE_SIZE;
     unsigned n = c->len;
 
-    if (last_va) {
-        uint64_t stop = last_va + FZ_MAX_CODE + 16;
-
-        memset((uint8_t *)(uintptr_t)last_va, FZ_INT3,
-               (stop < limit ? stop : limit) - last_va);
-        last_va = 0;
-    }
+    /* A stray store may have been anywhere in them. */
+    memset(code, FZ_INT3, 2 * PAGE_SIZE);
     if (!c->code_in_data) {
-        last_va = c->code_va;
         if (end > limit)
             n = (unsigned)(limit - c->code_va);
         memcpy(at, c->code, n);

@@ -184,7 +184,9 @@ static bool is_bit_string(const struct insn *in)
 static bool alu_mem(struct place *p)
 {
     struct insn *in = insn_of(p);
-    unsigned size = in->mem_size, align = in->info->flags & OF_ALIGN16 ? size : fz_pct(p->r, 50) ? size : 1;
+    unsigned size = in->mem_size, align = in->info->flags & OF_ALIGN16 ? size
+                                          : fz_pct(p->r, 50)           ? size
+                                                                       : 1;
     uint64_t t;
 
     /* A locked access across a cache line costs 50 us where the host watches for them. */
@@ -194,10 +196,8 @@ static bool alu_mem(struct place *p)
     if (align == size && (in->lock || (in->opcode & 0xfe) == 0x86))
         t &= ~(uint64_t)(size - 1);
     if (is_bit_string(in)) {
-        if (in->reg != in->base && in->reg != in->index && fz_pct(p->r, 90) &&
-            !fixed(p, in->reg))
-            p->c->st.gpr[in->reg] =
-                (fz_rnd(p->r) << 32) | (uint32_t)(fz_below(p->r, 4096) - 2048u);
+        if (in->reg != in->base && in->reg != in->index && fz_pct(p->r, 90) && !fixed(p, in->reg))
+            p->c->st.gpr[in->reg] = (fz_rnd(p->r) << 32) | (uint32_t)(fz_below(p->r, 4096) - 2048u);
         if (in->reg != in->base && in->reg != in->index && in->opsize == 8 && !fixed(p, in->reg))
             p->c->st.gpr[in->reg] = (uint64_t)(int64_t)(int32_t)p->c->st.gpr[in->reg];
         if (p->c->sequence) /* where it goes must be known */
@@ -278,6 +278,29 @@ static bool place_alu(struct place *p)
 
 /* --- vectors --- */
 
+/* A store that raises an unmasked exception makes no access, so its operand raises no fault; or it
+ * does, the other way round. */
+static void all_masked(struct fz_state *s)
+{
+    s->xsave[0] |= 0x3f;
+    s->xsave[2] &= 0x7f;
+    s->xsave[3] &= 0x7f;
+    s->xsave[24] |= 0x80;
+    s->xsave[25] |= 0x1f;
+}
+
+/* Not across the end of the lower half: whether such an operand is seen whole or in parts differs.
+ */
+static uint64_t parts_target(struct place *p, unsigned size, unsigned align)
+{
+    uint64_t t;
+
+    do
+        t = fz_target(p->c, p->r, size, align);
+    while (t >> 12 == 0x7ffffffff);
+    return t;
+}
+
 static bool place_vec(struct place *p)
 {
     struct insn *in = insn_of(p);
@@ -289,8 +312,14 @@ static bool place_vec(struct place *p)
     align = in->info->flags & OF_ALIGN16 ? size : fz_pct(p->r, 50) ? size : 1;
     if (align & (align - 1))
         align = 1;
-    if (!place_mem(p, fz_target(p->c, p->r, size, align), size))
+    if (!place_mem(p,
+                   size == 10 ? parts_target(p, size, align) : fz_target(p->c, p->r, size, align),
+                   size))
         return false;
+    if (in->mem_write && !fz_data_free(p->c, placed(p), size))
+        all_masked(&p->c->st);
+    if (insn_class(in) == IC_X87 && size == 10) /* two stores */
+        mask_on_fault(p, placed(p), size);
     if (in->map == 1 && in->opcode == 0xae && (in->reg & 7) == 2) { /* LDMXCSR */
         mxcsr = 0x1f80 | ((uint32_t)fz_rnd(p->r) & (fz_pct(p->r, 90) ? 0xe07f : 0xffffffff));
         fz_poke(p->c, placed(p), &mxcsr, 4);
@@ -359,7 +388,15 @@ static void xrstor_image(struct place *p, uint64_t va, bool compact)
     memcpy(img + 520, &comp, 8);
     memcpy(img + 24, &mxcsr, 4);
     memset(img + 6, 0, 18);
-    fz_poke(p->c, va, img, sizeof(img));
+    if (fz_data_free(p->c, va, sizeof(img))) {
+        fz_poke(p->c, va, img, sizeof(img));
+        return;
+    }
+    /* Part of it faults; let nothing else be wrong with it. */
+    memset(img + 512, 0, 64);
+    fz_poke(p->c, va + 512, img + 512, 64);
+    memset(img + 24, 0, 4);
+    fz_poke(p->c, va + 24, img + 24, 4);
 }
 
 static bool saved_image(struct place *p, unsigned size, unsigned align)
@@ -367,7 +404,7 @@ static bool saved_image(struct place *p, unsigned size, unsigned align)
     struct insn *in = insn_of(p);
     uint64_t va;
 
-    if (!place_mem(p, fz_target(p->c, p->r, size, align), size))
+    if (!place_mem(p, parts_target(p, size, align), size))
         return false;
     va = placed(p);
     if (in->map == 0) { /* FNSTENV, FNSAVE: FIP, FOP, FDP */
@@ -387,6 +424,9 @@ static bool saved_image(struct place *p, unsigned size, unsigned align)
         return true;
     }
     if (!in->mem_write) {
+        /* How much of it is touched beyond what is loaded is not said. */
+        if (!fz_data_free(p->c, va, size) && (va ^ (va + size - 1)) >> PAGE_SHIFT)
+            return false;
         xrstor_image(p, va, false);
     } else {
         if (size > 16)
@@ -400,6 +440,22 @@ static bool saved_image(struct place *p, unsigned size, unsigned align)
     return !((p->dirty >> RAX) & 1);
 }
 
+/* Whether bytes that the mask leaves out may fault is not said: of a bad operand all are bad, and
+ * the first is in the mask. */
+static bool byte_mask_matters(struct place *p, uint64_t va)
+{
+    const struct insn *in = insn_of(p);
+
+    if (fz_data_free(p->c, va, 16))
+        return false;
+    if (p->c->sequence || fz_data_free(p->c, va, 1) || (va ^ (va + 15)) >> PAGE_SHIFT)
+        return true;
+    set_element(p->c, in->rm, 0, 8, ~(uint64_t)0);
+    memset(p->c->st.xsave + 32 + 16 * (in->rm & 7), 0xff, 8);
+    p->c->st.xsave[3] &= 0xc7; /* TOP 0: ST(i) is MM(i) */
+    return false;
+}
+
 static bool place_vecsys(struct place *p)
 {
     struct insn *in = insn_of(p);
@@ -410,7 +466,9 @@ static bool place_vecsys(struct place *p)
     if (in->map == 1 && in->opcode == 0xf7) {
         unsigned seg = in->seg_override == REG_NONE ? SEG_DS : in->seg_override;
 
-        return set(p, RDI, widen(p, fz_target(p->c, p->r, 16, 1) - seg_base(p, seg)));
+        if (!set(p, RDI, widen(p, parts_target(p, 16, 1) - seg_base(p, seg))))
+            return false;
+        return !byte_mask_matters(p, (p->c->st.gpr[RDI] & mask_of(in)) + seg_base(p, seg));
     }
     if (in->map == 1 && in->opcode == 0xae)
         return saved_image(p, op < 2 ? 512 : XSAVE_AREA_SIZE, op < 2 ? 16 : 64);
@@ -418,7 +476,7 @@ static bool place_vecsys(struct place *p)
         return saved_image(p, XSAVE_AREA_SIZE, 64);
     if (in->opcode >= 0x90)
         return gather(p);
-    return place_mem(p, fz_target(p->c, p->r, wide, 1), wide);
+    return place_mem(p, parts_target(p, wide, 1), wide);
 }
 
 /* --- strings, moffs --- */
@@ -432,21 +490,25 @@ static bool place_string(struct place *p)
     uint64_t src = fz_target(p->c, p->r, size, align), dst = fz_target(p->c, p->r, size, align);
     uint64_t n = fz_below(p->r, 17);
 
-    /* Which of two bad operands is reported is not said anywhere. */
-    if (si && di && !fz_data_free(p->c, src, size) && !fz_data_free(p->c, dst, size))
-        dst = FZ_DATA + 0x1000;
     if (fz_pct(p->r, 25))
         n = fz_below(p->r, 80);
     else if (fz_pct(p->r, 4) && !p->c->sequence)
         n = fz_below(p->r, 3000);
     if (fz_pct(p->r, 20)) /* near each other: overlap */
         dst = src + fz_below(p->r, 64) - 32;
+    /* Which of two bad operands is reported is not said anywhere. */
+    if (si && di && !fz_data_free(p->c, src, size) && !fz_data_free(p->c, dst, size))
+        src = FZ_DATA + 0xd00;
     /* Some processors clear the upper half of RCX when ECX is 0, some do not. */
     if ((in->rep || in->repne) && !set(p, RCX, n ? widen(p, n) : 0))
         return false;
     if (si && !set(p, RSI, widen(p, src - seg_base(p, seg))))
         return false;
     if (di && !set(p, RDI, widen(p, dst)))
+        return false;
+    if (si && di &&
+        !fz_data_free(p->c, (p->c->st.gpr[RSI] & mask_of(in)) + seg_base(p, seg), size) &&
+        !fz_data_free(p->c, p->c->st.gpr[RDI] & mask_of(in), size))
         return false;
     if ((op == 0xa6 || op == 0xae) && fz_pct(p->r, 60)) {
         uint8_t fill[64];
@@ -497,8 +559,8 @@ static bool place_stack(struct place *p)
 {
     struct insn *in = insn_of(p);
     unsigned op = in->opcode, size = in->opsize;
-    bool push = (op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c || op == 0xff ||
-                op == 0xc8 || (in->map == 1 && (op & 7) == 0);
+    bool push = (op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c ||
+                op == 0xff || op == 0xc8 || (in->map == 1 && (op & 7) == 0);
     uint64_t at, flags;
 
     if (!stack_at(p, size, push, &at))
@@ -510,6 +572,9 @@ static bool place_stack(struct place *p)
         patch(p, in->imm_off, fz_below(p->r, 64), 2);
         patch(p, in->imm_off + 2u, fz_pct(p->r, 50) ? 0 : fz_below(p->r, 6) | (fz_rnd(p->r) & 0xe0),
               1);
+        /* Which of two bad frames is reported is not said. */
+        if (!p->c->sequence && !fz_data_free(p->c, at - 64, 128))
+            return set(p, RBP, FZ_DATA + 0xc00);
         return set(p, RBP, fz_target(p->c, p->r, 64, 8) + 64);
     }
     if (op == 0xc9)
@@ -522,7 +587,8 @@ static bool place_stack(struct place *p)
         if (!p->c->sequence && fz_peek(p->c, at, 8) != flags)
             p->c->no_native = true;
     }
-    return !in->has_mem || place_mem(p, fz_target(p->c, p->r, size, fz_pct(p->r, 50) ? 8 : 1), size);
+    return !in->has_mem ||
+           place_mem(p, fz_target(p->c, p->r, size, fz_pct(p->r, 50) ? 8 : 1), size);
 }
 
 /* Somewhere near to branch to. */
@@ -557,7 +623,7 @@ static bool place_branch(struct place *p)
 {
     struct insn *in = insn_of(p);
     unsigned op = in->opcode;
-    bool near = in->map == 0 && (op == 0xff || op == 0xc2 || op == 0xc3);
+    bool near = in->map == 0 && (op == 0xff || op == 0xc2 || op == 0xc3), bad_stack = false;
     uint64_t at, to;
 
     if (p->c->sequence)
@@ -572,13 +638,20 @@ static bool place_branch(struct place *p)
         return true;
     }
     to = indirect_target(p);
+    if (op == 0xff && (in->reg & 7) == 2) {
+        stack_at(p, 8, true, &at);
+        /* Is the target looked at before the push? */
+        bad_stack = !fz_data_free(p->c, at, 8);
+        if (bad_stack && to >> 47)
+            to = pad(p, 4);
+        if (!in->has_mem && in->rm == RSP)
+            return false;
+    }
     if (op != 0xff) {
         stack_at(p, 8, false, &at);
         fz_poke64(p->c, at, to);
         return true;
     }
-    if ((in->reg & 7) == 2)
-        stack_at(p, 8, true, &at);
     if (!in->has_mem) {
         p->c->st.gpr[in->rm] = to;
         mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
@@ -589,7 +662,9 @@ static bool place_branch(struct place *p)
         return false;
     mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
     fz_poke64(p->c, placed(p), to);
-    return fz_peek(p->c, placed(p), 8) == to || !fz_data_free(p->c, placed(p), 8);
+    if (fz_data_free(p->c, placed(p), 8))
+        return fz_peek(p->c, placed(p), 8) == to && p->c->st.gpr[RSP] != 0;
+    return !bad_stack;
 }
 
 bool fz_place(struct fz_case *c, struct fz_rng *r, unsigned i, uint16_t *keep, uint16_t dirty)
