@@ -106,6 +106,9 @@ static const struct rule {
     {SYS_sendmsg, IO, ANY, 0, 0},
     {SYS_accept4, IO, ANY, 0, 0},
 
+    /* rng: entropy for the guest. */
+    {SYS_getrandom, IO, ANY, 0, 0},
+
     /* net: what the driver takes from a tap. */
     {SYS_ioctl, IO, EQUAL, 1, TUNSETOFFLOAD},
 
