@@ -16,7 +16,7 @@ $(G)/runtime/%.o: guests/runtime/%.S
 	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
 
 # Programs: one folder each, every C file of it.
-PROGRAMS := hello check
+PROGRAMS := hello check benchbt
 define program
 $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
@@ -69,4 +69,4 @@ $(B)/gen/selftest_sums.h: $(G)/sums
 	$(Q)$< > $@.tmp && mv $@.tmp $@
 $(G)/obj/selftest/main.o: $(B)/gen/selftest_sums.h
 
-include $(wildcard guests/kvm/rules.mk)
+include $(wildcard guests/*/rules.mk)
