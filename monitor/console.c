@@ -153,17 +153,17 @@ void console_flush(struct machine *m, enum flush how)
 
 bool console_output_waits(struct console *c)
 {
-    return c->out_wait;
+    return c->out_wait || c->hvc_stalled;
 }
 
-void console_write(struct machine *m, const void *buf, size_t len)
+/* Into the buffer; the bytes taken: all, unless stdout stands still and how is FLUSH_TRY, or the
+ * machine has stopped. */
+static size_t put_output(struct console *c, const char *p, size_t len, enum flush how)
 {
-    struct console *c = m->console;
-    const char *p = buf;
-    bool line = memchr(buf, '\n', len) != NULL;
+    bool line = memchr(p, '\n', len) != NULL;
+    size_t left = len;
 
-    pthread_mutex_lock(&c->lock);
-    while (len && !c->dead) {
+    while (left && !c->dead) {
         size_t end = c->out_start + c->out_len, room = sizeof c->out - end;
 
         if (!room && c->out_start) {
@@ -172,25 +172,47 @@ void console_write(struct machine *m, const void *buf, size_t len)
             continue;
         }
         if (!room) {
-            flush_locked(c, FLUSH_WAIT);
+            flush_locked(c, how);
             if (c->out_len == sizeof c->out)
-                break; /* the machine has stopped and nobody reads */
+                break; /* nobody reads */
             continue;
         }
-        size_t n = len < room ? len : room;
+        size_t n = left < room ? left : room;
 
         memcpy(c->out + end, p, n);
         c->out_len += (uint32_t)n;
         p += n;
-        len -= n;
+        left -= n;
     }
     if (c->out_len >= sizeof c->out / 2 || (line && clock_ns() - c->last_flush > QUIET_NS))
         flush_locked(c, FLUSH_TRY);
     if (c->out_len && !c->flush_armed && !c->out_wait) {
         c->flush_armed = true;
-        loop_flush_soon(m);
+        loop_flush_soon(c->m);
     }
+    return c->dead ? len : len - left;
+}
+
+void console_write(struct machine *m, const void *buf, size_t len)
+{
+    struct console *c = m->console;
+
+    pthread_mutex_lock(&c->lock);
+    put_output(c, buf, len, FLUSH_WAIT);
     pthread_mutex_unlock(&c->lock);
+}
+
+size_t console_write_some(struct machine *m, const void *buf, size_t len)
+{
+    struct console *c = m->console;
+
+    /* Somebody who waits for stdout to move may have it for long. */
+    if (pthread_mutex_trylock(&c->lock))
+        return 0;
+    size_t n = put_output(c, buf, len, FLUSH_TRY);
+
+    pthread_mutex_unlock(&c->lock);
+    return n;
 }
 
 /* --- input: with machine.lock held, but for the looks that decide what to poll --- */
@@ -200,7 +222,7 @@ bool console_wants_input(struct console *c)
     if (c->eof)
         return false;
     /* From a terminal the escape keys must always come through. */
-    return c->tty || (c->wanted && c->rx_count == 0);
+    return c->tty || ((c->wanted || c->hvc_reads) && c->rx_count == 0);
 }
 
 static void put(struct console *c, uint8_t byte)
@@ -256,13 +278,16 @@ void console_input(struct console *c)
             put(c, buf[i]);
         }
     }
-    console_pump(c);
+    if (c->hvc_reads)
+        vconsole_look(c->hvc);
+    else
+        console_pump(c);
 }
 
 void console_pump(struct console *c)
 {
-    /* A runtime guest reads by hypercall. */
-    if (c->m->boot.runtime)
+    /* A runtime guest reads by hypercall; a driver of hvc0 gets all there is. */
+    if (c->m->boot.runtime || c->hvc_reads)
         return;
     if (!(c->m->serial.ier & 1))
         c->flowing = false;

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 #include "monitor/machine.h"
+#include "virtio/console.h"
 
 #define MAX_VCPUS 16
 
@@ -86,6 +87,10 @@ struct console {
     atomic_bool settling; /* it went on at on_since */
     atomic_bool eof, wanted;
     uint64_t on_since; /* ns */
+    /* hvc.c; all but hvc_reads is the I/O thread's */
+    struct virtio_dev *hvc; /* the virtio console, or NULL */
+    bool hvc_stalled;       /* its output waits for room */
+    atomic_bool hvc_reads;  /* its driver takes input: the serial port gets none */
     uint32_t rx_head;
     _Atomic uint32_t rx_count;
     uint8_t rx[4096];
@@ -108,6 +113,15 @@ void console_pump(struct console *c);
 void console_settle(struct console *c);
 /* Is there output that waits for room in stdout? */
 bool console_output_waits(struct console *c);
+/* console_write() that does not wait: the bytes taken, also 0. */
+size_t console_write_some(struct machine *m, const void *buf, size_t len);
+
+/* --- hvc.c: the virtio console on the same stdin and stdout --- */
+/* dev is the run's console device. Before the guest runs. */
+void hvc_connect(struct machine *m, struct virtio_dev *dev);
+/* I/O thread: stdout may have room; the terminal has another size. Nothing without a device. */
+void hvc_room(struct console *c);
+void hvc_resized(struct console *c);
 
 /* --- devices.c --- */
 /* Make the devices of the configuration, in their order, and put them on the bus. 0, or the exit
@@ -134,6 +148,9 @@ void loop_wake(struct machine *m);
 /* vCPU index goes to sleep with its own timeout: its timer need not wake the loop too; or it is
  * awake again. */
 void loop_timer_idle(struct machine *m, unsigned index, bool idle);
+/* I/O thread: take machine.lock, unless somebody keeps it for 10 ms: false, and the loop will look
+ * again. (A device that writes to a stdout without a reader holds it for long.) */
+bool loop_lock(struct machine *m);
 /* Flush the console about a millisecond from now. */
 void loop_flush_soon(struct machine *m);
 /* The machine has stopped and the caller cannot end the process (its filter is too narrow for the

@@ -57,6 +57,8 @@ static int create(struct machine *m, const struct config_device *d)
                   VIRTIO_SLOTS);
     else if (status)
         msg_error("%s: %s", name_of(d, name, sizeof name), strerror(-status));
+    else if (d->kind == DEVICE_CONSOLE)
+        hvc_connect(m, dev);
     return status ? STATUS_FAILURE : 0;
 }
 

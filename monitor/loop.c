@@ -58,6 +58,7 @@ static struct loop the_loop;
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 #define NSIGNALS (sizeof stop_signals / sizeof stop_signals[0])
 static volatile sig_atomic_t signal_seen;
+static volatile sig_atomic_t resized;
 static atomic_bool loop_takes_signals;
 
 static void on_signal(int sig)
@@ -67,6 +68,12 @@ static void on_signal(int sig)
         _exit(STATUS_SIGNAL + sig);
     }
     signal_seen = sig;
+}
+
+static void on_resize(int sig)
+{
+    (void)sig;
+    resized = 1;
 }
 
 void signals_early(void)
@@ -87,6 +94,7 @@ static void stop_set(sigset_t *set)
     sigemptyset(set);
     for (unsigned i = 0; i < NSIGNALS; i++)
         sigaddset(set, stop_signals[i]);
+    sigaddset(set, SIGWINCH);
 }
 
 /* --- timers --- */
@@ -241,7 +249,7 @@ static void take_signal(struct machine *m)
     machine_stop(m, STATUS_SIGNAL + sig, "signal");
 }
 
-static bool take_input(struct machine *m, void (*take)(struct console *))
+bool loop_lock(struct machine *m)
 {
     struct timespec t;
 
@@ -251,11 +259,16 @@ static bool take_input(struct machine *m, void (*take)(struct console *))
         t.tv_nsec -= 1000000000;
         t.tv_sec++;
     }
-    /* A device that writes to a stdout without a reader holds the lock for long. */
-    if (pthread_mutex_timedlock(&m->lock, &t)) {
-        loop_wake(m);
+    if (!pthread_mutex_timedlock(&m->lock, &t))
+        return true;
+    loop_wake(m);
+    return false;
+}
+
+static bool take_input(struct machine *m, void (*take)(struct console *))
+{
+    if (!loop_lock(m))
         return false;
-    }
     take(m->console);
     pthread_mutex_unlock(&m->lock);
     return true;
@@ -414,8 +427,10 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
 
     if (std_ready(l, &l->in, console_wants_input(m->console), POLLIN))
         take_input(m, console_input);
-    if (std_ready(l, &l->out, console_output_waits(m->console), POLLOUT))
+    if (std_ready(l, &l->out, console_output_waits(m->console), POLLOUT)) {
         console_flush(m, FLUSH_TRY);
+        hvc_room(m->console);
+    }
     if (m->virtio.ndev) {
         t = virtio_bus_run(&m->virtio);
         if (t && (!next || t < next))
@@ -428,6 +443,10 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
     io_wait(l->io, next, mask);
     if (signal_seen)
         take_signal(m);
+    if (resized) {
+        resized = 0;
+        hvc_resized(m->console);
+    }
     if (atomic_exchange(&l->look, false) && m->console->rx_count)
         take_input(m, console_pump);
 }
@@ -446,6 +465,7 @@ static void *loop_thread(void *arg)
     sigprocmask(SIG_SETMASK, NULL, &mask);
     for (unsigned i = 0; i < NSIGNALS; i++)
         sigdelset(&mask, stop_signals[i]);
+    sigdelset(&mask, SIGWINCH);
     for (;;)
         wait_and_take(m, l, &mask);
     return NULL;
@@ -469,6 +489,8 @@ int loop_start(struct machine *m)
 
     stop_set(&set);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (m->console->hvc)
+        sigaction(SIGWINCH, &(struct sigaction){.sa_handler = on_resize}, NULL);
     atomic_store(&loop_takes_signals, true);
     return -pthread_create(&m->loop->thread, NULL, loop_thread, m);
 }
