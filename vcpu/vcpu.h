@@ -71,9 +71,12 @@ struct jc_entry {
 
 /* Slots that translated code reaches with one GS-relative access. */
 struct bt_hot {
-    uint64_t rax;       /* RAX while LAHF/SAHF borrow it */
-    uint64_t tmp;       /* a value held across a second TLB probe */
-    uint64_t tmp2;      /* the callouts own */
+    uint64_t rax;      /* RAX while LAHF/SAHF borrow it */
+    uint64_t tmp;      /* a value held across a second TLB probe */
+    uint64_t tmp2;     /* the callouts own */
+    uint64_t host_rsp; /* the C stack while translated code runs */
+    uint64_t ras_rsp;  /* the return stack (ras.c): its top while C runs, and its bottom */
+    uint64_t ras_base;
     uint64_t exit_info; /* what the exit stub said: struct bt_link * or enum bt_exit */
     uint64_t self;      /* struct vcpu */
     uint64_t sti_ptr;   /* polled after STI: &poll_word, or 0 while an interrupt waits for IF */

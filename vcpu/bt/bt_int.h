@@ -1,7 +1,7 @@
 /*
  * Inside the translator.
  *
- * Translated code runs on the vCPU thread's own C stack (host RSP), with GS at struct vcpu:
+ * Translated code runs with GS at struct vcpu and host RSP on the return stack (ras.c):
  *   guest RSP is host R15; host R10 and R11 are scratch; guest R10, R11 and R15 live in cpu.gpr;
  *   every other guest GPR is the host register of the same name.
  *   Arithmetic flags are in EFLAGS, or put away in hot.flags (enum flags_at); DF is a part of the
@@ -173,6 +173,7 @@ uint8_t bt_key(const struct vcpu *v);
 #define SITE_REP         0x400u /* a REP string instruction: go on until it is through */
 #define SITE_REPNE       0x800u
 #define SITE_PLAIN       0x10000u /* a #PF of this access is the instruction's first fault */
+#define SITE_RUN         0x20000u /* several instructions' accesses, checked as one */
 #define SITE_STRING      0x80u    /* a string instruction with flat 64-bit addresses and DF = 0 */
 #define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
 #define SITE_ARG(len)    ((uint32_t)(len) << 12)

@@ -53,6 +53,12 @@ static void add_rsp(struct emit *e, unsigned imm)
     e8(e, imm);
 }
 
+static void to_c_stack(struct emit *e)
+{
+    e_gs_store(e, RSP, VOFF(hot.ras_rsp));
+    e_gs_load(e, RSP, VOFF(hot.host_rsp));
+}
+
 static void leave(struct emit *e)
 {
     add_rsp(e, 8);
@@ -69,6 +75,8 @@ static void make_enter(struct bt *bt, struct emit *e)
         push(e, saved[i]);
     add_rsp(e, 0xf8); /* -8 */
     e_gs_store(e, RDI, VOFF(hot.tmp));
+    e_gs_store(e, RSP, VOFF(hot.host_rsp));
+    e_gs_load(e, RSP, VOFF(hot.ras_rsp));
     load_guest(e);
     e_gs_jmp(e, VOFF(hot.tmp));
 }
@@ -81,6 +89,7 @@ static void make_exits(struct bt *bt, struct emit *e)
     e_gs_store(e, H_A, VOFF(cpu.rip));
     e_gs_store(e, H_B, VOFF(hot.exit_info));
     store_guest(e);
+    to_c_stack(e);
     leave(e);
 }
 
@@ -89,7 +98,8 @@ static void leave_again(struct emit *e, unsigned drop)
 {
     e_mov_imm(e, RAX, BTX_AGAIN);
     e_gs_store(e, RAX, VOFF(hot.exit_info));
-    add_rsp(e, drop);
+    e_gs(e, 0x83, 0, VOFF(hot.ras_rsp), true); /* add qword gs:[ras_rsp], drop */
+    e8(e, drop);
     leave(e);
 }
 
@@ -115,6 +125,7 @@ static void make_mem(struct bt *bt, struct emit *e)
     e_gs_load(e, RSI, VOFF(hot.tmp2));
     e_mem(e, 0x8b, RDX, RSP, 8);
     e_gs_load(e, RCX, VOFF(hot.exit_info));
+    to_c_stack(e);
     e_gs_call(e, VOFF(hot.fn_mem));
     e_mov(e, H_A, RAX);
     /* 0: executed; 1: leave; else a host pointer */
@@ -125,11 +136,13 @@ static void make_mem(struct bt *bt, struct emit *e)
     uint32_t below = e_jcc(e, 2); /* jb */
     uint32_t equal = e_jcc(e, 4); /* je */
 
+    e_gs_load(e, RSP, VOFF(hot.ras_rsp));
     load_guest(e);
     e8(e, 0xc2); /* ret 8 */
     e8(e, 8);
     e8(e, 0);
     e_patch(e->rw, below, e->at);
+    e_gs_load(e, RSP, VOFF(hot.ras_rsp));
     load_guest(e);
     e8(e, 0x48); /* add qword [rsp], 5 */
     e8(e, 0x83);
@@ -152,9 +165,11 @@ static void make_insn(struct bt *bt, struct emit *e)
     e_gs_load(e, RDI, VOFF(hot.self));
     e_gs_load(e, RSI, VOFF(hot.exit_info));
     e_mem(e, 0x8b, RDX, RSP, 8);
+    to_c_stack(e);
     e_gs_call(e, VOFF(hot.fn_insn));
     uint32_t nonzero = test_rax(e, 5);
 
+    e_gs_load(e, RSP, VOFF(hot.ras_rsp));
     load_guest(e);
     e8(e, 0xc2);
     e8(e, 8);

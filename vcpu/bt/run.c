@@ -152,6 +152,11 @@ static uintptr_t host_fault(struct vcpu *v, uintptr_t pc, unsigned trapno, uintp
 
     if (!b)
         return 0;
+    if (trapno == VEC_PF && addr - (uintptr_t)v->bt->ras < PAGE_SIZE) {
+        /* The return stack is full: start it anew, at the same push. */
+        hostfault_set_gpr(ctx, RSP, v->hot.ras_base);
+        return pc;
+    }
     for (unsigned k = 0; k < b->nmap && b->map[k].host <= off - b->code; k++)
         m = &b->map[k];
     if (!m)
@@ -218,12 +223,21 @@ static int vcpu_init(struct vcpu *v, const char **what)
     bt_jc_flush(v);
     /* What the guest is offered the host has. */
     v->vm->bt->bmi2 = v->vm->cpuid && cpuid_has(v->vm->cpuid, 7, 0, 1, 8);
+    *what = "the return stack";
+    if (bt_ras_init(v))
+        return -ENOMEM;
+    *what = "timer_create";
+    int err = bt_window_timer(v);
+
+    if (err)
+        return err;
     *what = "hostfault_thread_init";
     return hostfault_thread_init(v);
 }
 
 static void vcpu_fini(struct vcpu *v)
 {
+    bt_ras_fini(v);
     munmap(v->bt, sizeof(*v->bt));
     v->bt = NULL;
 }
@@ -378,6 +392,7 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
 
     flags_in(v);
     fpu_take(v);
+    bt_ras_settle(v);
     ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))(code);
     uint64_t info = v->hot.exit_info;
 
@@ -400,7 +415,8 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
 {
     struct bt *bt = v->vm->bt;
     struct where w;
-    uint64_t code = link ? 0 : cached_code(v);
+    uint64_t code =
+        link || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed) ? 0 : cached_code(v);
 
     if (code)
         return code;
@@ -437,6 +453,8 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
         if (atomic_load(&v->vm->stop))
             return CPU_FAULT;
         look = true;
+        if (atomic_load_explicit(&v->bt->win_tick, memory_order_relaxed))
+            bt_window_tick(v);
     }
     if (look) {
         n = vcpu_inject(v);

@@ -32,6 +32,7 @@ struct pending {
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
     int32_t undo;         /* indirect */
+    enum { BR_JUMP, BR_CALL, BR_RET } how; /* indirect */
 };
 
 struct tr {
@@ -73,6 +74,11 @@ struct bt_vcpu {
     uint64_t win_len[TLB_CTXS][WIN_KINDS]; /* 0: not in use */
     bool win_global[TLB_CTXS][WIN_KINDS];
     unsigned win_wait, win_attempts;
+    gva_t win_last; /* refilled last, beyond the stack */
+    _Atomic bool win_tick;
+    uint8_t *ras; /* mapping of the return stack, a guard page first */
+    uint64_t ras_gen, ras_flushes;
+    uint8_t ras_key;
     enum step last_step; /* of the interpreter, when a callout left the cache for it */
     struct tr tr;        /* the block being translated */
 };
@@ -109,10 +115,19 @@ static inline bool tr_spilled(unsigned r)
     return r == R10 || r == R11 || r == R15;
 }
 
+/* --- ras.c --- */
+int bt_ras_init(struct vcpu *v);
+void bt_ras_fini(struct vcpu *v);
+/* About to enter the cache: forget the return stack if what it was made under has changed. */
+void bt_ras_settle(struct vcpu *v);
+
 /* --- window.c --- */
 unsigned bt_window_class(unsigned size);
 /* The TLB was refilled for lin: perhaps a window would have saved it. Within a callout. */
 void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx);
+/* On the vCPU's own thread: have bt_window_tick() called once, soon. 0 or -errno. */
+int bt_window_timer(struct vcpu *v);
+void bt_window_tick(struct vcpu *v);
 void bt_window_drop(struct vcpu *v, bool global_too);
 void bt_window_drop_page(struct vcpu *v, gva_t lin);
 /* A page now holds translated code. The world stands still. */

@@ -68,33 +68,105 @@ void tr_exit_sti(struct tr *t, uint64_t target)
     t->ended = true;
 }
 
-/* H_A is the target. undo: bytes to give back to RSP if it is not canonical. */
-static void exit_indirect(struct tr *t, int32_t undo)
+/* The guest's return address onto the return stack; a CALL's or the callee's landing comes after.
+ */
+static void ras_push(struct tr *t, uint64_t next)
 {
     struct emit *e = &t->e;
-    struct pending *p = &t->pend[t->npend++];
-    int32_t jc =
-        (int32_t)(offsetof(struct vcpu, jc) + sizeof(struct jc_entry) * JC_ENTRIES * tr_ctx(t));
 
-    if (!t->saved)
-        e_flags_save(e);
-    t->saved = true;
-    *p = (struct pending){.saved = true, .undo = undo};
-    poll(t, p, VOFF(poll_ptr));
+    if ((uint64_t)(int64_t)(int32_t)next == next) {
+        e8(e, 0x68);
+        e32(e, (uint32_t)next);
+    } else {
+        e_mov_imm(e, H_B, next);
+        e8(e, 0x41); /* push r11 */
+        e8(e, 0x53);
+    }
+}
+
+static int32_t jc_table(const struct tr *t)
+{
+    return (int32_t)(offsetof(struct vcpu, jc) + sizeof(struct jc_entry) * JC_ENTRIES * tr_ctx(t));
+}
+
+/* Look H_A up in the jump cache; returns the rel32 taken when it is not there. H_B is its index. */
+static uint32_t jc_probe(struct tr *t)
+{
+    struct emit *e = &t->e;
+
     e_mov(e, H_B, H_A);
     e8(e, 0x41); /* and r11d, mask */
     e8(e, 0x81);
     e8(e, 0xe3);
     e32(e, (JC_ENTRIES - 1) << 1);
-    e_gs_index(e, 0x3b, H_A, H_B, 3, jc);
-    p->site = e_jcc(e, 5);
-    e8(e, 0x65); /* jmp gs:[r11 * 8 + code] */
+    e_gs_index(e, 0x3b, H_A, H_B, 3, jc_table(t));
+    return e_jcc(e, 5);
+}
+
+/* jmp (digit 4) or call (2) gs:[r11 * 8 + code] */
+static void jc_go(struct tr *t, unsigned digit)
+{
+    struct emit *e = &t->e;
+
+    e8(e, 0x65);
     e8(e, 0x42);
     e8(e, 0xff);
-    e8(e, 0x24);
+    e8(e, digit << 3 | 4);
     e8(e, 0xdd);
-    e32(e, (uint32_t)jc + 8);
+    e32(e, (uint32_t)jc_table(t) + 8);
+}
+
+/* Where the callee's RET comes back to: flags are in hot.flags. */
+static void landing(struct tr *t, uint64_t next)
+{
+    t->saved = true;
+    tr_exit_direct(t, next, false);
+}
+
+/* H_A is the target. undo: bytes to give back to RSP if it is not canonical. next: of BR_CALL. */
+static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
+{
+    struct emit *e = &t->e;
+    struct pending *p = &t->pend[t->npend++];
+
+    if (!t->saved)
+        e_flags_save(e);
+    t->saved = true;
+    *p = (struct pending){.saved = true, .undo = undo, .how = how};
+    if (how == BR_RET) {
+        /* No poll: a RET that hits pairs with a CALL, and to come round to that again takes a
+         * branch backwards or an indirect one. */
+        e_mem(e, 0x3b, H_A, RSP, 8); /* cmp r10, [rsp + 8] */
+        p->site = e_jcc(e, 5);
+        e8(e, 0xc2); /* ret 8 */
+        e8(e, 8);
+        e8(e, 0);
+    } else {
+        poll(t, p, VOFF(poll_ptr));
+        if (how == BR_CALL)
+            ras_push(t, next);
+        p->site = jc_probe(t);
+        jc_go(t, how == BR_CALL ? 2 : 4);
+        if (how == BR_CALL)
+            landing(t, next);
+    }
     t->ended = true;
+}
+
+/* A direct CALL, its return address already on the guest's stack. */
+static void exit_call(struct tr *t, uint64_t target, uint64_t next)
+{
+    struct pending *p = new_direct(t, target);
+    struct emit *e = &t->e;
+
+    if (target <= t->rip[t->i])
+        poll(t, p, VOFF(poll_ptr));
+    ras_push(t, next);
+    e_align_rel32(e, 1);
+    e8(e, 0xe8);
+    e32(e, 0);
+    p->site = e->at - 4;
+    landing(t, next);
 }
 
 static enum bt_exit exit_kind(const struct insn *in)
@@ -129,6 +201,8 @@ static void stub_direct(struct tr *t, const struct pending *p)
 
     l->site = p->site;
     l->stub = e->at;
+    if (p->poll)
+        t->map[p->poll - 1].stub = e->at;
     if (l->cross_page && !(bt_debug & BT_DBG_NO_CHAIN)) {
         int32_t jc = (int32_t)offsetof(struct vcpu, jc) +
                      (int32_t)(sizeof(struct jc_entry) *
@@ -149,10 +223,24 @@ static void stub_direct(struct tr *t, const struct pending *p)
     e_jmp_to(e, slot ? t->bt->g_exit_slot : t->bt->g_exit_live);
 }
 
-static void stub_indirect(struct tr *t, const struct pending *p)
+static void stub_indirect(struct tr *t, struct pending *p)
 {
     struct emit *e = &t->e;
 
+    if (p->how == BR_CALL) {
+        e_lea(e, RSP, RSP, REG_NONE, 0, 8, 8, 8); /* nobody will come back to this one */
+    } else if (p->how == BR_RET) {
+        /* Not where the last CALL came from: calls and returns are out of step. */
+        e_gs_load(e, RSP, VOFF(hot.ras_base));
+        t->i = t->n - 1;
+        poll(t, p, VOFF(poll_ptr));
+        uint32_t miss = jc_probe(t);
+
+        jc_go(t, 4);
+        e_patch(e->rw, miss, e->at);
+    }
+    if (p->poll)
+        t->map[p->poll - 1].stub = e->at;
     e_mov_imm(e, H_B, t->rip[t->n - 1]);
     e_gs_store(e, H_B, VOFF(hot.tmp2));
     e_mov_imm(e, H_B, (uint32_t)(BTX_JUMP | BTX_UNDO(p->undo)));
@@ -162,11 +250,9 @@ static void stub_indirect(struct tr *t, const struct pending *p)
 void tr_stubs(struct tr *t)
 {
     for (unsigned k = 0; k < t->npend; k++) {
-        const struct pending *p = &t->pend[k];
+        struct pending *p = &t->pend[k];
 
         e_patch(t->e.rw, p->site, t->e.at);
-        if (p->poll)
-            t->map[p->poll - 1].stub = t->e.at;
         if (p->link)
             stub_direct(t, p);
         else
@@ -216,6 +302,61 @@ static void load_operand(struct tr *t, uint32_t more)
     e_gs_store(&t->e, H_B, VOFF(hot.tmp));
 }
 
+/* How many instructions from i on are PUSH r (op 0x50) or POP r (0x58) of plain registers. */
+static unsigned run_length(const struct tr *t, unsigned op)
+{
+    unsigned n = 0;
+
+    if (t->sti && t->sti == t->i)
+        return 1;
+    while (t->i + n < t->n && n < 8) {
+        const struct insn *in = &t->in[t->i + n];
+
+        if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op || in->opsize != 8 ||
+            in->rm == RSP)
+            break;
+        n++;
+    }
+    return n;
+}
+
+/* n pushes checked as one access; if it cannot be had at once, the interpreter does the first alone
+ * and the rest is a block of its own. */
+static void push_run(struct tr *t, unsigned n)
+{
+    struct emit *e = &t->e;
+    int32_t size = 8 * (int32_t)n;
+
+    tr_flags_clobber(t);
+    tr_choose(t, true, RSP);
+    tr_stack_address(t, H_SP, -size);
+    tr_probe(t, true, (unsigned)size, false, 0, SITE_END | SITE_RUN);
+    for (unsigned k = 0; k < n; k++)
+        e_mem(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), H_A,
+              t->disp + size - 8 - 8 * (int32_t)k);
+    e_lea(e, H_SP, H_SP, REG_NONE, 0, -size, 8, 8);
+    t->i += n - 1;
+}
+
+static void pop_run(struct tr *t, unsigned n)
+{
+    struct emit *e = &t->e;
+
+    tr_flags_clobber(t);
+    tr_choose(t, false, RSP);
+    tr_stack_address(t, H_SP, 0);
+    tr_probe(t, false, 8 * n, false, 0, SITE_END | SITE_RUN);
+    for (unsigned k = 0; k < n; k++) {
+        unsigned r = t->in[t->i + k].rm, h = tr_spilled(r) ? H_B : r;
+
+        e_mem(e, 0x8b, h, H_A, t->disp + 8 * (int32_t)k);
+        if (h == H_B)
+            e_gs_store(e, H_B, GPR_OFF(r));
+    }
+    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8 * (int32_t)n, 8, 8);
+    t->i += n - 1;
+}
+
 static void push_mem(struct tr *t)
 {
     load_operand(t, 0);
@@ -258,7 +399,13 @@ void tr_stack(struct tr *t)
     unsigned op = in->opcode;
     bool plain = in->map == 0 && in->opsize == 8 && !(bt_debug & BT_DBG_NO_INLINE);
 
-    if (plain && op >= 0x50 && op <= 0x57) {
+    unsigned run = plain && in->map == 0 ? run_length(t, op & 0xf8) : 0;
+
+    if (run > 1 && (op & 0xf8) == 0x50) {
+        push_run(t, run);
+    } else if (run > 1 && (op & 0xf8) == 0x58) {
+        pop_run(t, run);
+    } else if (plain && op >= 0x50 && op <= 0x57) {
         push_reg(t, in->rm);
     } else if (plain && op >= 0x58 && op <= 0x5f) {
         pop_reg(t, in->rm);
@@ -313,13 +460,13 @@ static void indirect(struct tr *t, bool call)
 
         if (r != H_A)
             e_mov(e, H_A, r);
-        exit_indirect(t, 0);
+        exit_indirect(t, 0, BR_JUMP, 0);
         return;
     }
     if (call)
         push_return(t, t->rip[t->i] + in->len);
     e_gs_load(e, H_A, VOFF(hot.tmp));
-    exit_indirect(t, call ? 8 : 0);
+    exit_indirect(t, call ? 8 : 0, call ? BR_CALL : BR_JUMP, t->rip[t->i] + in->len);
 }
 
 static void ret(struct tr *t)
@@ -330,7 +477,7 @@ static void ret(struct tr *t)
     top_slot(t, H_SP, SITE_END);
     e_mem(&t->e, 0x8b, H_A, H_A, t->disp);
     e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
-    exit_indirect(t, -pop);
+    exit_indirect(t, -pop, BR_RET, 0);
 }
 
 static void jcc(struct tr *t, uint64_t target, uint64_t next)
@@ -394,7 +541,7 @@ void tr_branch(struct tr *t)
         loop(t, target, next);
     } else if (op == 0xe8) {
         push_return(t, next);
-        tr_exit_direct(t, target, target <= t->rip[t->i]);
+        exit_call(t, target, next);
     } else if (op == 0xe9 || op == 0xeb) {
         tr_exit_direct(t, target, target <= t->rip[t->i]);
     } else if (op == 0xc3 || op == 0xc2) {

@@ -295,8 +295,7 @@ void tr_operate(struct tr *t)
         return;
     }
     if (odd(t, in) || !rename_all(in, &rn) ||
-        ((in->info->flags & OF_BITMEM) && in->has_mem &&
-         (in->opsize == 2 || in->addrsize == 4))) {
+        ((in->info->flags & OF_BITMEM) && in->has_mem && (in->opsize == 2 || in->addrsize == 4))) {
         tr_callout(t);
         return;
     }

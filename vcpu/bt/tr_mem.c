@@ -139,7 +139,8 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
               SITE_ARG(t->in[t->i].len) | more;
     /* Misaligned operands of aligned vector instructions raise #GP before any #PF, a pending x87
      * exception comes before all. */
-    if (!(t->in[t->i].info->flags & OF_ALIGN16) && !interp_mf_first(&t->in[t->i]))
+    if (!(t->in[t->i].info->flags & OF_ALIGN16) && !interp_mf_first(&t->in[t->i]) &&
+        !(more & SITE_RUN))
         c->info |= SITE_PLAIN;
     if (t->win) {
         int32_t limit =

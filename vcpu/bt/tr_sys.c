@@ -31,6 +31,8 @@ static bool set_ac(struct tr *t, bool on)
     /* or / and byte gs:[rflags + 2], imm */
     e_gs(&t->e, 0x80, on ? 1 : 4, VOFF(cpu.rflags) + 2, false);
     e8(&t->e, on ? FL_AC >> 16 : ~(FL_AC >> 16) & 0xff);
+    /* Returns that cross the change must not find what was called before it. */
+    e_gs_load(&t->e, RSP, VOFF(hot.ras_base));
     t->n = t->i + 1;
     t->b->len = (uint16_t)(next - t->b->rip);
     tr_exit_direct(t, next, false);

@@ -9,13 +9,24 @@
  * architecture's sense: A and, for writing, D are set in every entry it was made from, and it goes
  * when such an entry would (vcpu_note_*). No page of translated code lies in a window for writing.
  */
+#include <errno.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 #include "vcpu/bt/tr.h"
 #include "vcpu/bt/world.h"
+
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid /* glibc has no name for it before 2.38 */
+#endif
 
 #define WAIT_REFILLS 64 /* TLB refills between two attempts */
 #define MAX_ATTEMPTS 64 /* that change nothing for the better */
 #define MAX_MOVES    4  /* of a window's start or offset: each costs all translations */
 #define MIN_LEN      (256 * 1024u)
+#define TICK_NS      3000000
+#define TICK_SIGNAL  (SIGRTMIN + 2)
 
 unsigned bt_window_class(unsigned size)
 {
@@ -158,15 +169,10 @@ static uint64_t reach(const struct vcpu *v, unsigned ctx)
     return sum;
 }
 
-void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
+static void try_all(struct vcpu *v, unsigned ctx)
 {
     struct bt_vcpu *bv = v->bt;
-
-    if (++bv->win_wait < WAIT_REFILLS || bv->win_attempts >= MAX_ATTEMPTS ||
-        (bt_debug & BT_DBG_NO_WINDOW))
-        return;
-    bv->win_wait = 0;
-    uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP];
+    uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP], lin = bv->win_last;
     bool stack = lin - sp + PAGE_SIZE < 16 * PAGE_SIZE;
 
     for (unsigned write = 0; write < 2; write++) {
@@ -176,6 +182,56 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
     }
     if (reach(v, ctx) <= had)
         bv->win_attempts++;
+}
+
+void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
+{
+    struct bt_vcpu *bv = v->bt;
+
+    if (lin - v->cpu.gpr[RSP] + PAGE_SIZE >= 16 * PAGE_SIZE)
+        bv->win_last = lin;
+    if (++bv->win_wait < WAIT_REFILLS || bv->win_attempts >= MAX_ATTEMPTS ||
+        (bt_debug & BT_DBG_NO_WINDOW))
+        return;
+    bv->win_wait = 0;
+    try_all(v, ctx);
+}
+
+/* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they
+ * are looked for once, a moment after the start: late enough that short-lived guests never pay. */
+static _Thread_local struct vcpu *ticked;
+
+static void on_tick(int sig)
+{
+    (void)sig;
+    if (ticked && ticked->bt) {
+        ticked->bt->win_tick = true;
+        vcpu_kick(ticked);
+    }
+}
+
+int bt_window_timer(struct vcpu *v)
+{
+    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART | SA_ONSTACK};
+    struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
+    struct itimerspec in = {.it_value.tv_nsec = TICK_NS};
+    int id;
+
+    if (bt_debug & BT_DBG_NO_WINDOW)
+        return 0;
+    ticked = v;
+    sigemptyset(&sa.sa_mask);
+    ev.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
+    if (sigaction(TICK_SIGNAL, &sa, NULL) || syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &id) ||
+        syscall(SYS_timer_settime, id, 0, &in, NULL))
+        return -errno;
+    return 0;
+}
+
+void bt_window_tick(struct vcpu *v)
+{
+    v->bt->win_tick = false;
+    try_all(v, bt_key(v) & KEY_CTX);
 }
 
 void bt_window_drop(struct vcpu *v, bool global_too)
