@@ -91,10 +91,11 @@ static inline int name_call(uint32_t op, uint64_t node, const char *name)
 static inline int look(uint64_t dir, const char *name, uint64_t *node)
 {
     int err = name_call(FUSE_LOOKUP, dir, name);
+    uint64_t found = err ? 0 : ((struct fuse_entry_out *)body())->nodeid;
 
     if (node)
-        *node = err ? 0 : ((struct fuse_entry_out *)body())->nodeid;
-    return err;
+        *node = found;
+    return err || found ? err : -ENOENT; /* node 0: none, and that may be cached */
 }
 
 static inline uint64_t must(uint64_t dir, const char *name)

@@ -79,7 +79,14 @@ int fuse_op_lookup(struct fuse_fs *fs, struct fuse_req *r)
         return fd;
     int err = fuse_stat_at(fd, r->name, &st);
 
-    return err ? err : fuse_reply_entry(fs, r, r->node, r->name, &st);
+    if (!err)
+        return fuse_reply_entry(fs, r, r->node, r->name, &st);
+    if (err != -ENOENT)
+        return err;
+    /* Node 0: there is none, and the guest need not ask again before it makes one. */
+    *(struct fuse_entry_out *)fs->reply = (struct fuse_entry_out){.entry_valid = VALID_SECONDS};
+    r->out_len = sizeof(struct fuse_entry_out);
+    return 0;
 }
 
 int fuse_op_forget(struct fuse_fs *fs, struct fuse_req *r)

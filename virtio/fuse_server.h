@@ -15,8 +15,9 @@
  *
  * Extended attributes: user.* only; others are EOPNOTSUPP, and not listed.
  *
- * Caching. Names and attributes are good for one second in the guest, so a change made on the host
- * is seen within that; names that do not exist are never cached. Writes go through at once.
+ * Caching. Names, that there is none of a name, and attributes are good for one second in the
+ * guest, so a change made on the host is seen within that. Cached data is kept over opens of a file
+ * that did not change. Writes go through at once.
  *
  * Everything is called on one thread. Metadata calls are made synchronously there.
  */
