@@ -186,7 +186,7 @@ Test(kvm_state, events)
     for (unsigned bits = 0; bits < 64; bits++) {
         struct cpu want;
 
-        m->v->cpu.int_shadow = bits & 1;
+        m->v->cpu.int_shadow = !(bits & 1) ? 0 : bits & 2 ? SHADOW_STI : SHADOW_SS;
         m->v->cpu.rflags = FL_R1 | (bits & 2 ? FL_IF : 0);
         m->v->cpu.nmi_blocked = bits & 4;
         m->v->cpu.nmi_pending = (bits & 8) != 0;

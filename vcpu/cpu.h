@@ -134,6 +134,9 @@ struct exception {
 #define XSAVE_AREA_SIZE 832 /* legacy 512 + header 64 + AVX 256: components 0-2 */
 #define XCR0_SUPPORTED  0x7u
 
+/* cpu.int_shadow. MOV SS and POP SS hold debug exceptions off as well (SDM 3A 6.8.3). */
+enum { SHADOW_STI = 1, SHADOW_SS = 2 };
+
 struct cpu {
     uint64_t gpr[NGPR];
     uint64_t rip;
@@ -159,7 +162,7 @@ struct cpu {
     uint64_t kvm_system_time, kvm_wall_clock; /* 0x4b564d01/00: pvclock */
 
     uint8_t cpl;
-    uint8_t int_shadow;   /* 1: interrupts blocked until after the next instruction (STI, MOV SS) */
+    uint8_t int_shadow;   /* interrupts blocked until after the next instruction: SHADOW_* */
     bool nmi_blocked;     /* until IRET */
     uint8_t nmi_pending;  /* NMIs: at most 2, 1 while they are blocked */
     bool halted;          /* HLT executed, waiting for an event */

@@ -10,9 +10,7 @@
 #include "vcpu/engine.h"
 #include "vcpu/hostexec.h"
 #include "vcpu/interp_ops.h"
-
-#define DR6_BS ((uint64_t)1 << 14)
-#define DR7_GD ((uint64_t)1 << 13)
+#include "vcpu/watch.h"
 
 typedef int (*exec_fn)(struct vcpu *, const struct insn *);
 
@@ -184,58 +182,65 @@ static enum step deliver(struct vcpu *v)
     return cpu_deliver_exception(v) == CPU_OK ? STEP_OK : STEP_EXIT;
 }
 
-/* Instruction breakpoints of DR0-DR3 (SDM 3A 17.2.4, 17.3.1.1): a fault, RF set in its image. */
+/* Breakpoints of DR0-DR3 on the instruction about to run: a fault, but RF is pushed as it is (SDM
+ * 3B 17.3.1.1). RF and a load of SS just before hold them off (6.8.3). */
 static bool breakpoint(struct vcpu *v)
 {
     struct cpu *c = &v->cpu;
-    uint64_t lin = cpu_code64(c) ? c->rip : (uint32_t)(c->seg[SEG_CS].base + c->rip), hit = 0;
+    uint64_t lin = cpu_code64(c) ? c->rip : (uint32_t)(c->seg[SEG_CS].base + c->rip), hit;
 
-    for (unsigned i = 0; i < 4; i++)
-        if ((c->dr[7] >> (2 * i) & 3) && !(c->dr[7] >> (16 + 4 * i) & 0xf) && c->dr[i] == lin)
-            hit |= (uint64_t)1 << i;
+    /* Data breakpoints that the load of SS met are waiting, any others are of the past. */
+    if (c->int_shadow == SHADOW_SS)
+        return false;
+    v->watch_hits = 0;
+    hit = c->rflags & FL_RF ? 0 : watch_code(c, lin);
     if (!hit)
         return false;
-    c->dr[6] = (c->dr[6] & ~(uint64_t)0xf) | hit;
+    c->dr[6] = (c->dr[6] & ~DR6_HITS) | hit;
     c->dr[7] &= ~DR7_GD;
-    c->rflags |= FL_RF;
     cpu_raise(c, VEC_DB);
     return true;
 }
 
-/* Does the instruction swallow the single-step trap? A load of SS holds it off; INT and SYSCALL
- * have already taken TF away from what follows. */
+/* Does the instruction swallow the single-step trap? INT and SYSCALL have already taken TF away
+ * from what follows. */
 static bool no_trap(const struct vcpu *v, const struct insn *in)
 {
-    if (in->map == 0) {
-        if ((in->opcode == 0x8e && (in->modrm >> 3 & 7) == SEG_SS) || in->opcode == 0x17)
-            return true;
-        if ((in->opcode >= 0xcc && in->opcode <= 0xce) || in->opcode == 0xf1)
-            return !(v->cpu.rflags & FL_TF);
-    }
+    if (in->map == 0 && ((in->opcode >= 0xcc && in->opcode <= 0xce) || in->opcode == 0xf1))
+        return !(v->cpu.rflags & FL_TF);
     return in->map == 1 && in->opcode == 0x05 && !(v->cpu.rflags & FL_TF);
 }
 
-/* After an instruction that began with TF or RF set, or in an interrupt shadow. */
+/* After an instruction that began with TF or RF set or in an interrupt shadow, or met a breakpoint:
+ * the traps. A load of SS holds them off until the next instruction is through (SDM 3A 6.8.3): the
+ * single step is lost, data breakpoints wait. */
 static enum step finish(struct vcpu *v, const struct insn *in, uint64_t rip, uint64_t flags,
                         bool shadow)
 {
     struct cpu *c = &v->cpu;
-    bool iret = in->map == 0 && in->opcode == 0xcf;
-    bool midway = c->rip == rip && (in->rep || in->repne);
+    bool iret = in->map == 0 && in->opcode == 0xcf, icebp = in->map == 0 && in->opcode == 0xf1;
+    bool midway = c->rip == rip && (in->rep || in->repne), step, hits;
 
     if (shadow)
         c->int_shadow = 0;
     /* RF lasts for one instruction; REP keeps it until its last element. */
     if ((flags & FL_RF) && !iret && !midway)
         c->rflags &= ~(uint64_t)FL_RF;
-    if ((flags & FL_TF) && !no_trap(v, in)) {
+    if (c->int_shadow == SHADOW_SS)
+        return STEP_OK;
+    step = (flags & FL_TF) && !no_trap(v, in);
+    hits = v->watch_hits && !icebp; /* INT1 is a #DB already */
+    if (v->watch_hits)
+        c->dr[6] = (c->dr[6] & ~DR6_HITS) | v->watch_hits;
+    v->watch_hits = 0;
+    if (!step && !hits)
+        return STEP_OK;
+    if (step)
         c->dr[6] |= DR6_BS;
-        c->dr[7] &= ~DR7_GD;
-        c->halted = false;
-        cpu_raise(c, VEC_DB);
-        return deliver(v);
-    }
-    return STEP_OK;
+    c->dr[7] &= ~DR7_GD;
+    c->halted = false;
+    cpu_raise(c, VEC_DB);
+    return deliver(v);
 }
 
 static inline enum step step(struct vcpu *v, exec_fn *which)
@@ -248,14 +253,15 @@ static inline enum step step(struct vcpu *v, exec_fn *which)
     exec_fn exec = NULL;
 
     v->stats.insns++;
-    if (((c->dr[7] & 0xff) && !(flags & FL_RF) && breakpoint(v)) ||
-        fetch(v, &tmp, &in, &exec) != CPU_OK || exec(v, in) != CPU_OK) {
+    if ((watch_any(v) && breakpoint(v)) || fetch(v, &tmp, &in, &exec) != CPU_OK ||
+        exec(v, in) != CPU_OK) {
         if (shadow)
             c->int_shadow = 0;
         return deliver(v);
     }
     *which = exec;
-    if (((flags & (FL_TF | FL_RF)) || shadow) && finish(v, in, rip, flags, shadow) != STEP_OK)
+    if (((flags & (FL_TF | FL_RF)) || shadow || v->watch_hits) &&
+        finish(v, in, rip, flags, shadow) != STEP_OK)
         return STEP_EXIT;
     if (exec == interp_sys) {
         if (c->halted)

@@ -4,6 +4,7 @@
  * by page where they can; a long REP returns to the step loop now and then with RIP unmoved.
  */
 #include "vcpu/interp_ops.h"
+#include "vcpu/watch.h"
 
 #define BATCH 4096u /* elements between two looks at pending interrupts */
 
@@ -89,7 +90,7 @@ static uint64_t bulk(struct vcpu *v, const struct insn *in, const struct str *s,
     void *to, *from = NULL;
     gva_t dst, src;
 
-    if (s->step < 0 || (c->rflags & FL_TF) || (c->cpl == 3 && (c->rflags & FL_AC)))
+    if (s->step < 0 || (c->rflags & FL_TF) || watch_any(v) || (c->cpl == 3 && (c->rflags & FL_AC)))
         return 0;
     if (dst_lin(v, in, s, ACC_WRITE, &dst) != CPU_OK)
         return 0;
@@ -203,7 +204,7 @@ int interp_string(struct vcpu *v, const struct insn *in)
     bool bulky = rep && ((in->opcode & ~1u) == 0xa4 || (in->opcode & ~1u) == 0xaa);
     struct str s = {.size = in->opsize, .asz = in->addrsize};
     uint64_t count, done = 0, n, flags = c->rflags;
-    unsigned batch = c->rflags & FL_TF ? 1 : io ? 64 : BATCH;
+    unsigned batch = (c->rflags & FL_TF) || watch_any(v) ? 1 : io ? 64 : BATCH;
 
     if (io && s.size == 8)
         s.size = 4;

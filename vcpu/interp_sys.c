@@ -1,6 +1,7 @@
 /* IC_SYS of the one-byte map: flags, port I/O, segment registers, far transfers, software
  * interrupts. What they do is in except.h's functions; here are their operands and privileges. */
 #include "vcpu/interp_ops.h"
+#include "vcpu/watch.h"
 
 static unsigned iopl(const struct cpu *c)
 {
@@ -42,6 +43,8 @@ int interp_io_allowed(struct vcpu *v, uint16_t port, unsigned size)
 
 uint64_t interp_pio_read(struct vcpu *v, uint16_t port, unsigned size)
 {
+    if (watch_any(v))
+        watch_io(v, port, size);
     fpu_put(v);
     v->stats.pio_reads++;
     return v->vm->ops->pio_read(v->vm->machine, port, size);
@@ -49,6 +52,8 @@ uint64_t interp_pio_read(struct vcpu *v, uint16_t port, unsigned size)
 
 void interp_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val)
 {
+    if (watch_any(v))
+        watch_io(v, port, size);
     fpu_put(v);
     v->stats.pio_writes++;
     v->vm->ops->pio_write(v->vm->machine, port, size, val & alu_mask(size));
@@ -82,7 +87,7 @@ static int cli_sti(struct vcpu *v, const struct insn *in)
         c->rflags &= ~(uint64_t)FL_IF;
     } else if (!(c->rflags & FL_IF)) {
         c->rflags |= FL_IF;
-        c->int_shadow = 1;
+        c->int_shadow = SHADOW_STI;
     }
     return op_done(v, in);
 }
@@ -124,7 +129,7 @@ static int mov_to_seg(struct vcpu *v, const struct insn *in)
     if (op_read(v, in, 2, &sel) != CPU_OK || load_seg(v, in, seg, (uint16_t)sel) != CPU_OK)
         return CPU_FAULT;
     if (seg == SEG_SS)
-        v->cpu.int_shadow = 1;
+        v->cpu.int_shadow = SHADOW_SS;
     return CPU_OK;
 }
 
@@ -162,7 +167,7 @@ int interp_pop_seg(struct vcpu *v, const struct insn *in, unsigned seg)
         return CPU_FAULT;
     op_set_addr(v, RSP, ss, sp + in->opsize);
     if (seg == SEG_SS)
-        c->int_shadow = 1;
+        c->int_shadow = SHADOW_SS;
     return op_done(v, in);
 }
 

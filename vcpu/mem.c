@@ -1,6 +1,7 @@
 #include "vcpu/mem.h"
 
 #include "paging/copy.h"
+#include "vcpu/watch.h"
 
 /* A linear page resolved: RAM by host pointer, or a bus address. */
 struct page_ref {
@@ -69,6 +70,8 @@ static int refill(struct vcpu *v, gva_t lin, unsigned acc, struct page_ref *out)
 
     out->host = host + (lin & (PAGE_SIZE - 1));
     out->traced = ram->attr[page >> PAGE_SHIFT] & RAM_ATTR_CODE;
+    if (watch_any(v) && !(acc & ACC_FETCH) && watch_page(&v->cpu, lin))
+        return CPU_OK;
     if (acc & ACC_FETCH)
         tlb_fill(&v->tlb, ctx, TLB_X, lin, host, r.global, large);
     else
@@ -91,6 +94,13 @@ static int page_of(struct vcpu *v, gva_t lin, unsigned acc, struct page_ref *out
         return CPU_OK;
     }
     return refill(v, lin, acc, out);
+}
+
+/* What the program itself does counts, not the CPU's own use of tables. */
+static void note_access(struct vcpu *v, gva_t lin, unsigned size, unsigned acc)
+{
+    if (watch_any(v) && !(acc & ACC_IMPLICIT))
+        watch_access(v, lin, size, acc & ACC_WRITE);
 }
 
 /* The linear address n bytes on: wraps at 4 GiB outside 64-bit mode (SDM 3A 3.3.6). */
@@ -215,11 +225,14 @@ static int access(struct vcpu *v, gva_t lin, uint8_t *buf, unsigned size, unsign
     if (page_of(v, lin, acc, &a))
         return CPU_FAULT;
     if (size <= first) {
+        note_access(v, lin, size, acc);
         move_page(v, &a, buf, size, write);
         return CPU_OK;
     }
     if (page_of(v, lin_add(v, lin, first), acc, &b))
         return CPU_FAULT;
+    note_access(v, lin, first, acc);
+    note_access(v, lin_add(v, lin, first), size - first, acc);
     move_page(v, &a, buf, first, write);
     move_page(v, &b, buf + first, size - first, write);
     return CPU_OK;
@@ -270,6 +283,8 @@ int mem_host(struct vcpu *v, gva_t lin, unsigned size, unsigned acc, void **host
         return CPU_FAULT;
     *host = p.host;
     *traced = p.traced;
+    if (p.host)
+        note_access(v, lin, size, acc);
     return CPU_OK;
 }
 

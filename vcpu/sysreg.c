@@ -1,6 +1,7 @@
 /* Control and debug registers, XCR0, and the fast system calls. SDM 3A chapter 2, 4.1, 9.8.5;
  * SDM 2A-2D the instructions. */
 #include "vcpu/system.h"
+#include "vcpu/watch.h"
 
 #define CR0_KNOWN                                                                              \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
@@ -232,6 +233,8 @@ int cpu_write_dr(struct vcpu *v, unsigned dr, uint64_t val)
     else if (dr == 7)
         val = (val & 0xffff23ff) | 0x400;
     c->dr[dr] = val;
+    if (watch_any(v))
+        vcpu_note_paging(v); /* watched pages leave the TLB */
     return CPU_OK;
 }
 

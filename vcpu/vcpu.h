@@ -125,6 +125,7 @@ struct vcpu {
     unsigned index; /* 0 is the boot processor; also the APIC id */
     struct vcpu_exit exit;
     struct vcpu_stats stats;
+    uint32_t watch_hits;    /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
     _Atomic uint32_t futex; /* 1 while vcpu_wait() sleeps on it */
     struct jc_entry jc[TLB_CTXS][JC_ENTRIES];
 };

@@ -42,4 +42,5 @@ void bare_main(void)
     test_paging();
     test_system();
     test_user();
+    test_debug();
 }

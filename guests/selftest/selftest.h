@@ -9,6 +9,7 @@ void test_exceptions(void);
 void test_system(void);
 void test_paging(void);
 void test_user(void);
+void test_debug(void);
 
 /* Single accesses as functions for bare_try(). */
 void try_read(void *p);

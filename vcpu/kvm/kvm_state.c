@@ -278,9 +278,10 @@ static int set_events(struct vcpu *v)
         .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
         .nmi = {.pending = c->nmi_pending != 0, .masked = c->nmi_blocked},
         /* VM entry refuses blocking by STI with IF clear (SDM 3C 27.3.1.5): it was MOV SS. */
-        .interrupt.shadow = !c->int_shadow        ? 0
-                            : (c->rflags & FL_IF) ? KVM_X86_SHADOW_INT_STI
-                                                  : KVM_X86_SHADOW_INT_MOV_SS,
+        .interrupt.shadow = !c->int_shadow ? 0
+                            : c->int_shadow == SHADOW_STI && (c->rflags & FL_IF)
+                                ? KVM_X86_SHADOW_INT_STI
+                                : KVM_X86_SHADOW_INT_MOV_SS,
     };
 
     if (atomic_fetch_and(&v->lapic.events, ~(uint32_t)(LAPIC_EV_NMI | LAPIC_EV_NMI_MORE)) &
@@ -471,7 +472,9 @@ int kvm_export(struct vcpu *v, bool deliver, const char **what)
     }
     regs_from_kvm(c, &s->regs);
     sregs_from_kvm(v, &s->sregs);
-    c->int_shadow = s->events.interrupt.shadow != 0;
+    c->int_shadow = s->events.interrupt.shadow & KVM_X86_SHADOW_INT_MOV_SS ? SHADOW_SS
+                    : s->events.interrupt.shadow                           ? SHADOW_STI
+                                                                           : 0;
     c->nmi_pending = s->events.nmi.pending || s->events.nmi.injected;
     c->nmi_blocked = s->events.nmi.masked && !s->events.nmi.injected;
     if ((r = get_pdptes(v, what)))
