@@ -71,7 +71,8 @@ struct bt_vcpu {
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
     _Atomic uint32_t running;  /* in guest code, or on the way (world.c) */
-    uint64_t win_len[TLB_CTXS][WIN_KINDS]; /* 0: not in use */
+    uint64_t win_len[TLB_CTXS][WIN_KINDS];  /* 0: not in use */
+    uint64_t win_page[TLB_CTXS][WIN_KINDS]; /* largest page a window is made of */
     bool win_global[TLB_CTXS][WIN_KINDS];
     unsigned win_wait, win_attempts;
     gva_t win_last; /* refilled last, beyond the stack */

@@ -48,7 +48,7 @@ static void set_limits(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t len
 /* The stretch around lin: linear start, end, offset to guest-physical. */
 struct stretch {
     gva_t lo, hi;
-    uint64_t delta;
+    uint64_t delta, page; /* largest page */
     bool global;
 };
 
@@ -91,6 +91,8 @@ static bool extend(struct vcpu *v, const struct walk_ctx *w, unsigned acc, bool 
 
     if (write && has_code(ram, start + s->delta, r.page_size)) {
         /* Up to the first page of code on the way. */
+        if (s->page < r.page_size)
+            s->page = r.page_size;
         gva_t p = up ? start : end - PAGE_SIZE;
 
         for (; p >= start && p < end && !has_code(ram, p + s->delta, PAGE_SIZE);
@@ -103,6 +105,8 @@ static bool extend(struct vcpu *v, const struct walk_ctx *w, unsigned acc, bool 
         return false;
     }
     s->global = s->global && r.global;
+    if (s->page < r.page_size)
+        s->page = r.page_size;
     if (up)
         s->hi = end;
     else
@@ -121,8 +125,11 @@ static bool find(struct vcpu *v, gva_t lin, unsigned ctx, bool write, struct str
     if (!page_ok(v, &w, lin, acc, write, &r) ||
         (write && has_code(v->vm->ram, r.gpa & PAGE_MASK, PAGE_SIZE)))
         return false;
-    *s = (struct stretch){
-        .lo = lin, .hi = lin + PAGE_SIZE, .delta = r.gpa - lin, .global = r.global};
+    *s = (struct stretch){.lo = lin,
+                          .hi = lin + PAGE_SIZE,
+                          .delta = r.gpa - lin,
+                          .page = r.page_size,
+                          .global = r.global};
     while (extend(v, &w, acc, write, true, s))
         continue;
     while (extend(v, &w, acc, write, false, s))
@@ -136,8 +143,9 @@ static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
     struct bt_window *win = &bt->win[ctx][kind];
     struct stretch s;
 
-    if (!find(v, lin, ctx, kind & WIN_WRITE, &s))
+    if (lin > INT32_MAX || !find(v, lin, ctx, kind & WIN_WRITE, &s))
         return;
+    v->bt->win_page[ctx][kind] = s.page;
     uint64_t host = (uintptr_t)v->vm->ram->base + s.lo + s.delta;
 
     if (s.lo > INT32_MAX || host > INT32_MAX)
@@ -245,9 +253,13 @@ void bt_window_drop(struct vcpu *v, bool global_too)
 void bt_window_drop_page(struct vcpu *v, gva_t lin)
 {
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
-        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
-            if (lin - v->vm->bt->win[ctx][kind].lo < v->bt->win_len[ctx][kind])
+        for (unsigned kind = 0; kind < WIN_KINDS; kind++) {
+            /* Any address in a large page drops the whole of it, also the part inside. */
+            uint64_t slack = v->bt->win_page[ctx][kind];
+
+            if (lin - v->vm->bt->win[ctx][kind].lo + slack < v->bt->win_len[ctx][kind] + 2 * slack)
                 set_limits(v, ctx, kind, 0, false);
+        }
 }
 
 /* Keep the part of a window for writing that lies below page, if that is the larger one. */
