@@ -171,7 +171,7 @@ static void each(const struct machine *m, stats_sink *put, void *to)
 
 struct table {
     struct text t;
-    const char *section;
+    char section[32]; /* the caller's text may not last */
     uint64_t run_ns;
 };
 
@@ -182,9 +182,9 @@ static void put_row(void *to, const char *section, const char *name, uint64_t va
 
     if (!value)
         return;
-    if (!tab->section || strcmp(section, tab->section))
+    if (strcmp(section, tab->section) != 0)
         text_add(&tab->t, "  %s\n", launch ? "launch, us" : section);
-    tab->section = section;
+    snprintf(tab->section, sizeof tab->section, "%s", section);
     if (launch)
         text_add(&tab->t, "    %-24s %11llu.%03llu%s\n", name, (unsigned long long)(value / 1000),
                  (unsigned long long)(value % 1000),

@@ -108,6 +108,19 @@ void ram_written(struct ram *ram, gpa_t gpa, uint64_t len)
         }
 }
 
+int ram_discard(struct ram *ram, gpa_t gpa, uint64_t len)
+{
+    void *p = ram_ptr(ram, gpa, len);
+
+    if (!p || ((gpa | len) & (PAGE_SIZE - 1)))
+        return -EINVAL;
+    /* Private and anonymous: the next touch finds a new page of zeroes. */
+    if (len && madvise(p, len, MADV_DONTNEED))
+        return -errno;
+    ram_written(ram, gpa, len);
+    return 0;
+}
+
 int ram_write(struct ram *ram, gpa_t gpa, const void *src, uint64_t len)
 {
     void *p = ram_ptr(ram, gpa, len);

@@ -59,6 +59,10 @@ static inline void *ram_ptr(const struct ram *ram, gpa_t gpa, uint64_t len)
  * holds code. Everyone who writes guest RAM other than through the TLB's write tags calls this. */
 void ram_written(struct ram *ram, gpa_t gpa, uint64_t len);
 
+/* Give the pages of [gpa, gpa+len) back to the host: they read as zero from here on, and cost no
+ * memory until they are written again. Whole pages, all RAM, else -EINVAL; or the host's -errno. */
+int ram_discard(struct ram *ram, gpa_t gpa, uint64_t len);
+
 /* Copy to / from guest RAM. 0, or -EFAULT with nothing copied when the range is not all RAM. */
 int ram_write(struct ram *ram, gpa_t gpa, const void *src, uint64_t len);
 int ram_read(const struct ram *ram, gpa_t gpa, void *dst, uint64_t len);

@@ -77,6 +77,12 @@ struct virtio_ops {
 
 struct virtio_bus;
 
+/* A number of the device's own for --stats. */
+struct virtio_counter {
+    const char *name; /* NULL ends the list */
+    uint64_t value;
+};
+
 /* Embed it as the first member of the device's own struct. */
 struct virtio_dev {
     /* --- set by the device's create function --- */
@@ -87,6 +93,7 @@ struct virtio_dev {
     uint8_t *config;                    /* the configuration space, in the device's own struct */
     uint32_t config_len;
     const char *label; /* for messages: "disk 'x.img'"; lives as long as the device */
+    const struct virtio_counter *counters; /* shown behind the transport's, or NULL */
 
     /* --- valid for the device from attach() on --- */
     struct virtio_bus *bus;
