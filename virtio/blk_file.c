@@ -117,6 +117,26 @@ static void alignments(struct blk_file *f, bool device)
     f->memory_align = f->block;
 }
 
+/* Through a descriptor of its own: the kernel lets go of a ring's files some time after its process
+ * has ended, and the lock of the next run must not wait for that. It stays open to the end. */
+static int lock_file(const char *path, const struct blk_file *f, const struct stat *st, char *err,
+                     size_t len)
+{
+    struct flock lock = {.l_type = f->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
+    int fd = open(path, (f->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    struct stat now;
+
+    if (fd < 0 || fstat(fd, &now) || now.st_dev != st->st_dev || now.st_ino != st->st_ino)
+        return fail(EBUSY, err, len, "it was replaced while it was being opened; try again");
+    /* A file system without locks is not held against the user. */
+    if (fcntl(fd, F_OFD_SETLK, &lock) && (errno == EAGAIN || errno == EACCES)) {
+        close(fd);
+        return fail(EBUSY, err, len,
+                    "in use by another disk or mayfly; only with ,ro on all can it be shared");
+    }
+    return 0;
+}
+
 int blk_file_open(const char *arg, struct blk_file *f, char *err, size_t len)
 {
     char path[PATH_LEN];
@@ -154,14 +174,8 @@ int blk_file_open(const char *arg, struct blk_file *f, char *err, size_t len)
         r = fail(EINVAL, err, len,
                  "its size, %llu bytes, is not a multiple of %u; round it up with truncate -s %%%u",
                  (unsigned long long)f->size, f->block, f->block);
-    if (!r) {
-        struct flock lock = {.l_type = f->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-
-        /* A file system without locks is not held against the user. */
-        if (fcntl(f->fd, F_OFD_SETLK, &lock) && (errno == EAGAIN || errno == EACCES))
-            r = fail(EBUSY, err, len,
-                     "in use by another disk or mayfly; only with ,ro on all can it be shared");
-    }
+    if (!r)
+        r = lock_file(path, f, &st, err, len);
     if (r) {
         close(f->fd);
         f->fd = -1;
