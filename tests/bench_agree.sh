@@ -1,0 +1,31 @@
+#!/bin/bash
+# The benchmark programs, short: every kernel and every program computes the same natively, in a
+# unikernel and in Debian's kernel under bt. And the nanobenchmarks come to their end. No timing.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+LIMIT=120
+. tests/bench/places.sh
+places="native unikernel mayfly"
+
+bench_prepare >"$tmp/prepare" 2>&1 || not_ok "bench initrd" "$(tail -n 1 "$tmp/prepare")"
+[ -s .cache/vmlinuz ] || { places="native unikernel"; skipped "bench in Debian" "no kernel in .cache"; }
+for place in $places; do
+    if rows "$place" 2 40 1 >>"$tmp/rows" 2>"$tmp/why"; then
+        ok "bench $place: $(grep -c "^$place " "$tmp/rows") rows"
+    else
+        not_ok "bench $place" "$(head -n 1 "$tmp/why")"
+    fi
+done
+if awk -f tests/bench/compare.awk "$tmp/rows" >"$tmp/compared"; then
+    ok "bench checksums are equal"
+else
+    not_ok "bench checksums" "$(grep -v '^note' "$tmp/compared" | head -n 3 | tr '\n' ';')"
+fi
+# The comparison must see a difference.
+sed '0,/^unikernel fib [0-9a-f]/s//unikernel fib x/' "$tmp/rows" >"$tmp/broken"
+if awk -f tests/bench/compare.awk "$tmp/broken" >"$tmp/compared"; then
+    not_ok "bench comparison" "a changed checksum went through"
+else
+    ok "bench comparison sees a changed checksum"
+fi
+finish
