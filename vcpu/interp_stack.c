@@ -115,6 +115,12 @@ static int enter(struct vcpu *v, const struct insn *in)
         return CPU_FAULT;
     sp = c->gpr[RSP];
     for (unsigned i = 0; i < n; i++) {
+        /* Frame pointers are copied one by one: a push may be what the next one reads. */
+        bp = (c->gpr[RBP] - (uint64_t)i * size) & alu_mask(ss);
+        if (i && i < level &&
+            (seg_linear(v, SEG_SS, bp, size, ACC_READ, &lin) != CPU_OK ||
+             op_load(v, lin, size, &val[i]) != CPU_OK))
+            return CPU_FAULT;
         if (seg_linear(v, SEG_SS, (sp - (uint64_t)(i + 1) * size) & alu_mask(ss), size, ACC_WRITE,
                        &lin) != CPU_OK ||
             op_store(v, lin, size, val[i]) != CPU_OK)

@@ -69,8 +69,8 @@ bool interp_mf_first(const struct insn *in)
         return false;
     if (insn_class(in) == IC_X87) /* all memory forms but FNSTCW and FNSTSW */
         return (in->modrm >> 3 & 7) != 7 || (in->opcode != 0xd9 && in->opcode != 0xdd);
-    return is_mmx(in) || (!in->vex && in->map == 1 && in->pp < 2 &&
-                          (in->opcode == 0x2c || in->opcode == 0x2d));
+    return is_mmx(in) ||
+           (!in->vex && in->map == 1 && in->pp < 2 && (in->opcode == 0x2c || in->opcode == 0x2d));
 }
 
 static bool x87_pending(const struct vcpu *v)
