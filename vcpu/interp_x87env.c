@@ -96,6 +96,7 @@ int interp_x87env(struct vcpu *v, const struct insn *in)
     if (xs_probe_mem(v, lin, len) != CPU_OK || xs_write_mem(v, lin, buf, len) != CPU_OK)
         return CPU_FAULT;
     if (all) { /* as FNINIT does: registers keep their bits and become empty */
+        turn(x, 0 - top(x));
         xs_put16(x, XS_FCW, 0x37f);
         xs_put16(x, XS_FSW, 0);
         x[XS_FTW] = 0;
