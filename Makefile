@@ -159,7 +159,7 @@ bench: deps-test
 	@tests/bench.sh
 
 fuzz: deps-test
-	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS)
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu
 	@tests/fuzz.sh
 
 asan: deps-test

@@ -32,8 +32,7 @@ enum {
 #define FZ_AREA     0x20000u /* from FZ_CODE on: all of these and gaps */
 #define FZ_MAX_CODE 320
 #define FZ_MAX_INSN 40
-#define FZ_HLT      0xf4 /* a guest's end: #GP at CPL 3 */
-#define FZ_INT3     0xcc /* natively the same */
+#define FZ_INT3     0xcc /* fills the code pages: where a run ends */
 
 /* The part of struct cpu that the program sees. */
 struct fz_state {
@@ -62,8 +61,6 @@ struct fz_case {
         unsigned len;
     } mask[4];
     unsigned nmask;
-    uint64_t fault_mask_va; /* ... nor this when the instruction faults */
-    unsigned fault_mask_len;
     unsigned form; /* single instructions */
 };
 
@@ -72,6 +69,7 @@ struct fz_result {
     int vector; /* FZ_END: came to a place where runs end; FZ_LOST: never did */
     uint32_t error;
     uint64_t cr2; /* #PF */
+    bool astray;  /* interp: executed something outside the code */
     struct fz_state st;
     const uint8_t *page[4]; /* data, data, code, code as the run left them */
 };
@@ -147,6 +145,8 @@ uint16_t fz_dead_flags(const struct fz_case *c, unsigned i);
 /* --- fuzz_native.c --- */
 /* 0, or -errno with the step that failed. */
 int fz_native_init(const char **what);
+/* Told of every signal that no native run caused, with where it happened. */
+extern void (*fz_crash)(int sig, uint64_t pc);
 bool fz_native_bases(void); /* can FS and GS have bases? */
 /* False: it would touch this process. guess: what interp made of it. */
 bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struct fz_result *out);

@@ -23,4 +23,7 @@ fuzz() {
 # The decoder's number is both its count and its seed.
 fuzz "decoder against Zydis" build/unit_decode_zydis DECODE_FUZZ=$((2000000 * factor + seed % 1000))
 fuzz "hostile images" build/unit_boot_hostile SEED=$((seed | 1)) MUTATIONS=$((100000 * factor))
+# TIME=seconds ends it early; CASES=, SEQS= say how many of each.
+fuzz "instructions against the CPU" build/fuzz_cpu SEED=$seed CASES="${CASES:-$((1000000 * factor))}" \
+    SEQS="${SEQS:-$((80000 * factor))}"
 finish

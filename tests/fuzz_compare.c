@@ -58,11 +58,35 @@ static uint64_t flags_differ(const struct fz_case *c, const struct fz_result *a,
     return (a->st.rflags ^ b->st.rflags) & mask;
 }
 
+/* The instruction that faulted, or NULL. */
+static const struct insn *faulting(const struct fz_case *c, const struct fz_result *a)
+{
+    unsigned i = at_insn(c, a->st.rip);
+
+    return a->vector >= 0 && i < c->n ? &c->in[i] : NULL;
+}
+
+/* Linear address of in's ModRM operand with the registers as they are in st. */
+static uint64_t operand(const struct insn *in, const struct fz_state *st)
+{
+    uint64_t ea = (uint64_t)in->disp;
+
+    if (in->base == BASE_RIP)
+        ea += st->rip + in->len;
+    else if (in->base != REG_NONE)
+        ea += st->gpr[in->base];
+    if (in->index != REG_NONE)
+        ea += st->gpr[in->index] << in->scale;
+    if (in->addrsize == 4)
+        ea = (uint32_t)ea;
+    return ea + (in->seg == SEG_FS ? st->fs_base : in->seg == SEG_GS ? st->gs_base : 0);
+}
+
 /* Is the alignment looked at before canonical form, or after? #GP or #SS. */
-static bool misaligned_either(const struct fz_case *c, const struct fz_result *a,
+static bool misaligned_either(const struct insn *in, const struct fz_result *a,
                               const struct fz_result *b)
 {
-    return c->n == 1 && (c->in[0].info->flags & OF_ALIGN16) && c->in[0].seg == SEG_SS &&
+    return in && (in->info->flags & OF_ALIGN16) && in->seg == SEG_SS &&
            ((a->vector == VEC_GP && b->vector == VEC_SS) ||
             (a->vector == VEC_SS && b->vector == VEC_GP));
 }
@@ -70,13 +94,14 @@ static bool misaligned_either(const struct fz_case *c, const struct fz_result *a
 static bool fault_differs(const struct fz_case *c, const struct fz_result *a,
                           const struct fz_result *b, bool native)
 {
+    const struct insn *in = faulting(c, a);
     uint32_t error = a->error ^ b->error;
 
     if (a->vector != b->vector)
-        return !misaligned_either(c, a, b);
+        return !misaligned_either(in, a, b);
     if (a->vector == VEC_PF) {
         /* Which byte of many is touched first is not said. */
-        if (c->n == 1 && insn_class(&c->in[0]) == IC_VECSYS && native &&
+        if (in && insn_class(in) == IC_VECSYS && native &&
             a->cr2 - b->cr2 + XSAVE_AREA_SIZE <= 2 * XSAVE_AREA_SIZE) {
             if ((a->cr2 ^ b->cr2) >> PAGE_SHIFT)
                 return false;
@@ -90,17 +115,33 @@ static bool fault_differs(const struct fz_case *c, const struct fz_result *a,
     return a->vector >= 0 && error;
 }
 
-static bool masked(const struct fz_case *c, uint64_t va, bool native, bool fault)
+/* What an instruction that faults may have stored by then: ENTER and CALL push before they look at
+ * all, an 80-bit store is two. *n bytes from the address returned. */
+static uint64_t half_done(const struct fz_case *c, const struct fz_result *a, unsigned *n)
 {
-    if (fault && va - c->fault_mask_va < c->fault_mask_len)
-        return true;
+    const struct insn *in = faulting(c, a);
+
+    *n = 0;
+    if (!in)
+        return 0;
+    if (!in->map && in->opcode == 0xc8)
+        *n = 34 * 8;
+    else if (!in->map && (in->opcode == 0xe8 || (in->opcode == 0xff && (in->reg & 7) == 2)))
+        *n = 8;
+    if (*n)
+        return a->st.gpr[RSP] - *n;
+    if (insn_class(in) == IC_X87 && in->mem_size == 10)
+        *n = 10;
+    return operand(in, &a->st);
+}
+
+static bool masked(const struct fz_case *c, uint64_t va, bool native)
+{
     for (unsigned i = 0; i < c->nmask; i++)
         if (va - c->mask[i].va < c->mask[i].len)
             return true;
-    /* What stands behind the code differs: HLT here, a jump there. */
-    if (va - (c->code_va + c->len) < 16)
-        return native;
-    return native && c->pad_va == va;
+    /* What stands behind the code of one instruction differs: INT3 here, a jump there. */
+    return va - (c->code_va + c->len) < 16 && native && !c->sequence;
 }
 
 /* With 32-bit addresses a REP that does nothing, or faults, may have cleared the upper halves of
@@ -120,30 +161,20 @@ static bool gprs_differ(const struct fz_case *c, const struct fz_result *a,
     return false;
 }
 
-/* VCVTPS2PH may have noted what the conversion raised before its store faults. */
-static bool mxcsr_differs(const struct fz_case *c, const struct fz_result *a,
-                          const struct fz_result *b)
-{
-    const struct insn *in = &c->in[0];
-    bool vague = a->vector >= 0 && c->n == 1 && in->vex && in->map == 3 && in->opcode == 0x1d;
-    uint32_t x, y;
-
-    memcpy(&x, a->st.xsave + 24, 4);
-    memcpy(&y, b->st.xsave + 24, 4);
-    return (x ^ y) & ~(vague ? 0x3fu : 0);
-}
-
 /* The first byte of memory that differs, or 0. */
 static uint64_t memory_differs(const struct fz_case *c, const struct fz_result *a,
                                const struct fz_result *b, bool native)
 {
+    unsigned n;
+    uint64_t half = half_done(c, a, &n);
+
     for (unsigned p = 0; p < 2; p++) {
         if (!memcmp(a->page[p], b->page[p], PAGE_SIZE))
             continue;
         for (unsigned i = 0; i < PAGE_SIZE; i++) {
             uint64_t va = FZ_DATA + p * PAGE_SIZE + i;
 
-            if (a->page[p][i] != b->page[p][i] && !masked(c, va, native, a->vector >= 0))
+            if (a->page[p][i] != b->page[p][i] && va - half >= n && !masked(c, va, native))
                 return va;
         }
     }
@@ -159,22 +190,27 @@ static uint64_t memory_differs(const struct fz_case *c, const struct fz_result *
 
 /* An MMX instruction that faults on its operand may have made TOP zero and the registers valid by
  * then (SDM 1 9.5.1 says nothing of the order). */
-static bool mmx_fault(const struct fz_case *c, const struct fz_result *a)
+static bool mmx_fault(const struct insn *in)
 {
-    const struct insn *in = &c->in[0];
-
-    return a->vector >= 0 && c->n == 1 && insn_class(in) == IC_VEC && !in->vex && in->has_mem &&
-           in->map && (in->pp == 0 || (in->map == 1 && in->opcode == 0x2a));
+    return in && insn_class(in) == IC_VEC && !in->vex && in->has_mem && in->map &&
+           (in->pp == 0 || (in->map == 1 && in->opcode == 0x2a));
 }
 
-static bool vector_differs(const struct fz_case *c, const struct fz_result *a,
+static bool vectors_differ(const struct fz_case *c, const struct fz_result *a,
                            const struct fz_result *b)
 {
+    const struct insn *in = faulting(c, a);
     const uint8_t *x = a->st.xsave, *y = b->st.xsave;
+    uint32_t m, n, mask = ~(uint32_t)0;
 
-    if (memcmp(x + 160, y + 160, sizeof(a->st.xsave) - 160) || mxcsr_differs(c, a, b))
+    /* VCVTPS2PH may have noted what the conversion raised before its store faults. */
+    if (in && in->vex && in->map == 3 && in->opcode == 0x1d)
+        mask = ~(uint32_t)0x3f;
+    memcpy(&m, x + 24, 4);
+    memcpy(&n, y + 24, 4);
+    if (memcmp(x + 160, y + 160, sizeof(a->st.xsave) - 160) || ((m ^ n) & mask))
         return true;
-    return !mmx_fault(c, a) && (memcmp(x, y, 24) || memcmp(x + 32, y + 32, 128));
+    return !mmx_fault(in) && (memcmp(x, y, 24) || memcmp(x + 32, y + 32, 128));
 }
 
 bool fz_same(const struct fz_case *c, const struct fz_result *a, enum fz_who who_a,
@@ -184,7 +220,7 @@ bool fz_same(const struct fz_case *c, const struct fz_result *a, enum fz_who who
 
     return !fault_differs(c, a, b, native) && a->st.rip == b->st.rip &&
            !gprs_differ(c, a, b, native) && !flags_differ(c, a, b, who_b == FZ_BT, debug) &&
-           !vector_differs(c, a, b) && !memory_differs(c, a, b, native);
+           !vectors_differ(c, a, b) && !memory_differs(c, a, b, native);
 }
 
 /* --- print --- */

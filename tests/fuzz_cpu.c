@@ -3,6 +3,7 @@
  * TIME=seconds instead: until then, singles and sequences by turns), ONLY=s123 or q123 (one case,
  * and say what came of it). Prints "N passed, N failed" and how many forms were covered.
  */
+#include <dlfcn.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <time.h>
@@ -25,6 +26,18 @@ static void on_alarm(int sig)
            fzcase.sequence ? 'q' : 's', fzcase.index, fzcase.seed);
     fflush(stdout);
     _exit(1);
+}
+
+/* The program's own code faulting: say in which case before the signal ends us. */
+static void on_crash(int sig, uint64_t pc)
+{
+    Dl_info i;
+
+    if (!dladdr((void *)(uintptr_t)pc, &i))
+        return; /* generated code: the engines' business */
+    printf("signal %d in %s at %#lx\nnot ok fuzz_cpu: crashes\n", sig, i.dli_sname, pc);
+    fz_print_case(&fzcase);
+    fflush(stdout);
 }
 
 static bool differ(const struct fz_result *a, enum fz_who wa, const struct fz_result *b,
@@ -142,6 +155,7 @@ static int init(void)
     covered = calloc(nforms, 1);
     failures = calloc(nforms + 1, sizeof(*failures));
     signal(SIGALRM, on_alarm);
+    fz_crash = on_crash;
     return covered && failures ? 0 : -1;
 }
 

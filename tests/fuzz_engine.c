@@ -1,7 +1,7 @@
 /*
  * A case in a guest at CPL 3: the arena mapped at its addresses with its permissions, the kernel's
- * side (descriptor tables, handlers, stack) in the upper half. Every handler is a HLT; code that
- * comes to its end finds a HLT too, whose #GP is the sign.
+ * side (descriptor tables, handlers, stack) in the upper half. Every handler is a HLT; where a run
+ * ends there is an INT3.
  */
 #include "tests/fuzz.h"
 #include "tests/vmfix.h"
@@ -53,14 +53,14 @@ static void build(struct vmfix *f)
     pte(f, FZ_RO, P_RO | ro | nx);
     pte(f, FZ_SUPER, P_SUPER | super | nx);
     for (unsigned i = 0; i < 32; i++) {
-        uint8_t hlt = FZ_HLT;
+        uint8_t hlt = 0xf4;
 
         vmf_gate64(f, i, i == VEC_BP ? 0xee : 0x8e, VMS_CODE64, KERNEL + HANDLERS + i * 16, 0);
         vmf_poke(f, HANDLERS + i * 16, &hlt, 1);
     }
     vmf_poke64(f, VMF_TSS + 4, KERNEL + VMF_RSP0);
-    memset(ram_ptr(&f->ram, P_CODE0, PAGE_SIZE), FZ_HLT, PAGE_SIZE);
-    memset(ram_ptr(&f->ram, P_CODE1, PAGE_SIZE), FZ_HLT, PAGE_SIZE);
+    memset(ram_ptr(&f->ram, P_CODE0, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
+    memset(ram_ptr(&f->ram, P_CODE1, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         f->ram.base[P_RO + i] = (uint8_t)(i * 37);
     vmf_user(f);
@@ -114,7 +114,7 @@ static void put(struct vmfix *f, uint64_t va, const void *src, unsigned n, bool 
 
         m = m < n ? m : n;
         if (fill)
-            memset(to, FZ_HLT, m);
+            memset(to, FZ_INT3, m);
         else
             memcpy(to, from, m);
         va += m;
@@ -126,8 +126,8 @@ static void put(struct vmfix *f, uint64_t va, const void *src, unsigned n, bool 
 static void put_memory(struct vmfix *f, const struct fz_case *c)
 {
     /* A stray store may have been anywhere in them. */
-    memset(page_ptr(f, FZ_CODE), FZ_HLT, PAGE_SIZE);
-    memset(page_ptr(f, FZ_CODE + 0x1000), FZ_HLT, PAGE_SIZE);
+    memset(page_ptr(f, FZ_CODE), FZ_INT3, PAGE_SIZE);
+    memset(page_ptr(f, FZ_CODE + 0x1000), FZ_INT3, PAGE_SIZE);
     memcpy(page_ptr(f, FZ_DATA), c->data[0], PAGE_SIZE);
     memcpy(page_ptr(f, FZ_DATA + 0x1000), c->data[1], PAGE_SIZE);
     put(f, c->code_va, c->code, c->len, false);
@@ -190,14 +190,10 @@ static void collect(struct vmfix *f, const struct fz_case *c, struct fz_result *
     rip = out->st.rip = frame(f, 40);
     if (cpu->gpr[RSP] == KERNEL + VMF_RSP0 - 48)
         out->error = (uint32_t)frame(f, 48);
-    if (out->vector == VEC_GP && !out->error && rip - c->code_va >= c->len &&
-        ((rip - FZ_CODE < 0x2000) || (rip - FZ_DATA < 0x2000)) &&
-        page_ptr(f, rip)[rip & (PAGE_SIZE - 1)] == FZ_HLT) {
+    if (out->vector == VEC_BP && rip - 1 - c->code_va >= c->len) {
         out->vector = FZ_END;
-        out->st.rip = rip;
+        out->st.rip = rip - 1;
     }
-    if (out->error && cpu->gpr[RSP] == KERNEL + VMF_RSP0 - 48)
-        out->st.rip = frame(f, 40);
     out->st.fs_base = cpu->seg[SEG_FS].base;
     out->st.gs_base = cpu->seg[SEG_GS].base;
 }
@@ -208,8 +204,13 @@ void fz_interp_run(const struct fz_case *c, struct fz_result *out)
 
     put_memory(&ivm, c);
     put_state(&ivm, c);
-    for (unsigned n = 0; n < STEPS && s == STEP_OK; n++)
+    out->astray = false;
+    for (unsigned n = 0; n < STEPS && s == STEP_OK; n++) {
+        bool inside = ivm.v->cpu.rip - c->code_va < c->len;
+
         s = interp_step(ivm.v);
+        out->astray |= !inside && ivm.v->cpu.cpl == 3;
+    }
     collect(&ivm, c, out);
 }
 

@@ -95,6 +95,8 @@ static struct {
     uint64_t cr2, rip;
 } caught;
 
+void (*fz_crash)(int sig, uint64_t pc);
+
 /* Where this process has memory. */
 static struct {
     uint64_t lo, hi;
@@ -112,6 +114,9 @@ __attribute__((visibility("hidden"))) void fz_nat_caught(int sig, siginfo_t *si,
     greg_t *g = uc->uc_mcontext.gregs;
 
     if (!fz_nat.active) {
+        /* In translated code or a stub of hostexec's: theirs. Else this is the end. */
+        if (fz_crash)
+            fz_crash(sig, (uint64_t)g[REG_RIP]);
         if (before[sig].sa_flags & SA_SIGINFO)
             before[sig].sa_sigaction(sig, si, uc_);
         else
@@ -204,7 +209,7 @@ int fz_native_init(const char **what)
     return 0;
 }
 
-/* jmp *0(%rip) to fz_nat_exit. */
+/* jmp *0(%rip) to fz_nat_exit, quicker than INT3. Sequences do without: they may read it. */
 static void put_exit(uint8_t *p)
 {
     static const uint8_t jmp[6] = {0xff, 0x25};
@@ -226,12 +231,15 @@ static void put_code(const struct fz_case *c)
         if (end > limit)
             n = (unsigned)(limit - c->code_va);
         memcpy(at, c->code, n);
-        if (end + 14 <= limit)
+        if (end + 14 <= limit && !c->sequence)
             put_exit(at + c->len);
         return;
     }
     memcpy(at, c->code, n);
-    put_exit(at + n);
+    if (c->sequence)
+        at[n] = FZ_INT3;
+    else
+        put_exit(at + n);
     if (c->pad_va)
         *(uint8_t *)(uintptr_t)c->pad_va = FZ_INT3;
 }
@@ -258,7 +266,7 @@ static void collect(const struct fz_case *c, struct fz_result *out)
 
 bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struct fz_result *out)
 {
-    if (c->no_native || guess->vector == FZ_LOST || guess->vector == VEC_DB)
+    if (c->no_native || guess->astray || guess->vector == FZ_LOST || guess->vector == VEC_DB)
         return false;
     if (guess->vector == VEC_PF && ours(guess->cr2))
         return false;

@@ -80,7 +80,12 @@ static bool patch_disp(struct place *p, uint64_t disp)
 
 static uint64_t widen(struct place *p, uint64_t val)
 {
-    return insn_of(p)->addrsize == 4 ? (uint32_t)val | fz_rnd(p->r) << 32 : val;
+    const struct insn *in = insn_of(p);
+
+    /* REP with 32-bit addresses may clear upper halves also when it does nothing. */
+    if (p->c->sequence && insn_class(in) == IC_STRING && in->addrsize == 4)
+        return (uint32_t)val;
+    return in->addrsize == 4 ? (uint32_t)val | fz_rnd(p->r) << 32 : val;
 }
 
 static uint64_t mask_of(const struct insn *in)
@@ -165,13 +170,6 @@ static void mask(struct place *p, uint64_t va, unsigned len)
         c->mask[c->nmask].va = va;
         c->mask[c->nmask++].len = len;
     }
-}
-
-/* The same, should the instruction fault. */
-static void mask_on_fault(struct place *p, uint64_t va, unsigned len)
-{
-    p->c->fault_mask_va = va;
-    p->c->fault_mask_len = len;
 }
 
 /* --- IC_ALU --- */
@@ -318,8 +316,6 @@ static bool place_vec(struct place *p)
         return false;
     if (in->mem_write && !fz_data_free(p->c, placed(p), size))
         all_masked(&p->c->st);
-    if (insn_class(in) == IC_X87 && size == 10) /* two stores */
-        mask_on_fault(p, placed(p), size);
     if (in->map == 1 && in->opcode == 0xae && (in->reg & 7) == 2) { /* LDMXCSR */
         mxcsr = 0x1f80 | ((uint32_t)fz_rnd(p->r) & (fz_pct(p->r, 90) ? 0xe07f : 0xffffffff));
         fz_poke(p->c, placed(p), &mxcsr, 4);
@@ -407,6 +403,8 @@ static bool saved_image(struct place *p, unsigned size, unsigned align)
     if (!place_mem(p, parts_target(p, size, align), size))
         return false;
     va = placed(p);
+    /* What the image holds of the host's addresses may go anywhere. */
+    p->c->no_native |= p->c->sequence;
     if (in->map == 0) { /* FNSTENV, FNSAVE: FIP, FOP, FDP */
         unsigned w = in->opsize66 ? 2 : 4;
 
@@ -566,9 +564,6 @@ static bool place_stack(struct place *p)
     if (!stack_at(p, size, push, &at))
         return false;
     if (op == 0xc8) {
-        /* What a frame that faults has pushed by then lies below RSP: nobody's. */
-        if (!p->c->sequence)
-            mask_on_fault(p, p->c->st.gpr[RSP] - 34 * 8, 34 * 8);
         patch(p, in->imm_off, fz_below(p->r, 64), 2);
         patch(p, in->imm_off + 2u, fz_pct(p->r, 50) ? 0 : fz_below(p->r, 6) | (fz_rnd(p->r) & 0xe0),
               1);
@@ -654,13 +649,10 @@ static bool place_branch(struct place *p)
     }
     if (!in->has_mem) {
         p->c->st.gpr[in->rm] = to;
-        mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
         return true;
     }
-    /* A CALL to an address that is not canonical may have pushed before it faults. */
     if (!place_mem(p, fz_target(p->c, p->r, 8, fz_pct(p->r, 50) ? 8 : 1), 8))
         return false;
-    mask_on_fault(p, p->c->st.gpr[RSP] - 8, 8);
     fz_poke64(p->c, placed(p), to);
     if (fz_data_free(p->c, placed(p), 8))
         return fz_peek(p->c, placed(p), 8) == to && p->c->st.gpr[RSP] != 0;

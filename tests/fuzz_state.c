@@ -231,7 +231,7 @@ void fz_random_state(struct fz_case *c, struct fz_rng *r, unsigned room, bool al
 {
     struct fz_state *s = &c->st;
 
-    c->n = c->len = c->nmask = c->fault_mask_len = 0;
+    c->n = c->len = c->nmask = 0;
     c->pad_va = 0;
     c->no_native = false;
     c->undef = 0;
@@ -255,7 +255,7 @@ bool fz_data_free(const struct fz_case *c, uint64_t va, uint64_t n)
 {
     uint64_t from = FZ_DATA + (c->code_in_data ? 0x400u : 0);
 
-    return va >= from && n <= 0x2000 && va + n <= FZ_DATA + 0x2000;
+    return n <= 0x2000 && va >= from && va <= FZ_DATA + 0x2000 - n;
 }
 
 void fz_poke(struct fz_case *c, uint64_t va, const void *src, unsigned n)
@@ -273,7 +273,7 @@ uint64_t fz_peek(const struct fz_case *c, uint64_t va, unsigned n)
 {
     uint64_t val = 0;
 
-    if (va >= FZ_DATA && va + n <= FZ_DATA + 0x2000)
+    if (va >= FZ_DATA && va <= FZ_DATA + 0x2000 - n)
         memcpy(&val, (const uint8_t *)c->data + (va - FZ_DATA), n);
     return val;
 }
