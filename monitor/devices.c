@@ -51,6 +51,8 @@ static int create(struct machine *m, const struct config_device *d)
         msg_error("%s: %s", name_of(d, name, sizeof name), err);
         return STATUS_FAILURE;
     }
+    if (dev->label)
+        msg_verbose("device: %s", dev->label);
     status = virtio_bus_add(&m->virtio, dev);
     if (status == -ENOSPC)
         msg_error("%s: more than %u devices; leave some out", name_of(d, name, sizeof name),

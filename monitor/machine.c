@@ -52,6 +52,7 @@ int machine_last_words(struct machine *m)
     m->t.exit = clock_ns();
     m->status = status;
     console_restore();
+    virtio_bus_stop(&m->virtio); /* without devices any thread may be here */
     if (m->cfg->stats)
         stats_print(m);
     if (stats_fd >= 0) {
@@ -70,7 +71,7 @@ static int finish(struct machine *m)
     if (atomic_exchange(&machine_finishing, true))
         wait_forever(); /* the I/O thread is at it, and ends the process */
     console_flush(m, stopped_from_outside ? FLUSH_TRY : FLUSH_LAST);
-    if (m->console->tty || stats_fd >= 0)
+    if (m->console->tty || stats_fd >= 0 || m->virtio.ndev)
         loop_finish(m);
     return machine_last_words(m);
 }

@@ -305,7 +305,7 @@ static void start(struct virtio_dev *dev)
     struct vsock *v = (struct vsock *)dev;
 
     v->running = true;
-    vsock_accept(v); /* those who came before the guest was up */
+    vsock_accept(v); /* those who came before the driver */
 }
 
 static void notify(struct virtio_dev *dev, unsigned q)
@@ -316,7 +316,10 @@ static void notify(struct virtio_dev *dev, unsigned q)
         return;
     if (q == VSOCK_TX)
         transmit(v);
-    vsock_deliver(v);
+    if (v->unseen)
+        vsock_look(v);
+    else
+        vsock_deliver(v);
 }
 
 static void reset(struct virtio_dev *dev)

@@ -74,6 +74,7 @@ struct vsock_conn {
     bool host_gone;    /* nor does it read */
     bool eof_told;     /* the guest knows */
     bool guest_eof;    /* the guest sends no more */
+    bool shut;         /* the host was told */
     bool guest_closed; /* nor does it receive */
     bool asked;        /* CREDIT_REQUEST was sent for the present lack */
     uint8_t owed;      /* bit a vsock_op: control packets to be sent */
@@ -94,6 +95,7 @@ struct vsock {
     uint64_t guest_cid; /* the configuration space, little-endian */
     uint64_t cid;
     bool running;
+    bool unseen;    /* there are more events of the host */
     bool accepting; /* false: connections wait at PATH until an entry is free */
     int listen_fd, epoll_fd, epoll_file;
     struct io_op poll;
@@ -143,6 +145,7 @@ void vsock_close_all(struct vsock *v);
 void vsock_wait_end(struct vsock *v, struct vsock_conn *c);
 void vsock_accept(struct vsock *v);
 void vsock_events(struct io_op *op, int res);
+void vsock_look(struct vsock *v); /* take what events there are */
 void vsock_timeouts(struct io_timer *t);
 
 /* --- vsock_path.c: main thread --- */

@@ -9,9 +9,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define PATIENCE_NS 10000000000ull /* for a line, a RESPONSE, the RST that ends a connection */
-#define TICK_NS     1000000000ull
-#define FIRST_PORT  0x40000000u /* of connections that begin on the host */
+#define PATIENCE_NS  10000000000ull /* for a line, a RESPONSE, the RST that ends a connection */
+#define TICK_NS      1000000000ull
+#define EVENT_ROUNDS 8u
+#define FIRST_PORT   0x40000000u /* of connections that begin on the host */
 
 /* --- the table --- */
 
@@ -185,10 +186,12 @@ static void end_of_guest(struct vsock *v, struct vsock_conn *c)
 {
     if (!c->guest_eof || c->fwd != c->received)
         return;
-    if (c->guest_closed)
+    if (c->guest_closed) {
         vsock_close(v, c, true);
-    else if (c->fd >= 0)
+    } else if (!c->shut) {
+        c->shut = true; /* once: each is an event again */
         shutdown(c->fd, SHUT_WR);
+    }
 }
 
 /* What could not be written at once. */
@@ -411,13 +414,13 @@ static void event(struct vsock *v, struct vsock_conn *c, uint32_t events)
         flush(v, c);
 }
 
-void vsock_events(struct io_op *op, int res)
+void vsock_look(struct vsock *v)
 {
-    struct vsock *v = (struct vsock *)((char *)op - offsetof(struct vsock, poll));
     struct epoll_event ev[64];
-    int n;
+    int n = 64;
 
-    while ((n = epoll_wait(v->epoll_fd, ev, 64, 0)) > 0) {
+    for (unsigned round = 0; n > 0 && round < EVENT_ROUNDS; round++) {
+        n = epoll_wait(v->epoll_fd, ev, 64, 0);
         for (int i = 0; i < n && v->running; i++) {
             uint32_t at = (uint32_t)ev[i].data.u64;
 
@@ -428,10 +431,22 @@ void vsock_events(struct io_op *op, int res)
                 event(v, &v->conn[at], ev[i].events);
         }
     }
-    if (!op->busy && res >= 0)
-        io_poll(v->dev.io, op, v->epoll_file, POLLIN, true);
+    /* Others want this thread too: the rest in the next pass. */
+    v->unseen = n > 0;
+    if (v->unseen)
+        virtio_look_again(&v->dev, VSOCK_RX);
     if (v->running)
         vsock_deliver(v);
+}
+
+void vsock_events(struct io_op *op, int res)
+{
+    struct vsock *v = (struct vsock *)((char *)op - offsetof(struct vsock, poll));
+
+    if (!op->busy && res >= 0)
+        io_poll(v->dev.io, op, v->epoll_file, POLLIN, true);
+    if (res >= 0)
+        vsock_look(v);
 }
 
 void vsock_timeouts(struct io_timer *t)

@@ -1,0 +1,184 @@
+/*
+ * The host's side of the vsock test: Unix sockets.
+ *
+ *   vsock_host serve PATH                echo to everybody who connects to PATH, for ever
+ *   vsock_host send PATH PORT BYTES      "CONNECT PORT", the answer, then a pattern there and back
+ *   vsock_host many PATH PORT COUNT      COUNT connections open at a time, a word through each
+ *   vsock_host line PATH TEXT            send TEXT as the line; says what comes back, or "closed"
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int make(const char *path, struct sockaddr_un *sa)
+{
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    sa->sun_family = AF_UNIX;
+    snprintf(sa->sun_path, sizeof sa->sun_path, "%s", path);
+    return s;
+}
+
+static int dial(const char *path)
+{
+    struct sockaddr_un sa;
+    int s = make(path, &sa);
+
+    if (connect(s, (struct sockaddr *)&sa, sizeof sa)) {
+        printf("connect %s: %s\n", path, strerror(errno));
+        exit(1);
+    }
+    return s;
+}
+
+static int serve(const char *path)
+{
+    static char buf[65536];
+    struct sockaddr_un sa;
+    int s = make(path, &sa), c;
+
+    unlink(path);
+    if (bind(s, (struct sockaddr *)&sa, sizeof sa) || listen(s, 128))
+        return 1;
+    signal(SIGCHLD, SIG_IGN);
+    while ((c = accept(s, NULL, NULL)) >= 0) {
+        if (fork()) {
+            close(c);
+            continue;
+        }
+        ssize_t n;
+
+        while ((n = read(c, buf, sizeof buf)) > 0)
+            for (ssize_t at = 0, w; at < n; at += w)
+                if ((w = write(c, buf + at, (size_t)(n - at))) <= 0)
+                    _exit(1);
+        _exit(0);
+    }
+    return 1;
+}
+
+/* The line and its answer, which is read to its end and no further. */
+static bool hello(int s, const char *line, char *answer, size_t cap)
+{
+    size_t n = 0;
+
+    if (write(s, line, strlen(line)) != (ssize_t)strlen(line))
+        return false;
+    while (n < cap - 1 && read(s, answer + n, 1) == 1)
+        if (answer[n++] == '\n')
+            break;
+    answer[n] = 0;
+    return n && answer[n - 1] == '\n';
+}
+
+static int open_port(const char *path, const char *port)
+{
+    char line[64], answer[64];
+    int s = dial(path);
+
+    snprintf(line, sizeof line, "CONNECT %s\n", port);
+    if (!hello(s, line, answer, sizeof answer) || strncmp(answer, "OK ", 3)) {
+        printf("no OK: '%s'\n", answer);
+        exit(1);
+    }
+    return s;
+}
+
+static uint8_t pattern(uint64_t i)
+{
+    return (uint8_t)(i * 2654435761u >> 11);
+}
+
+static int send_back(const char *path, const char *port, uint64_t bytes)
+{
+    static uint8_t out[65536], in[65536];
+    uint64_t sent = 0, got = 0;
+    int s = open_port(path, port);
+
+    while (got < bytes) {
+        struct pollfd p = {s, (short)(POLLIN | (sent < bytes ? POLLOUT : 0)), 0};
+
+        if (poll(&p, 1, 20000) <= 0)
+            break;
+        if (p.revents & POLLOUT && sent < bytes) {
+            size_t n = bytes - sent < sizeof out ? (size_t)(bytes - sent) : sizeof out;
+
+            for (size_t i = 0; i < n; i++)
+                out[i] = pattern(sent + i);
+            ssize_t w = send(s, out, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+            if (w < 0 && errno != EAGAIN)
+                break;
+            sent += w > 0 ? (uint64_t)w : 0;
+            if (sent == bytes)
+                shutdown(s, SHUT_WR);
+        }
+        if (p.revents & (POLLIN | POLLHUP)) {
+            ssize_t r = recv(s, in, sizeof in, MSG_DONTWAIT);
+
+            if (r == 0)
+                break;
+            for (ssize_t i = 0; i < r; i++)
+                if (in[i] != pattern(got + (uint64_t)i)) {
+                    printf("byte %llu differs\n", (unsigned long long)got);
+                    return 1;
+                }
+            got += r > 0 ? (uint64_t)r : 0;
+        }
+    }
+    printf("%llu of %llu bytes\n", (unsigned long long)got, (unsigned long long)bytes);
+    return got != bytes;
+}
+
+static int many(const char *path, const char *port, unsigned count)
+{
+    int *s = calloc(count, sizeof *s);
+    unsigned good = 0;
+
+    for (unsigned i = 0; i < count; i++)
+        s[i] = open_port(path, port);
+    for (unsigned i = 0; i < count; i++) {
+        char word[32], back[32];
+        int n = snprintf(word, sizeof word, "word %u", i);
+        int at = 0;
+        ssize_t r;
+
+        if (write(s[i], word, (size_t)n) != n)
+            break;
+        shutdown(s[i], SHUT_WR);
+        while (at < n && (r = read(s[i], back + at, (size_t)(n - at))) > 0)
+            at += (int)r;
+        good += at == n && !memcmp(word, back, (size_t)n);
+    }
+    printf("%u of %u\n", good, count);
+    return good != count;
+}
+
+int main(int argc, char **argv)
+{
+    char answer[64] = "";
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc > 2 && !strcmp(argv[1], "serve"))
+        return serve(argv[2]);
+    if (argc > 4 && !strcmp(argv[1], "send"))
+        return send_back(argv[2], argv[3], strtoull(argv[4], NULL, 10));
+    if (argc > 4 && !strcmp(argv[1], "many"))
+        return many(argv[2], argv[3], (unsigned)atoi(argv[4]));
+    if (argc > 3 && !strcmp(argv[1], "line")) {
+        char line[128];
+
+        snprintf(line, sizeof line, "%s\n", argv[3]);
+        printf("%s", hello(dial(argv[2]), line, answer, sizeof answer) ? answer : "closed\n");
+        return 0;
+    }
+    return 2;
+}
