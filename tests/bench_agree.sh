@@ -3,6 +3,7 @@
 # unikernel and in Debian's kernel under bt. And the nanobenchmarks come to their end. No timing.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
+# shellcheck disable=SC2034 # places.sh reads it
 LIMIT=120
 . tests/bench/places.sh
 places="native unikernel mayfly"
