@@ -15,6 +15,7 @@ if ! ${MUSL_CC:-musl-gcc} -static -O1 -D_GNU_SOURCE -o "$tmp/fs_guest" tests/fs_
     not_ok "virtio_fs" "tests/fs_guest.c does not compile"
     finish
 fi
+busybox=$(ls /bin/busybox /usr/bin/busybox 2>/dev/null | head -n 1)
 mkdir -p build/test "$tmp/rw" "$tmp/ro/dir" "$tmp/gone" "$tmp/outside"
 
 # is NAME EXPECTED GOT
@@ -137,6 +138,12 @@ sha256sum <random | sed 's/ .*//; s/^/T: random /'
 echo 3 >/proc/sys/vm/drop_caches
 sha256sum <random | sed 's/ .*//; s/^/T: reread /'
 rm random own
+# More open files than the monitor has operations for, all of them to be made durable.
+mkdir sync
+for i in $(seq 50); do dd if=/bin/busybox of=sync/$i bs=256k conv=fsync 2>/dev/null & done
+wait
+echo "T: synced $(cat sync/* | sha256sum | cut -d' ' -f1)"
+rm -r sync
 # The driver leaves with writes in flight, and comes back to a device that was reset.
 dd if=/dev/zero of=late bs=1M count=64 2>/dev/null &
 usleep 30000
@@ -161,6 +168,8 @@ check_churn() {
     is "readlink" "$tmp/outside/secret" "$(said link)"
     is "large file" 64 "$(said random | tr -d '\n' | wc -c)"
     is "large file again" "$(said random)" "$(said reread)"
+    is "many files synced" "$(for ((i = 0; i < 50; i++)); do cat "$busybox"; done | sha256sum | cut -d' ' -f1)" \
+        "$(said synced)"
     is "unbound and bound again" "from the host" "$(said again)"
 }
 check_churn

@@ -25,18 +25,25 @@ enum { Q_HIPRIO, Q_REQUEST, QUEUES };
 #define CHAIN_MAX   512u /* 1 MiB in single pages, and headers: what FUSE_INIT offers */
 #define HIPRIO_SIZE 128u
 #define SLOTS       32u
-#define FILES_MAX   64u /* open files that io knows at a time */
+#define FILES_MAX   SLOTS /* open files that io knows at a time */
 #define INLINE_MAX  131072u
 #define PASS_MAX    64u /* requests before other devices get their turn */
 #define SHARES_MAX  8u
 
 struct fs_dev;
 
+/* An open file that io has a number for. */
+struct known {
+    int *number; /* in the server, NULL: free */
+    unsigned busy;
+};
+
 /* An operation in flight. */
 struct slot {
     struct io_op op;
     struct fs_dev *f;
     struct slot *next_free;
+    struct known *file;
     bool busy, dead; /* dead: the guest has reset the device meanwhile */
     struct virtq *vq;
     struct fuse_io io;
@@ -49,7 +56,8 @@ struct fs_dev {
     struct virtio_dev dev;
     struct virtio_fs_config config;
     struct fuse_fs *fs;
-    unsigned files;
+    struct known known[FILES_MAX];
+    unsigned next_known;
     struct slot *free;
     struct iovec iov[CHAIN_MAX], data[CHAIN_MAX];
     struct slot slot[SLOTS];
@@ -62,30 +70,51 @@ static struct fuse_buf buf_of(const struct virtq_chain *c)
 
 /* --- data --- */
 
+static void forget_file(struct fs_dev *f, struct known *k)
+{
+    io_file_remove(f->dev.io, *k->number);
+    *k->number = -1;
+    k->number = NULL;
+}
+
 static void file_closing(void *opaque, int file)
 {
     struct fs_dev *f = opaque;
 
-    io_file_remove(f->dev.io, file);
-    f->files--;
+    for (unsigned i = 0; i < FILES_MAX; i++)
+        if (f->known[i].number && *f->known[i].number == file) {
+            forget_file(f, &f->known[i]);
+            return;
+        }
 }
 
-/* io's number for the open file; -1: it is to be done without. */
-static int file_of(struct fs_dev *f, const struct fuse_io *io)
+/* The open file as io knows it; NULL: it is to be done without. */
+static struct known *file_of(struct fs_dev *f, const struct fuse_io *io)
 {
-    if (*io->file >= 0 || f->files >= FILES_MAX)
-        return *io->file;
+    struct known *k = NULL;
+
+    for (unsigned i = 0; i < FILES_MAX; i++)
+        if (f->known[i].number == io->file)
+            return &f->known[i];
+    /* Another's place, in turn: there are as many as operations, so one is idle. */
+    for (unsigned i = 0; i < FILES_MAX && (!k || k->busy); i++)
+        k = &f->known[f->next_known++ % FILES_MAX];
+    if (k->busy)
+        return NULL;
+    if (k->number)
+        forget_file(f, k);
     int flags = fcntl(io->fd, F_GETFL);
 
     /* Opened so for the sake of what might have been no file; here it would mean "do not wait". */
     if (flags < 0 || fcntl(io->fd, F_SETFL, flags & ~O_NONBLOCK))
-        return -1;
+        return NULL;
     int file = io_file_add(f->dev.io, io->fd, 0);
 
     if (file < 0)
-        return -1;
-    f->files++;
-    return *io->file = file;
+        return NULL;
+    *io->file = file;
+    k->number = io->file;
+    return k;
 }
 
 static void finish(struct slot *s, int64_t res)
@@ -93,6 +122,7 @@ static void finish(struct slot *s, int64_t res)
     struct fs_dev *f = s->f;
     struct fuse_buf b = buf_of(&s->chain);
 
+    s->file->busy--;
     if (s->dead)
         fuse_io_drop(f->fs, &s->io);
     else
@@ -147,15 +177,17 @@ static int64_t transfer(struct fs_dev *f, struct virtq *vq, const struct virtq_c
         res = fuse_io_run(io, f->data, n, true);
     if (res != -EAGAIN)
         return fuse_io_done(f->fs, &b, io, res);
-    int file = f->free ? file_of(f, io) : -1;
+    struct known *k = f->free ? file_of(f, io) : NULL;
 
-    if (file < 0)
+    if (!k)
         return fuse_io_done(f->fs, &b, io, fuse_io_run(io, f->data, n, false));
     struct slot *s = f->free;
 
     f->free = s->next_free;
     s->busy = true;
     s->dead = false;
+    s->file = k;
+    k->busy++;
     s->vq = vq;
     s->io = *io;
     s->chain = *c;
@@ -164,7 +196,7 @@ static int64_t transfer(struct fs_dev *f, struct virtq *vq, const struct virtq_c
     memcpy(s->data, f->data, sizeof(struct iovec) * n);
     s->ndata = n;
     virtio_hold(&f->dev);
-    begin(f, s, file);
+    begin(f, s, *k->number);
     return FUSE_LATER;
 }
 
