@@ -94,7 +94,8 @@ $(B)/obj/seccomp/install.o $(B)/tobj/seccomp/install.o $(B)/asan/seccomp/install
 
 # --- guests (guests/README.md) --------------------------------------------------------------------
 include $(wildcard guests/guests.mk)
-$(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: $(B)/guests/hello
+$(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: \
+    $(B)/guests/hello $(B)/guests/runtime.elf
 
 # --- unit tests: tests/unit_*.c, one Criterion program each ---------------------------------------
 UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -l:liburing.a

@@ -1,4 +1,4 @@
-# Guests: included by the root Makefile. Musl programs on the runtime, and bare multiboot images
+# Guests: included by the root Makefile. The runtime, static musl programs for it, and bare multiboot images
 # that QEMU can boot too (tests/guests.sh uses it as their oracle).
 G := $(B)/guests
 GUEST_BASE := -std=gnu17 -I. -O2 -g -fno-pie -fcf-protection=none -fno-stack-protector \
@@ -10,21 +10,25 @@ RUNTIME_OBJ := $(patsubst %,$(G)/runtime/%.o,$(basename $(notdir \
 $(G)/runtime/%.o: guests/runtime/%.c
 	@mkdir -p $(@D)
 	$(Q)$(GLIBC_CC) $(GUEST_BASE) -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only \
-	    -fno-tree-loop-distribute-patterns -c -o $@ $<
+	    -mcmodel=kernel -fno-tree-loop-distribute-patterns -c -o $@ $<
 $(G)/runtime/%.o: guests/runtime/%.S
 	@mkdir -p $(@D)
 	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
 
-# Programs: one folder each, every C file of it.
+$(G)/runtime.elf: $(RUNTIME_OBJ) guests/runtime/runtime.ld
+	$(Q)$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/runtime/runtime.ld -Wl,--build-id=none \
+	    -Wl,-z,max-page-size=4096 -s -o $@.tmp $(RUNTIME_OBJ)
+	@mv $@.tmp $@
+
+# Programs: one folder each, every C file of it; ordinary static musl programs.
 PROGRAMS := hello check benchbt
 define program
 $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
 	@mkdir -p $$(@D)
 	$(Q)$(MUSL_CC) $(GUEST_BASE) -c -o $$@ $$<
-$(G)/$(1): $$($(1)_OBJ) $(RUNTIME_OBJ) guests/runtime/runtime.ld
-	$(Q)$(MUSL_CC) -static -no-pie -nostartfiles -Wl,-T,guests/runtime/runtime.ld \
-	    -Wl,--build-id=none -Wl,-z,norelro -Wl,--no-warn-rwx-segments -s -o $$@.tmp \
+$(G)/$(1): $$($(1)_OBJ)
+	$(Q)$(MUSL_CC) -static -no-pie -Wl,--build-id=none -Wl,-z,norelro -s -o $$@.tmp \
 	    $$(filter %.o,$$^)
 	@mv $$@.tmp $$@
 endef
@@ -32,7 +36,7 @@ $(foreach g,$(PROGRAMS),$(eval $(call program,$g)))
 GUESTS := $(PROGRAMS:%=$(G)/%)
 
 # --- bare guests: linked for 64-bit, the container made ELF32 ---
-BARE := selftest timer smc
+BARE := selftest timer smc nanobench
 BARE_CFLAGS := $(GUEST_BASE) -I$(B)/gen -ffreestanding -fno-builtin -mno-red-zone \
                -fno-tree-loop-distribute-patterns -mgeneral-regs-only
 BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o $(G)/bare/region.o

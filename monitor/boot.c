@@ -41,6 +41,10 @@ static int choose_elf(const struct boot_image *k, boot_fn **fn, struct boot_resu
         *fn = boot_multiboot;
         return 0;
     }
+    if (!pvh && elf_is_static_program(&e)) {
+        *fn = boot_program;
+        return 0;
+    }
     if (!pvh) {
         err = elf_refuse_programs(&e, res);
         if (err)

@@ -36,13 +36,18 @@ struct boot_request {
     struct boot_image kernel;
     struct boot_image initrd; /* data NULL when there is none */
     const char *cmdline;
+    /* For a Linux program: argv[0] is its path; both end with NULL. NULL: none. */
+    char *const *argv, *const *env;
+    const char *cwd;           /* where it starts, or NULL */
+    uint32_t std_flags;        /* MAYFLY_BOOT_* of bootblock.h */
+    struct boot_image runtime; /* the embedded runtime */
     enum boot_choice boot;
     uint64_t tsc_hz;
     uint8_t seed[64];
 };
 
 struct boot_result {
-    const char *protocol; /* "linux64", "pvh", "multiboot", "elf": for -v and --stats */
+    const char *protocol; /* "linux64", "pvh", "multiboot", "elf", "program": for -v and --stats */
     bool runtime;         /* a mayfly runtime guest: wants the boot block and port MAYFLY_PORT */
     char error[256];      /* on failure: "what was found; what is taken" without path or newline */
 };
@@ -71,6 +76,9 @@ int boot_multiboot(const struct boot_request *req, struct ram *ram, struct cpu *
                    struct boot_result *res);
 int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
                      struct boot_result *res); /* a static ELF with the mayfly note */
+/* A static Linux program, with the runtime below it. */
+int boot_program(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
+                 struct boot_result *res);
 
 /* CPU entry states shared by loaders: flat 64-bit with identity 2 MiB pages over 4 GiB at
  * BOOT_PML4; flat 32-bit protected mode, paging off. */

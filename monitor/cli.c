@@ -347,6 +347,7 @@ int cli_run_options(int argc, char **argv, struct config *cfg)
         msg_error("the guest's file name is empty; mayfly run [OPTIONS] GUEST [ARG...]");
         return STATUS_FAILURE;
     }
+    cfg->argv = argv + optind;
     cfg->cmdline = join(argv + optind + 1, argc - optind - 1);
     if (!cfg->cmdline) {
         msg_error("no memory for the command line");

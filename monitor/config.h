@@ -39,6 +39,9 @@ struct config {
     enum boot_choice boot;
     const char *guest;      /* path; NULL: the embedded hello guest */
     const char *cmdline;    /* ARGs joined by one space, "" when none */
+    char *const *argv;      /* GUEST and its ARGs as they were given, NULL at the end */
+    char *const *env;       /* --env: what a program finds in its environment */
+    const char *cwd;        /* --cwd, or NULL */
     const char *initrd;     /* path or NULL */
     uint64_t timeout_ns;    /* 0: none */
     bool stats;             /* table on stderr */

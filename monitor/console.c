@@ -233,6 +233,16 @@ static void put(struct console *c, uint8_t byte)
     c->rx[(c->rx_head + c->rx_count++) % sizeof c->rx] = byte;
 }
 
+/* A runtime guest waits for input, or for its end. */
+static void tell_runtime(struct console *c)
+{
+    uint8_t vector = c->m->input_vector;
+
+    c->m->input_vector = 0;
+    if (vector)
+        apic_deliver(&c->m->cpus, 0, false, 0, vector, false, NULL);
+}
+
 /* A byte after Ctrl-A. */
 static void escape_key(struct console *c, uint8_t byte)
 {
@@ -266,6 +276,7 @@ void console_input(struct console *c)
         return;
     if (n <= 0) {
         c->eof = true; /* or an error, such as EIO after a hang-up: nothing more comes */
+        tell_runtime(c);
         return;
     }
     for (ssize_t i = 0; i < n; i++) {
@@ -287,8 +298,11 @@ void console_input(struct console *c)
 void console_pump(struct console *c)
 {
     /* A runtime guest reads by hypercall; a driver of hvc0 gets all there is. */
-    if (c->m->boot.runtime || c->hvc_reads)
+    if (c->m->boot.runtime || c->hvc_reads) {
+        if (c->rx_count)
+            tell_runtime(c);
         return;
+    }
     if (!(c->m->serial.ier & 1))
         c->flowing = false;
     while (c->flowing && c->rx_count) {
@@ -337,6 +351,17 @@ void console_settle(struct console *c)
         c->wanted = true;
         console_pump(c);
     }
+}
+
+int console_ready(struct machine *m)
+{
+    struct console *c = m->console;
+
+    if (!c->rx_count && !c->eof && !c->wanted) {
+        c->wanted = true;
+        loop_wake(m);
+    }
+    return c->rx_count || c->eof;
 }
 
 int console_read(struct machine *m, uint8_t *buf, unsigned len)

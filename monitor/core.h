@@ -48,6 +48,8 @@ int check_main(void);
 int image_open(const char *path, const char *what, struct boot_image *img);
 /* The guest the user named, or the embedded hello. Same results. */
 int image_open_guest(const struct config *cfg, struct boot_image *img);
+/* The runtime inside the binary; data stays NULL where there is none. */
+void image_runtime(struct boot_image *img);
 
 /* --- tsc.c --- */
 /* First reading, as early as can be: the later one is compared with it when nothing better says

@@ -216,19 +216,36 @@ bool elf_pvh_entry(const struct elf *e, uint64_t *entry)
 }
 
 /* As ld links a program when nobody says otherwise: at 4 MiB, with a part to be made read-only by a
- * C library's start-up code. Kernels come with a linker script of their own. */
+ * C library's start-up code, thread-local data or a wish about its stack. Kernels come with a
+ * linker script of their own. */
 static bool default_layout(const struct elf *e)
 {
-    bool relro = false;
+    bool hosted = false;
     uint64_t lowest = UINT64_MAX;
 
     for (unsigned i = 0; i < e->nsegment; i++) {
-        if (e->segment[i].type == PT_GNU_RELRO)
-            relro = true;
+        if (e->segment[i].type == PT_GNU_RELRO || e->segment[i].type == PT_TLS ||
+            e->segment[i].type == PT_GNU_STACK)
+            hosted = true;
         if (e->segment[i].type == PT_LOAD && e->segment[i].paddr < lowest)
             lowest = e->segment[i].paddr;
     }
-    return relro && lowest == 0x400000;
+    return hosted && lowest == 0x400000;
+}
+
+/* gcc -static-pie, and Rust for musl: a shared object for address 0 with an entry, a dynamic
+ * section to relocate itself by, and no interpreter. */
+static bool static_pie(const struct elf *e)
+{
+    bool dynamic = false, zero = false;
+
+    for (unsigned i = 0; i < e->nsegment; i++) {
+        if (e->segment[i].type == PT_DYNAMIC)
+            dynamic = true;
+        if (e->segment[i].type == PT_LOAD && e->segment[i].vaddr < PAGE_SIZE)
+            zero = true;
+    }
+    return e->type == ET_DYN && e->is64 && e->entry && dynamic && zero;
 }
 
 /* The system a program was linked for, from the ABI tag (LSB: note "GNU" type 1, word 0), the
@@ -243,9 +260,20 @@ static const char *program_of(const struct elf *e)
         if (os == ELF_NOTE_OS_LINUX)
             return "Linux";
     }
-    if (e->osabi == ELFOSABI_LINUX || elf_has_note(e, "Go") || default_layout(e))
+    if (e->osabi == ELFOSABI_LINUX || elf_has_note(e, "Go") || default_layout(e) || static_pie(e))
         return "Linux";
     return NULL;
+}
+
+bool elf_is_static_program(const struct elf *e)
+{
+    if (!e->is64 || (e->type != ET_EXEC && e->type != ET_DYN) || elf_has_note(e, "Solo5") ||
+        elf_has_note(e, "HERMIT") || elf_has_note(e, "UHYVEIF"))
+        return false;
+    for (unsigned i = 0; i < e->nsegment; i++)
+        if (e->segment[i].type == PT_INTERP)
+            return false;
+    return program_of(e) != NULL;
 }
 
 int elf_refuse_programs(const struct elf *e, struct boot_result *res)
@@ -261,9 +289,12 @@ int elf_refuse_programs(const struct elf *e, struct boot_result *res)
                               "kernel, with this file as --initrd");
     for (unsigned i = 0; i < e->nsegment; i++)
         if (e->segment[i].type == PT_INTERP)
-            return boot_fail(res, "a dynamically linked Linux program; " BOOT_TAKES);
+            return boot_fail(res, "a dynamically linked Linux program; mayfly takes static ones: "
+                                  "link it with -static (musl-gcc -static, go build with "
+                                  "CGO_ENABLED=0, rustc's target x86_64-unknown-linux-musl)");
     if (os)
-        return boot_fail(res, "a statically linked %s program, not a kernel; " BOOT_TAKES, os);
+        return boot_fail(res, "a %s %s program; mayfly takes static x86-64 ones, and " BOOT_KERNELS,
+                         e->is64 ? "statically linked" : "32-bit", os);
     if (e->type == ET_REL)
         return boot_fail(res, "an object file or kernel module; " BOOT_TAKES);
     if (e->type == ET_CORE)

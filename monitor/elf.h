@@ -40,6 +40,10 @@ bool elf_has_note(const struct elf *e, const char *name);
 /* The 32-bit entry of the PVH note ("Xen" type 18, 4 or 8 bytes); false when there is none. */
 bool elf_pvh_entry(const struct elf *e, uint64_t *entry);
 
+/* Is it a program for Linux, or linked like one: a static one (true), or one to be refused with the
+ * words of elf_refuse_programs() (false, as for what is no program)? */
+bool elf_is_static_program(const struct elf *e);
+
 /* Say no to what is an ELF but no kernel of ours: programs for an operating system, images for
  * other monitors, object files. */
 int elf_refuse_programs(const struct elf *e, struct boot_result *res);

@@ -38,19 +38,37 @@ static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t le
     return n >= 0 ? n : -errno;
 }
 
+/* fd 0, or the vector of the interrupt that says there is input. */
+static bool takes_input(uint32_t fd)
+{
+    return !fd || (fd >= 32 && fd < 255);
+}
+
+static int64_t call_input(struct machine *m, uint32_t fd)
+{
+    if (!takes_input(fd))
+        return -EBADF;
+    if (console_ready(m))
+        return 1;
+    m->input_vector = (uint8_t)fd;
+    return 0;
+}
+
 static int64_t call_read(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
 {
     uint8_t *p = ram_ptr(&m->ram, gpa, len);
     int n;
 
-    if (fd != 0)
+    if (!takes_input(fd))
         return -EBADF;
     if (!p)
         return -EFAULT;
     n = console_read(m, p, (unsigned)(len < CHUNK ? len : CHUNK));
     if (n > 0)
         ram_written(&m->ram, gpa, (uint64_t)n);
-    if (n == -EAGAIN) {
+    if (n == -EAGAIN && fd) {
+        m->input_vector = (uint8_t)fd;
+    } else if (n == -EAGAIN) {
         /* The guest will ask again at once: let it wait here a little, not spin, with the lock
          * free for who brings the input. */
         pthread_mutex_unlock(&m->lock);
@@ -82,6 +100,9 @@ void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t v
         break;
     case MAYFLY_CALL_WALLTIME:
         c.ret = (int64_t)clock_now(CLOCK_REALTIME);
+        break;
+    case MAYFLY_CALL_INPUT:
+        c.ret = call_input(m, c.fd);
         break;
     default:
         c.ret = -ENOSYS;

@@ -11,9 +11,11 @@
 
 #define TAKES "it takes a bzImage, a vmlinux, another ELF kernel or a multiboot image"
 
-/* The hello guest in the binary (embed.S). Weak: a test links without it. */
+/* What is in the binary (embed.S). Weak: a test links without it. */
 extern const uint8_t embedded_hello_start[] __attribute__((weak));
 extern const uint8_t embedded_hello_end[] __attribute__((weak));
+extern const uint8_t embedded_runtime_start[] __attribute__((weak));
+extern const uint8_t embedded_runtime_end[] __attribute__((weak));
 
 static const char *kind_of(mode_t mode)
 {
@@ -96,4 +98,14 @@ int image_open_guest(const struct config *cfg, struct boot_image *img)
         return 0;
     }
     return image_open(cfg->guest, "image", img);
+}
+
+void image_runtime(struct boot_image *img)
+{
+    const uint8_t *start = embedded_runtime_start;
+
+    if (start)
+        *img = (struct boot_image){.path = "runtime",
+                                   .data = start,
+                                   .len = (uintptr_t)embedded_runtime_end - (uintptr_t)start};
 }

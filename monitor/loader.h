@@ -11,9 +11,8 @@
 
 #include "monitor/boot.h"
 
-#define BOOT_TAKES                                                                                \
-    "mayfly takes x86-64 Linux kernels (bzImage, vmlinux), PVH and multiboot 1 kernels, and its " \
-    "own ELF guests"
+#define BOOT_KERNELS "x86-64 Linux kernels (bzImage, vmlinux), PVH and multiboot 1 kernels"
+#define BOOT_TAKES   "mayfly takes " BOOT_KERNELS ", and static Linux programs"
 
 /* Write res->error; the value is -ENOEXEC, so `return boot_fail(...)`. */
 int boot_fail(struct boot_result *res, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

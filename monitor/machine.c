@@ -16,6 +16,7 @@
 #include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
+#include "guests/runtime/bootblock.h"
 #include "seccomp/seccomp.h"
 #include "vcpu/bt/bt.h"
 #include "vcpu/mem.h"
@@ -293,10 +294,29 @@ static int make_machine(struct machine *m)
     return 0;
 }
 
+/* What a program may see of our own stdin, stdout and stderr. */
+static uint32_t standard_flags(const struct machine *m)
+{
+    uint32_t flags = m->cfg->verbose ? MAYFLY_BOOT_VERBOSE : 0;
+
+    for (int fd = 0; fd < 3; fd++) {
+        if (isatty(fd))
+            flags |= MAYFLY_BOOT_TTY(fd);
+        else if (errno == EBADF)
+            flags |= MAYFLY_BOOT_CLOSED(fd);
+    }
+    return flags;
+}
+
 static int load(struct machine *m, struct boot_request *req)
 {
     struct vcpu *v = m->cpus.vcpu[0];
 
+    req->argv = m->cfg->argv;
+    req->env = m->cfg->env;
+    req->cwd = m->cfg->cwd;
+    req->std_flags = standard_flags(m);
+    image_runtime(&req->runtime);
     /* Linux has ACPI and would find a device of both lists twice. */
     req->cmdline =
         boot_is_linux(&req->kernel) ? m->cfg->cmdline : devices_cmdline(m, m->cfg->cmdline);
@@ -374,7 +394,8 @@ static int launch(struct machine *m)
     if (status)
         return status;
     m->t.loaded = clock_ns();
-    if (isatty(0))
+    /* A program's line discipline is the host's own. */
+    if (strcmp(m->boot.protocol, "program") && isatty(0))
         console_raw(m->console);
     status = start_threads(m);
     if (!status) {

@@ -53,6 +53,8 @@ void console_rx_space(struct machine *m);
 /* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input, -EAGAIN
  * when none is here yet (and from then on stdin is being read). Lock held. */
 int console_read(struct machine *m, uint8_t *buf, unsigned len);
+/* Would it give something, or the end? If not, stdin is being read from then on. */
+int console_ready(struct machine *m);
 
 /* --- loop.c: the I/O thread --- */
 /* machine_bus_ops.arm_timer: kick vCPU index at host TSC value tsc, 0 disarms. Any thread. */
@@ -95,6 +97,7 @@ struct machine {
     struct boot_result boot;
     struct console *console;
     struct loop *loop; /* event loop (loop.c) */
+    uint8_t input_vector; /* a runtime guest wants this interrupt when stdin has something */
     struct virtio_bus virtio;
     uint64_t unclaimed_reads, unclaimed_writes;
     uint64_t pio_count[64]; /* by row of the device table: accesses */

@@ -18,7 +18,7 @@
 struct mayfly_boot {
     char magic[8];        /* MAYFLY_BOOT_MAGIC, no NUL */
     uint32_t version;     /* MAYFLY_BOOT_VERSION */
-    uint32_t flags;       /* 0 */
+    uint32_t flags;       /* MAYFLY_BOOT_TTY(fd), MAYFLY_BOOT_CLOSED(fd) */
     uint64_t mem_size;    /* bytes of RAM in all (past 3 GiB it continues at 4 GiB) */
     uint64_t tsc_hz;      /* frequency of RDTSC */
     uint64_t cmdline_gpa; /* the ARGs joined by spaces; a NUL follows */
@@ -28,7 +28,20 @@ struct mayfly_boot {
     uint64_t initrd_len;
     uint64_t hypercall_port; /* MAYFLY_PORT */
     uint8_t seed[32];        /* fresh random bytes for this run */
+    /* The rest is 0 for a guest with the note: a static Linux program for the embedded runtime. */
+    uint64_t program_gpa; /* its file, page-aligned; the rest of the last page is zero */
+    uint64_t program_len;
+    uint64_t args_gpa; /* argc + envc strings, each with its NUL */
+    uint64_t args_len;
+    uint64_t argc, envc;
+    uint64_t path_gpa; /* the program's name as the user gave it, with a NUL */
+    uint64_t cwd_gpa;  /* where it starts, with a NUL; 0: / */
 };
+
+/* flags: standard descriptor fd is a terminal; is closed. */
+#define MAYFLY_BOOT_TTY(fd)    (1u << (fd))
+#define MAYFLY_BOOT_CLOSED(fd) (8u << (fd))
+#define MAYFLY_BOOT_VERBOSE    64u /* say which system calls were lacking */
 
 /* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must
  * lie below 4 GiB, 8-aligned). The monitor writes ret: a count, 0, or a negative Linux errno. */
@@ -42,9 +55,13 @@ struct mayfly_call {
 
 enum {
     MAYFLY_CALL_WRITE = 1,    /* fd 1: console, 2: the monitor's stderr; ret = bytes taken */
-    MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet */
+    MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet. fd:
+                                 0, or a vector >= 32: then -EAGAIN comes at once, and that interrupt
+                                 when there is something to read */
     MAYFLY_CALL_EXIT = 3,     /* ends the machine with status len & 255 */
     MAYFLY_CALL_WALLTIME = 4, /* ret = CLOCK_REALTIME in ns */
+    MAYFLY_CALL_INPUT = 5,    /* is there something to read (or the end)? 1, or 0 and then the
+                                 interrupt fd, as with READ */
 };
 
 /* PT_NOTE: name "mayfly", this type, desc = u32 version. */

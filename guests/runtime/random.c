@@ -19,7 +19,7 @@ static void quarter(uint32_t *s, int a, int b, int c, int d)
     s[b] = rotate(s[b] ^ s[c], 7);
 }
 
-static void block(const uint32_t key[8], uint32_t counter, uint32_t out[16])
+static void chacha_block(const uint32_t key[8], uint32_t counter, uint32_t out[16])
 {
     uint32_t in[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
 
@@ -44,17 +44,17 @@ static void block(const uint32_t key[8], uint32_t counter, uint32_t out[16])
 
 void random_bytes(void *buf, size_t len)
 {
-    uint8_t *seed = runtime_boot.seed, *out = buf;
+    uint8_t *seed = boot.seed, *out = buf;
     uint32_t key[8], words[16], n = 1;
 
-    move_bytes(key, seed, sizeof(key));
-    block(key, 0, words);
-    move_bytes(seed, words, sizeof(key));
+    copy(key, seed, sizeof(key));
+    chacha_block(key, 0, words);
+    copy(seed, words, sizeof(key));
     while (len) {
         size_t part = len < sizeof(words) ? len : sizeof(words);
 
-        block(key, n++, words);
-        move_bytes(out, words, part);
+        chacha_block(key, n++, words);
+        copy(out, words, part);
         out += part;
         len -= part;
     }

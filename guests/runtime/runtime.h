@@ -1,70 +1,152 @@
 /*
- * The guest runtime: what a static musl program needs below it to run alone on a virtual CPU.
+ * The guest runtime: a small kernel for one Linux process, which the program never leaves.
  *
- * One CPU, CPL0, one address space (identity), no interrupts: musl's SYSCALL instructions land in
- * start.S, which calls runtime_syscall(). Compiled with -mgeneral-regs-only, so the program's
- * vector state survives a system call untouched. No libc here: musl belongs to the program.
+ * The program runs at CPL3 in the lower half under its own page tables, the runtime at CPL0 in the
+ * upper half: its image at KIMAGE, all RAM at KMAP (never executable). One CPU. The runtime is not
+ * interrupted (IF=0) except where it idles, so nothing here takes a lock; a thread that waits
+ * switches to another kernel stack. Compiled with -mgeneral-regs-only: the program's vector state
+ * stays in the registers and is put away only when another thread runs.
+ *
+ * Program memory is reached with copy_in(), copy_out() and str_in() alone: they take page faults.
+ * Errors are negative errnos.
  */
 #ifndef GUESTS_RUNTIME_RUNTIME_H
 #define GUESTS_RUNTIME_RUNTIME_H
 
+#include <asm/errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "guests/runtime/bootblock.h"
 
-extern struct mayfly_boot runtime_boot; /* a copy of the boot block, seed included */
+#define PAGE     4096ull
+#define KMAP     0xffff800000000000ull
+#define KIMAGE   0xffffffff80000000ull
+#define USER_TOP 0x7ffffffff000ull
+#define NEVER    UINT64_MAX
+#define NS       1000000000ull
 
-/* One hypercall: its ret. */
-int64_t runtime_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len);
-_Noreturn void runtime_exit(int status);
+extern struct mayfly_boot boot; /* a copy of the boot block, seed included */
+
+static inline void *kva(uint64_t pa)
+{
+    return (void *)(KMAP + pa);
+}
+static inline uint64_t kpa(const void *p)
+{
+    uint64_t v = (uintptr_t)p;
+
+    return v >= KIMAGE ? v - KIMAGE : v - KMAP;
+}
+static inline uint64_t page_up(uint64_t v)
+{
+    return (v + PAGE - 1) & ~(PAGE - 1);
+}
+static inline uint64_t page_down(uint64_t v)
+{
+    return v & ~(PAGE - 1);
+}
+static inline uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* What the program had in its registers, as the entries in start.S push it. */
+struct regs {
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
+    uint64_t vector; /* SYSCALL: -1 */
+    uint64_t error;  /* SYSCALL: the number */
+    uint64_t rip, cs, rflags, rsp, ss;
+};
 
 /* --- start.S --- */
-extern char syscall_entry[];
-extern char exception_stubs[]; /* 32 of them, EXCEPTION_STUB bytes apart */
-#define EXCEPTION_STUB 16
+extern char syscall_entry[], trap_stubs[], thread_begin[];
+#define TRAP_STUB  16 /* bytes from one stub to the next */
+#define TRAP_STUBS 66 /* exceptions, then the interrupts from VECTOR_TIMER */
+enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_SPURIOUS = 0xff };
+extern uint64_t kernel_sp; /* where the running thread's kernel stack begins */
+void switch_stacks(uint64_t *save, uint64_t load);
+/* 0, or -EFAULT: part may have been copied. */
+int copy_user(void *dst, const void *src, size_t n);
+int clear_user(void *dst, size_t n);
+extern char user_access_begin[], user_access_end[], user_access_failed[];
 
-/* --- memory.c: errors are negative errnos in the return value, as the kernel's are --- */
-void memory_init(uint64_t stack_bytes, uint64_t *stack_top);
-uint64_t memory_brk(uint64_t want);
-int64_t memory_map(uint64_t addr, uint64_t len, int flags);
-int64_t memory_unmap(uint64_t addr, uint64_t len);
-int64_t memory_advise(uint64_t addr, uint64_t len, int advice);
+/* --- cpu.c --- */
+void cpu_init(void);
+void cpu_set_kernel_stack(uint64_t top);
+void cpu_set_fs(uint64_t base);
+void cpu_set_gs(uint64_t base);
+void fpu_save(void *area);
+void fpu_load(const void *area);
+extern uint32_t fpu_bytes; /* of an XSAVE area, at most a page */
+extern uint64_t fpu_mask;
+void fpu_fresh(void *area);
+void timer_arm(uint64_t ns); /* NEVER: off */
+void cpu_idle(void);         /* wait for an interrupt; returns after one was handled */
+void trap(struct regs *r);
 
-/* --- clock.c --- */
-struct runtime_timespec {
-    int64_t sec, nsec;
-};
-void clock_init(void);
-int clock_read(int id, struct runtime_timespec *ts); /* 0 or -EINVAL */
-uint64_t clock_ns(void);                             /* since the TSC was 0 */
+/* --- call.c: the monitor --- */
+int64_t monitor_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len);
+_Noreturn void machine_exit(int status);
+void say(const char *fmt, ...); /* a line on stderr: %s %x %d */
+_Noreturn void panic(const char *fmt, ...);
+void format(char *out, size_t size, const char *fmt, ...);
+#define BOUNCE (16u << 10)
+extern char bounce[BOUNCE]; /* for calls with program data */
+
+/* --- frames.c: physical pages, and small blocks made of them --- */
+void frames_init(uint64_t first);
+uint64_t frame_alloc(void); /* zeroed; 0: none left */
+void frame_free(uint64_t pa);
+uint64_t frames_free(void);  /* how many */
+uint64_t frames_total(void); /* there ever were */
+void *stack_alloc(void);     /* a kernel stack; its top, NULL: no memory */
+void stack_free(void *top);
+#define STACK_BYTES (4 * PAGE)
+void *kalloc(size_t n); /* zeroed, n <= PAGE; NULL: no memory */
+void kfree(void *p, size_t n);
+
+/* --- string.c --- */
+static inline void fill(void *dst, int c, size_t n)
+{
+    __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(c) : "memory");
+}
+static inline void copy(void *dst, const void *src, size_t n)
+{
+    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
+}
+size_t length(const char *s);
+bool same(const char *a, const char *b);
+
+/* --- user.c --- */
+static inline bool user_range(uint64_t at, uint64_t len)
+{
+    return len <= USER_TOP && at <= USER_TOP - len;
+}
+int copy_in(void *dst, uint64_t src, size_t n);
+int copy_out(uint64_t dst, const void *src, size_t n);
+int clear_out(uint64_t dst, size_t n);
+/* The string's length, -EFAULT, or -ENAMETOOLONG where it has no NUL in size bytes. */
+int64_t str_in(char *dst, uint64_t src, size_t size);
 
 /* --- random.c: ChaCha20 under the boot seed --- */
 void random_bytes(void *buf, size_t len);
 
-/* --- syscall.c --- */
-int64_t runtime_syscall(uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4,
-                        uint64_t a5, uint64_t nr);
-
-static inline void fill_bytes(void *dst, int c, size_t n)
-{
-    __asm__ volatile("rep stosb" : "+D"(dst), "+c"(n) : "a"(c) : "memory");
-}
-static inline void move_bytes(void *dst, const void *src, size_t n)
-{
-    __asm__ volatile("rep movsb" : "+D"(dst), "+S"(src), "+c"(n) : : "memory");
-}
-
-/* Linux errnos (asm-generic/errno-base.h) */
-enum {
-    E_NOENT = 2,
-    E_BADF = 9,
-    E_AGAIN = 11,
-    E_NOMEM = 12,
-    E_FAULT = 14,
-    E_INVAL = 22,
-    E_NOTTY = 25,
-    E_SPIPE = 29,
-    E_NOSYS = 38
+/* --- clock.c --- */
+struct timespec64 {
+    int64_t sec, nsec;
 };
+void clock_init(void);
+uint64_t clock_ns(void);         /* monotonic, from the runtime's start */
+uint64_t clock_tsc(uint64_t ns); /* the TSC at that time */
+int64_t clock_wall(void);        /* ns to be added for CLOCK_REALTIME */
+int timespec_in(uint64_t src, uint64_t *ns);
+
+/* --- system calls (syscall.c): up to six arguments, result or -errno --- */
+typedef int64_t syscall_fn(uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f);
+void syscalls_report(void);
+extern struct regs *syscall_regs; /* of the call being served; valid until it waits */
+
+#include "guests/runtime/calls.h"
 
 #endif

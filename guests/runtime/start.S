@@ -1,4 +1,8 @@
-/* Entry, system calls and exceptions of the guest runtime. */
+/* The runtime's entries: the boot, system calls, traps, and the switch between threads. */
+
+#define KMAP_SLOT 256
+#define SEL_UDATA 0x2b
+#define SEL_UCODE 0x33
 
     .section .note.mayfly, "a", @note
     .balign 4
@@ -7,94 +11,243 @@
     .byte 0
     .long 1                    /* MAYFLY_BOOT_VERSION */
 
-    .text
-    /* 64-bit, CPL0, RDI = boot block. The stack is ours until runtime_main() has made the program's. */
+    /*
+     * 64-bit, CPL0, identity map of 2 MiB pages, RDI = boot block. RIP-relative addresses are
+     * physical until the jump. The monitor's tables stay in use: slot 256 of the PML4 becomes all
+     * of RAM, never executable; slot 511 the image, by its sections' rights; slot 0 the program's.
+     */
+    .section .text.entry, "ax"
     .globl runtime_entry
 runtime_entry:
     cld
-    leaq runtime_stack_top(%rip), %rsp
+    movl $0xc0000080, %ecx     /* EFER: SCE, NXE */
+    rdmsr
+    orl $0x801, %eax
+    wrmsr
+    movq %cr0, %rax            /* WP: the runtime too honours read-only pages */
+    orl $0x10000, %eax
+    movq %rax, %cr0
+
+    leaq image_pt(%rip), %rbx
+    leaq image_start(%rip), %rsi
+    leaq text_end(%rip), %r8
+    leaq rodata_end(%rip), %r9
+    leaq image_end(%rip), %r10
+    movq $1, %r11
+    shlq $63, %r11             /* NX */
+1:  movq %rsi, %rax
+    orq $1, %rax
+    cmpq %r8, %rsi
+    jb 2f
+    orq %r11, %rax
+    cmpq %r9, %rsi
+    jb 2f
+    orq $2, %rax
+2:  movq %rsi, %rcx
+    shrq $12, %rcx
+    andl $511, %ecx
+    movq %rax, (%rbx,%rcx,8)
+    addq $4096, %rsi
+    cmpq %r10, %rsi
+    jb 1b
+
+    leaq image_pd(%rip), %rcx
+    orq $3, %rbx
+    movq %rbx, 8(%rcx)         /* 2 MiB */
+    leaq image_pdpt(%rip), %rdx
+    orq $3, %rcx
+    movq %rcx, 510*8(%rdx)
+    orq $3, %rdx
+    movq %cr3, %rax
+    movq (%rax), %rcx
+    movq %rdx, 511*8(%rax)
+    orq %r11, %rcx
+    movq %rcx, KMAP_SLOT*8(%rax)
+    movq %rax, %cr3
+    movq $high, %rax
+    jmp *%rax
+high:
+    movq $boot_stack_top, %rsp
     xorl %ebp, %ebp
     call runtime_main
     ud2
 
-    /* runtime_enter(sp, main, argc, argv): leave our stack for the program's. */
-    .globl runtime_enter
-runtime_enter:
-    movq %rdi, %rsp
-    movq %rsi, %rdi
-    movl %edx, %esi
-    movq %rcx, %rdx
-    xorl %ecx, %ecx
-    xorl %r8d, %r8d
-    xorl %r9d, %r9d
-    xorl %ebp, %ebp
-    call __libc_start_main
-    ud2
-
+    .text
     /*
-     * SYSCALL at CPL0: RCX = return RIP, R11 = RFLAGS, no stack switch by the CPU. The program may
-     * keep data in the 128 bytes below RSP, so ours is another stack. One CPU and IF=0: never
-     * entered twice. Everything but RAX, RCX, R11 comes back as it was.
+     * SYSCALL: RCX = return RIP, R11 = RFLAGS, IF=0, the program's stack still in RSP. The pushes
+     * make a struct regs.
      */
+    .balign 16
     .globl syscall_entry
 syscall_entry:
-    movq %rsp, saved_rsp(%rip)
-    leaq runtime_stack_top(%rip), %rsp
+    movq %rsp, user_sp(%rip)
+    movq kernel_sp(%rip), %rsp
+    pushq $SEL_UDATA
+    pushq user_sp(%rip)
     pushq %r11
+    pushq $SEL_UCODE
     pushq %rcx
+    pushq %rax
+    pushq $-1
     pushq %rdi
     pushq %rsi
     pushq %rdx
-    pushq %r10
+    pushq %rcx
+    pushq %rax
     pushq %r8
     pushq %r9
-    subq $8, %rsp
-    movq %r10, %rcx
-    pushq %rax                 /* seventh argument: the number; RSP is 16-aligned here */
-    call runtime_syscall
-    addq $16, %rsp
+    pushq %r10
+    pushq %r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, %rdi
+    call syscall_enter
+back_to_user:
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
     popq %r9
     popq %r8
-    popq %r10
+    popq %rax
+    popq %rcx
     popq %rdx
     popq %rsi
     popq %rdi
-    popq %rcx
-    popfq
-    movq saved_rsp(%rip), %rsp
-    jmp *%rcx
+    /* SYSRET needs RCX = RIP and R11 = RFLAGS: so it is, unless a signal or a fault was here. */
+    cmpq %rcx, 16(%rsp)
+    jne 1f
+    cmpq %r11, 32(%rsp)
+    jne 1f
+    movq 40(%rsp), %rsp
+    sysretq
+1:  addq $16, %rsp
+    iretq
 
-    /* Exceptions come on IST 1 and are the end: runtime_crash(vector, error, frame). Vectors 8,
-     * 10-14, 17, 21, 29, 30 push an error code (SDM 3A 6.13); the others get a zero. */
+    /* A new thread's first instructions: switch_stacks() returns here with RSP at its regs. */
+    .globl thread_begin
+thread_begin:
+    movq %rsp, %rdi
+    call thread_started
+    jmp back_to_user
+
+    /* Traps: 8, 10-14, 17, 21, 29, 30 push an error code (SDM 3A 6.13); the others get a zero. */
     .balign 16
-    .globl exception_stubs
-exception_stubs:
+    .globl trap_stubs
+trap_stubs:
     .set vector, 0
-    .rept 32
+    .rept 66
     .balign 16
     .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
     .else
     pushq $0
     .endif
     pushq $vector
-    jmp exception_common
+    jmp trap_common
     .set vector, vector + 1
     .endr
 
-exception_common:
-    popq %rdi
-    popq %rsi
-    movq %rsp, %rdx
+trap_common:
     cld
-    andq $-16, %rsp
-    call runtime_crash
-    ud2
+    pushq %rdi
+    pushq %rsi
+    pushq %rdx
+    pushq %rcx
+    pushq %rax
+    pushq %r8
+    pushq %r9
+    pushq %r10
+    pushq %r11
+    pushq %rbx
+    pushq %rbp
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, %rdi
+    call trap
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbp
+    popq %rbx
+    popq %r11
+    popq %r10
+    popq %r9
+    popq %r8
+    popq %rax
+    popq %rcx
+    popq %rdx
+    popq %rsi
+    popq %rdi
+    addq $16, %rsp
+    iretq
+
+    /* switch_stacks(save, load): leave this kernel stack, go on where load was left. */
+    .globl switch_stacks
+switch_stacks:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp, (%rdi)
+    movq %rsi, %rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+
+    /* The only instructions that touch program memory. A fault that cannot be served goes on at
+     * user_access_failed. */
+    .globl user_access_begin, user_access_end, user_access_failed, copy_user, clear_user
+user_access_begin:
+copy_user:
+    movq %rdx, %rcx
+    rep movsb
+    xorl %eax, %eax
+    ret
+clear_user:
+    movq %rsi, %rcx
+    xorl %eax, %eax
+    rep stosb
+    ret
+user_access_end:
+user_access_failed:
+    movl $-14, %eax            /* -EFAULT */
+    ret
 
     .bss
     .balign 16
-    .skip 8192
-runtime_stack_top:
-saved_rsp:
+    .skip 16384
+    .globl boot_stack_top
+boot_stack_top:
+    .globl kernel_sp
+kernel_sp:
     .skip 8
+user_sp:
+    .skip 8
+
+    .section .bss.pages, "aw", @nobits
+    .balign 4096
+image_pdpt:
+    .skip 4096
+image_pd:
+    .skip 4096
+image_pt:
+    .skip 4096
 
     .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,453 @@
+/* Descriptors, and the calls on them. */
+#include <asm/fcntl.h>
+#include <asm/ioctls.h>
+#include <linux/stat.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/process.h"
+
+#define IOV_LIMIT 1024u
+#define RW_LIMIT  0x7ffff000ull /* Linux's own: MAX_RW_COUNT */
+
+static struct descriptor {
+    struct file *file;
+    bool cloexec;
+} fds[MAX_FDS];
+
+struct file *file_new(const struct file_ops *ops, struct inode *i, uint32_t flags)
+{
+    struct file *f = kalloc(sizeof *f);
+
+    if (!f)
+        return NULL;
+    f->ops = ops;
+    f->inode = i;
+    f->refs = 1;
+    f->flags = flags & ~(uint32_t)(O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC);
+    if (i) {
+        inode_hold(i);
+        i->opens++;
+    }
+    return f;
+}
+
+void file_hold(struct file *f)
+{
+    f->refs++;
+}
+
+void file_drop(struct file *f)
+{
+    if (--f->refs)
+        return;
+    if (f->ops->release)
+        f->ops->release(f);
+    if (f->inode) {
+        f->inode->opens--;
+        inode_drop(f->inode);
+    }
+    kfree(f, sizeof *f);
+}
+
+struct file *fd_file(uint64_t fd)
+{
+    return (uint32_t)fd < MAX_FDS ? fds[(uint32_t)fd].file : NULL;
+}
+
+int64_t fd_install(struct file *f, uint64_t from, bool cloexec)
+{
+    for (uint64_t fd = from; fd < MAX_FDS; fd++)
+        if (!fds[fd].file) {
+            fds[fd] = (struct descriptor){f, cloexec};
+            return (int64_t)fd;
+        }
+    file_drop(f);
+    return -EMFILE;
+}
+
+void files_init(void)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        struct file *f;
+
+        if (boot.flags & MAYFLY_BOOT_CLOSED(i))
+            continue;
+        f = file_new(&console_ops, NULL, i ? O_WRONLY : O_RDONLY);
+        if (boot.flags & MAYFLY_BOOT_TTY(i))
+            f->flags = O_RDWR;
+        f->data = (void *)(uintptr_t)i;
+        fds[i].file = f;
+    }
+}
+
+int64_t sys_close(uint64_t fd)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    fds[(uint32_t)fd].file = NULL;
+    file_drop(f);
+    return 0;
+}
+
+int64_t sys_close_range(uint64_t first, uint64_t last, uint64_t flags)
+{
+    if ((uint32_t)first > (uint32_t)last)
+        return -EINVAL;
+    for (uint64_t fd = (uint32_t)first; fd <= least((uint32_t)last, MAX_FDS - 1); fd++) {
+        if (flags & 4)
+            fds[fd].cloexec = true;
+        else
+            sys_close(fd);
+    }
+    return 0;
+}
+
+/* --- reading and writing --- */
+
+int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    int64_t n;
+
+    if ((f->flags & 3) == O_WRONLY || f->flags & O_PATH)
+        return -EBADF;
+    if (!f->ops->read)
+        return -EINVAL;
+    if (!user_range(buf, len))
+        return -EFAULT;
+    file_hold(f); /* another thread may close it while we wait */
+    n = f->ops->read(f, buf, least(len, RW_LIMIT), pos ? pos : &f->pos);
+    file_drop(f);
+    return n;
+}
+
+int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    int64_t n;
+
+    if ((f->flags & 3) == O_RDONLY || f->flags & O_PATH)
+        return -EBADF;
+    if (!f->ops->write)
+        return -EINVAL;
+    if (!user_range(buf, len))
+        return -EFAULT;
+    file_hold(f);
+    n = f->ops->write(f, buf, least(len, RW_LIMIT), pos ? pos : &f->pos);
+    file_drop(f);
+    return n;
+}
+
+int64_t sys_read(uint64_t fd, uint64_t buf, uint64_t len)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? file_read(f, buf, len, NULL) : -EBADF;
+}
+
+int64_t sys_write(uint64_t fd, uint64_t buf, uint64_t len)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? file_write(f, buf, len, NULL) : -EBADF;
+}
+
+typedef int64_t move_fn(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+
+static int64_t at_offset(uint64_t fd, uint64_t buf, uint64_t len, uint64_t off, move_fn *move)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    if ((int64_t)off < 0)
+        return -EINVAL;
+    return f->ops->seekable ? move(f, buf, len, &off) : -ESPIPE;
+}
+
+int64_t sys_pread64(uint64_t fd, uint64_t buf, uint64_t len, uint64_t off)
+{
+    return at_offset(fd, buf, len, off, file_read);
+}
+
+int64_t sys_pwrite64(uint64_t fd, uint64_t buf, uint64_t len, uint64_t off)
+{
+    return at_offset(fd, buf, len, off, file_write);
+}
+
+struct iovec {
+    uint64_t base, len;
+};
+
+static int64_t vectors(struct file *f, uint64_t iov, uint64_t count, uint64_t *pos, move_fn *move)
+{
+    int64_t total = 0;
+
+    if (!f)
+        return -EBADF;
+    if (count > IOV_LIMIT)
+        return -EINVAL;
+    for (uint64_t i = 0; i < count; i++) {
+        struct iovec v;
+
+        if (copy_in(&v, iov + i * sizeof v, sizeof v))
+            return total ? total : -EFAULT;
+        if (!v.len)
+            continue;
+        int64_t n = move(f, v.base, v.len, pos);
+
+        if (n < 0)
+            return total ? total : n;
+        total += n;
+        if ((uint64_t)n < v.len)
+            break;
+    }
+    return total;
+}
+
+int64_t sys_readv(uint64_t fd, uint64_t iov, uint64_t count)
+{
+    return vectors(fd_file(fd), iov, count, NULL, file_read);
+}
+
+int64_t sys_writev(uint64_t fd, uint64_t iov, uint64_t count)
+{
+    return vectors(fd_file(fd), iov, count, NULL, file_write);
+}
+
+int64_t sys_preadv(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off)
+{
+    struct file *f = fd_file(fd);
+
+    if (f && !f->ops->seekable)
+        return -ESPIPE;
+    return vectors(f, iov, count, &off, file_read);
+}
+
+int64_t sys_pwritev(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off)
+{
+    struct file *f = fd_file(fd);
+
+    if (f && !f->ops->seekable)
+        return -ESPIPE;
+    return vectors(f, iov, count, &off, file_write);
+}
+
+int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
+{
+    struct file *f = fd_file(fd);
+    int64_t at;
+
+    if (!f)
+        return -EBADF;
+    if (!f->ops->seekable)
+        return -ESPIPE;
+    if (whence == 0)
+        at = (int64_t)off;
+    else if (whence == 1)
+        at = (int64_t)(f->pos + off);
+    else if (whence == 2)
+        at = (int64_t)((f->inode ? f->inode->size : 0) + off);
+    else
+        return -EINVAL;
+    if (at < 0)
+        return -EINVAL;
+    f->pos = (uint64_t)at;
+    return at;
+}
+
+int64_t sys_ftruncate(uint64_t fd, uint64_t size)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    if (!f->inode || f->ops != &regular_ops || (f->flags & 3) == O_RDONLY || (int64_t)size < 0)
+        return -EINVAL;
+    return inode_resize(f->inode, size);
+}
+
+int64_t sys_fallocate(uint64_t fd, uint64_t mode, uint64_t off, uint64_t len)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    if (mode || !f->inode || f->ops != &regular_ops)
+        return mode ? -EOPNOTSUPP : -ENODEV;
+    if ((int64_t)off < 0 || (int64_t)len <= 0)
+        return -EINVAL;
+    return off + len > f->inode->size ? inode_resize(f->inode, off + len) : 0;
+}
+
+int64_t sys_fsync(uint64_t fd)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? f->ops->seekable ? 0 : -EINVAL : -EBADF;
+}
+
+int64_t sys_sendfile(uint64_t out, uint64_t in, uint64_t off_at, uint64_t count)
+{
+    struct file *from = fd_file(in), *to = fd_file(out);
+
+    (void)off_at, (void)count;
+    if (!from || !to)
+        return -EBADF;
+    return -EINVAL; /* the caller copies by itself then */
+}
+
+/* --- descriptors --- */
+
+static int64_t duplicate(uint64_t fd, uint64_t from, bool cloexec)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    if (from >= MAX_FDS)
+        return -EINVAL;
+    file_hold(f);
+    return fd_install(f, from, cloexec);
+}
+
+int64_t sys_dup(uint64_t fd)
+{
+    return duplicate(fd, 0, false);
+}
+
+int64_t sys_dup3(uint64_t fd, uint64_t to, uint64_t flags)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f || (uint32_t)to >= MAX_FDS)
+        return -EBADF;
+    if ((uint32_t)fd == (uint32_t)to || flags & ~(uint64_t)O_CLOEXEC)
+        return -EINVAL;
+    file_hold(f);
+    sys_close(to);
+    fds[(uint32_t)to] = (struct descriptor){f, flags & O_CLOEXEC};
+    return (int64_t)(uint32_t)to;
+}
+
+int64_t sys_dup2(uint64_t fd, uint64_t to)
+{
+    if ((uint32_t)fd == (uint32_t)to)
+        return fd_file(fd) ? (int64_t)(uint32_t)to : -EBADF;
+    return sys_dup3(fd, to, 0);
+}
+
+int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
+{
+    enum { SETTABLE = O_APPEND | O_NONBLOCK, LARGEFILE = 0100000, DUPFD_CLOEXEC = 1030 };
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    switch (cmd) {
+    case F_DUPFD:
+    case DUPFD_CLOEXEC:
+        return duplicate(fd, arg, cmd == DUPFD_CLOEXEC);
+    case F_GETFD:
+        return fds[(uint32_t)fd].cloexec;
+    case F_SETFD:
+        fds[(uint32_t)fd].cloexec = arg & FD_CLOEXEC;
+        return 0;
+    case F_GETFL:
+        return f->flags | (f->ops == &regular_ops ? LARGEFILE : 0);
+    case F_SETFL:
+        f->flags = (f->flags & ~(uint32_t)SETTABLE) | ((uint32_t)arg & SETTABLE);
+        return 0;
+    case F_GETLK: { /* nobody else could hold one */
+        uint16_t unlocked = F_UNLCK;
+
+        return copy_out(arg, &unlocked, sizeof unlocked);
+    }
+    case F_SETLK:
+    case F_SETLKW:
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+int64_t sys_flock(uint64_t fd)
+{
+    return fd_file(fd) ? 0 : -EBADF;
+}
+
+int64_t sys_ioctl(uint64_t fd, uint64_t cmd, uint64_t arg)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    switch ((uint32_t)cmd) {
+    case FIONBIO: {
+        uint32_t on;
+
+        if (copy_in(&on, arg, 4))
+            return -EFAULT;
+        f->flags = on ? f->flags | O_NONBLOCK : f->flags & ~(uint32_t)O_NONBLOCK;
+        return 0;
+    }
+    case FIOCLEX:
+    case FIONCLEX:
+        fds[(uint32_t)fd].cloexec = (uint32_t)cmd == FIOCLEX;
+        return 0;
+    }
+    return f->ops->ioctl ? f->ops->ioctl(f, (uint32_t)cmd, arg) : -ENOTTY;
+}
+
+/* --- directories --- */
+
+struct record {
+    uint64_t ino, off;
+    uint16_t len;
+    uint8_t type;
+    char name[256];
+};
+
+static int64_t put_record(uint64_t at, uint64_t room, const struct inode *i, uint64_t off,
+                          const char *name, size_t n)
+{
+    struct record r = {.ino = i->ino, .off = off, .type = (uint8_t)(i->mode >> 12 & 15)};
+    size_t size = (offsetof(struct record, name) + n + 1 + 7) & ~7ull;
+
+    if (size > room)
+        return 0;
+    r.len = (uint16_t)size;
+    copy(r.name, name, n);
+    return copy_out(at, &r, size) ? -EFAULT : (int64_t)size;
+}
+
+int64_t sys_getdents64(uint64_t fd, uint64_t buf, uint64_t size)
+{
+    struct file *f = fd_file(fd);
+    uint64_t done = 0, n = 0;
+
+    if (!f)
+        return -EBADF;
+    if (!f->inode || !S_ISDIR(f->inode->mode))
+        return -ENOTDIR;
+    struct inode *dir = f->inode;
+    struct entry *e = dir->entries;
+
+    for (;; n++) {
+        const struct inode *i = n == 0 ? dir : n == 1 ? dir->parent : e ? e->inode : NULL;
+        const char *name = n == 0 ? "." : n == 1 ? ".." : e ? e->name : "";
+
+        if (!i)
+            break;
+        if (n >= f->pos) {
+            int64_t len = put_record(buf + done, size - done, i, n + 1, name, length(name));
+
+            if (len <= 0)
+                return done ? (int64_t)done : len ? len : -EINVAL;
+            done += (uint64_t)len;
+            f->pos = n + 1;
+        }
+        if (n > 1)
+            e = e->next;
+    }
+    return (int64_t)done;
+}

@@ -1,0 +1,103 @@
+/* Files: an in-memory tree of inodes, open files, descriptors. */
+#ifndef GUESTS_RUNTIME_FS_H
+#define GUESTS_RUNTIME_FS_H
+
+#include "guests/runtime/runtime.h"
+
+struct file;
+struct inode;
+
+struct entry {
+    struct entry *next;
+    struct inode *inode;
+    uint8_t len;
+    char name[];
+};
+
+/* What an open file can do; NULL: -EINVAL. pos NULL: at the file's own position. Buffers are the
+ * program's. */
+struct file_ops {
+    int64_t (*read)(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+    int64_t (*write)(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+    unsigned (*poll)(struct file *f); /* POLLIN ... now */
+    int64_t (*ioctl)(struct file *f, uint64_t cmd, uint64_t arg);
+    void (*release)(struct file *f);
+    bool seekable;
+};
+
+struct inode {
+    uint32_t mode, uid, gid, refs, nlink, opens;
+    uint64_t ino, size;
+    int64_t mtime, atime, ctime; /* ns, CLOCK_REALTIME */
+    uint64_t **pages;            /* two levels of 512: physical addresses */
+    uint8_t *flat;               /* page-aligned bytes that never change, instead of pages */
+    struct entry *entries;       /* of a directory */
+    struct inode *parent;
+    const struct file_ops *ops; /* a device */
+    uint64_t rdev;
+    char *target; /* of a symbolic link */
+    /* /proc: makes the content when opened, in at most size bytes; returns its length. */
+    size_t (*make)(char *out, size_t size);
+};
+
+struct file {
+    const struct file_ops *ops;
+    struct inode *inode;
+    uint32_t refs, flags; /* O_* */
+    uint64_t pos;
+    void *data;
+    void *dir_next; /* getdents: how many were given */
+};
+
+/* --- inode.c --- */
+void fs_init(void);
+struct inode *inode_new(uint32_t mode);
+void inode_hold(struct inode *i);
+void inode_drop(struct inode *i);
+/* The frame of page n, 0 a hole; create: made when it is one (0: no memory). */
+uint64_t inode_page(struct inode *i, uint64_t n, bool create);
+int inode_resize(struct inode *i, uint64_t size);
+/* Kernel memory into a file being set up. */
+int inode_put(struct inode *i, uint64_t at, const void *src, uint64_t len);
+extern struct inode *root, *cwd;
+struct inode *dir_find(struct inode *dir, const char *name, size_t len);
+int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i);
+int dir_remove(struct inode *dir, const char *name, size_t len);
+/* Make what is needed so that path exists with this inode (set-up only). */
+void fs_place(const char *path, struct inode *i);
+struct inode *fs_text(const char *path, const char *text);
+extern const struct file_ops regular_ops, directory_ops;
+
+/* --- path.c --- */
+struct place {
+    struct inode *dir, *inode; /* inode NULL: not there */
+    const char *name;          /* last component, inside the path given to path_walk */
+    size_t len;
+    bool slash; /* the path ended in '/' */
+};
+/* Resolve a path from dirfd. follow: the last link too. 0, -ENOENT (an inner part is missing), ...
+ */
+int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p);
+/* The absolute path of a directory. */
+int64_t path_of(struct inode *dir, char *out, size_t size);
+#define PATH_LIMIT 4096
+char *path_buffer(void); /* PATH_LIMIT bytes, to be kfree()d */
+
+/* --- files.c --- */
+#define MAX_FDS 1024
+struct file *file_new(const struct file_ops *ops, struct inode *i, uint32_t flags);
+void file_hold(struct file *f);
+void file_drop(struct file *f);
+struct file *fd_file(uint64_t fd);                               /* NULL: EBADF */
+int64_t fd_install(struct file *f, uint64_t from, bool cloexec); /* drops f when there is no room */
+void files_init(void);
+int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+
+/* --- devices.c, proc.c --- */
+void devices_init(void);
+void proc_init(void);
+void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
+extern const struct file_ops console_ops;
+
+#endif

@@ -1,0 +1,209 @@
+/* Calls that tell about the process and the machine. */
+#include <linux/resource.h>
+#include <linux/sysinfo.h>
+#include <linux/utsname.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/process.h"
+#include "guests/runtime/vm.h"
+
+int64_t sys_zero(void)
+{
+    return 0;
+}
+
+int64_t sys_one(void)
+{
+    return 1;
+}
+
+int64_t sys_gettid(void)
+{
+    return current->tid;
+}
+
+int64_t sys_set_tid_address(uint64_t at)
+{
+    current->clear_tid = at;
+    return current->tid;
+}
+
+int64_t sys_arch_prctl(uint64_t code, uint64_t addr)
+{
+    enum { SET_GS = 0x1001, SET_FS, GET_FS, GET_GS };
+
+    switch (code) {
+    case SET_FS:
+    case SET_GS:
+        if (addr >= USER_TOP)
+            return -EPERM;
+        if (code == SET_FS)
+            cpu_set_fs(current->fs = addr);
+        else
+            cpu_set_gs(current->gs = addr);
+        return 0;
+    case GET_FS:
+        return copy_out(addr, &current->fs, 8);
+    case GET_GS:
+        return copy_out(addr, &current->gs, 8);
+    default:
+        return -EINVAL;
+    }
+}
+
+static void put(char *out, const char *text)
+{
+    copy(out, text, length(text) + 1);
+}
+
+int64_t sys_uname(uint64_t out)
+{
+    struct new_utsname u;
+
+    fill(&u, 0, sizeof u);
+    put(u.sysname, "Linux");
+    put(u.nodename, "mayfly");
+    put(u.release, "6.1.0-mayfly");
+    put(u.version, "#1 mayfly runtime");
+    put(u.machine, "x86_64");
+    put(u.domainname, "(none)");
+    return copy_out(out, &u, sizeof u);
+}
+
+int64_t sys_sysinfo(uint64_t out)
+{
+    struct sysinfo s = {.uptime = (int64_t)(process_cpu_ns() / NS),
+                        .totalram = frames_total() * PAGE,
+                        .freeram = frames_free() * PAGE,
+                        .procs = (uint16_t)thread_count(),
+                        .mem_unit = 1};
+
+    return copy_out(out, &s, sizeof s);
+}
+
+int64_t sys_prlimit64(uint64_t pid, uint64_t which, uint64_t new, uint64_t old)
+{
+    uint64_t l[2] = {UINT64_MAX, UINT64_MAX};
+
+    (void)new; /* accepted: there is nothing else to protect from the program */
+    if ((uint32_t)pid > 1)
+        return -ESRCH;
+    if (which >= RLIM_NLIMITS)
+        return -EINVAL;
+    if (which == RLIMIT_STACK)
+        l[0] = STACK_SIZE;
+    if (which == RLIMIT_NOFILE)
+        l[0] = l[1] = MAX_FDS;
+    if (which == RLIMIT_CORE)
+        l[0] = 0;
+    return old ? copy_out(old, l, sizeof l) : 0;
+}
+
+int64_t sys_getrlimit(uint64_t which, uint64_t out)
+{
+    return out ? sys_prlimit64(0, which, 0, out) : -EFAULT;
+}
+
+int64_t sys_setrlimit(uint64_t which)
+{
+    return which < RLIM_NLIMITS ? 0 : -EINVAL;
+}
+
+int64_t sys_getrusage(uint64_t who, uint64_t out)
+{
+    struct rusage u;
+    uint64_t t = (int32_t)who == 1 ? thread_cpu_ns() : process_cpu_ns();
+
+    if ((int32_t)who > 1 || (int32_t)who < -1)
+        return -EINVAL;
+    fill(&u, 0, sizeof u);
+    if ((int32_t)who >= 0) {
+        u.ru_utime.tv_sec = (int64_t)(t / NS);
+        u.ru_utime.tv_usec = (int64_t)(t % NS / 1000);
+        u.ru_maxrss = (int64_t)((frames_total() - frames_free()) * 4);
+    }
+    return copy_out(out, &u, sizeof u);
+}
+
+int64_t sys_times(uint64_t out)
+{
+    int64_t t[4] = {(int64_t)(process_cpu_ns() / (NS / 100)), 0, 0, 0};
+
+    return out && copy_out(out, t, sizeof t) ? -EFAULT : (int64_t)(clock_ns() / (NS / 100));
+}
+
+int64_t sys_sched_getaffinity(uint64_t pid, uint64_t size, uint64_t out)
+{
+    uint64_t mask = 1;
+
+    (void)pid;
+    if (size < 8 || size % 8)
+        return -EINVAL;
+    return copy_out(out, &mask, 8) ? -EFAULT : 8;
+}
+
+int64_t sys_sched_yield(void)
+{
+    thread_yield();
+    return 0;
+}
+
+int64_t sys_getcpu(uint64_t cpu, uint64_t node)
+{
+    uint32_t zero = 0;
+
+    if ((cpu && copy_out(cpu, &zero, 4)) || (node && copy_out(node, &zero, 4)))
+        return -EFAULT;
+    return 0;
+}
+
+static char task_name[16];
+
+int64_t sys_prctl(uint64_t op, uint64_t arg)
+{
+    enum { GET_DUMPABLE = 3, SET_DUMPABLE = 4, SET_NAME = 15, GET_NAME = 16, NO_NEW_PRIVS = 38 };
+
+    switch (op) {
+    case SET_NAME:
+        return copy_in(task_name, arg, 15);
+    case GET_NAME:
+        return copy_out(arg, task_name, 16);
+    case GET_DUMPABLE:
+    case SET_DUMPABLE:
+    case NO_NEW_PRIVS:
+        return 0;
+    default:
+        return -EINVAL;
+    }
+}
+
+int64_t sys_membarrier(uint64_t cmd)
+{
+    /* One CPU, and every switch of threads is a barrier. */
+    return cmd == 0 ? 0x19 : 0;
+}
+
+int64_t sys_wait4(void)
+{
+    return -ECHILD;
+}
+
+int64_t sys_execve(void)
+{
+    static bool said;
+
+    if (!said)
+        say("mayfly: %s: execve: a program runs alone here and cannot start another",
+            program_name());
+    said = true;
+    return -ENOSYS;
+}
+
+int64_t sys_exit(uint64_t status)
+{
+    thread_exit((int)(status & 255));
+}
+
+int64_t sys_exit_group(uint64_t status)
+{
+    machine_exit((int)(status & 255));
+}

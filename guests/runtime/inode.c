@@ -1,0 +1,302 @@
+/* The in-memory tree: inodes, their pages, directories. */
+#include <asm/fcntl.h>
+#include <asm/poll.h>
+#include <linux/stat.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/process.h"
+
+#define FANOUT   512u
+#define MAX_SIZE ((uint64_t)FANOUT * FANOUT * PAGE)
+
+struct inode *root, *cwd;
+static uint64_t last_ino;
+
+struct inode *inode_new(uint32_t mode)
+{
+    struct inode *i = kalloc(sizeof *i);
+
+    if (!i)
+        return NULL;
+    i->mode = mode;
+    i->refs = 1;
+    i->ino = ++last_ino;
+    i->ops = S_ISDIR(mode) ? &directory_ops : &regular_ops;
+    i->mtime = i->atime = i->ctime = -1; /* not asked for yet: the boot */
+    return i;
+}
+
+void inode_hold(struct inode *i)
+{
+    i->refs++;
+}
+
+static void free_pages(struct inode *i, uint64_t from)
+{
+    for (uint64_t a = from / FANOUT; i->pages && a < FANOUT; a++) {
+        if (!i->pages[a])
+            continue;
+        for (uint64_t b = a == from / FANOUT ? from % FANOUT : 0; b < FANOUT; b++)
+            if (i->pages[a][b]) {
+                frame_free(i->pages[a][b]);
+                i->pages[a][b] = 0;
+            }
+    }
+}
+
+void inode_drop(struct inode *i)
+{
+    if (--i->refs)
+        return;
+    free_pages(i, 0);
+    for (unsigned a = 0; i->pages && a < FANOUT; a++)
+        if (i->pages[a])
+            kfree(i->pages[a], PAGE);
+    kfree(i->pages, PAGE);
+    if (i->target)
+        kfree(i->target, length(i->target) + 1);
+    kfree(i, sizeof *i);
+}
+
+uint64_t inode_page(struct inode *i, uint64_t n, bool create)
+{
+    uint64_t *leaf;
+
+    if (i->flat)
+        return n * PAGE < i->size ? kpa(i->flat) + n * PAGE : 0;
+    if (n >= FANOUT * FANOUT)
+        return 0;
+    if (!i->pages && (!create || !(i->pages = kalloc(PAGE))))
+        return 0;
+    leaf = i->pages[n / FANOUT];
+    if (!leaf) {
+        if (!create || !(leaf = kalloc(PAGE)))
+            return 0;
+        i->pages[n / FANOUT] = leaf;
+    }
+    /* The last pages are for the program's own memory. */
+    if (!leaf[n % FANOUT] && create && frames_free() > 64)
+        leaf[n % FANOUT] = frame_alloc();
+    return leaf[n % FANOUT];
+}
+
+/* Pages past the new end go, unless a mapping may still show them: then they become zero. */
+int inode_resize(struct inode *i, uint64_t size)
+{
+    if (i->flat)
+        return -ETXTBSY;
+    if (size > MAX_SIZE)
+        return -EFBIG;
+    if (size < i->size) {
+        uint64_t page = size % PAGE ? inode_page(i, size / PAGE, false) : 0;
+
+        if (page)
+            fill((char *)kva(page) + size % PAGE, 0, PAGE - size % PAGE);
+        if (i->refs <= 1 + i->opens) {
+            free_pages(i, page_up(size) / PAGE);
+        } else {
+            for (uint64_t n = page_up(size) / PAGE; n < page_up(i->size) / PAGE; n++) {
+                page = inode_page(i, n, false);
+                if (page)
+                    fill(kva(page), 0, PAGE);
+            }
+        }
+    }
+    i->size = size;
+    return 0;
+}
+
+int inode_put(struct inode *i, uint64_t at, const void *src, uint64_t len)
+{
+    const char *from = src;
+
+    while (len) {
+        uint64_t n = least(len, PAGE - at % PAGE), page = inode_page(i, at / PAGE, true);
+
+        if (!page)
+            return -ENOSPC;
+        copy((char *)kva(page) + at % PAGE, from, n);
+        at += n;
+        from += n;
+        len -= n;
+        if (at > i->size)
+            i->size = at;
+    }
+    return 0;
+}
+
+static int64_t now(void)
+{
+    return (int64_t)clock_ns() + clock_wall();
+}
+
+static int64_t regular_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    struct inode *i = f->inode;
+    uint64_t done = 0;
+
+    if (*pos >= i->size)
+        return 0;
+    len = least(len, i->size - *pos);
+    while (done < len) {
+        uint64_t at = *pos + done, n = least(len - done, PAGE - at % PAGE);
+        uint64_t page = inode_page(i, at / PAGE, false);
+
+        if (page ? copy_out(buf + done, (char *)kva(page) + at % PAGE, n)
+                 : clear_out(buf + done, n))
+            return done ? (int64_t)done : -EFAULT;
+        done += n;
+    }
+    *pos += done;
+    return (int64_t)done;
+}
+
+static int64_t regular_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    struct inode *i = f->inode;
+    uint64_t done = 0;
+
+    if (i->flat)
+        return -ETXTBSY;
+    if (f->flags & O_APPEND)
+        *pos = i->size;
+    while (done < len) {
+        uint64_t at = *pos + done, n = least(len - done, PAGE - at % PAGE);
+        uint64_t page = at < MAX_SIZE ? inode_page(i, at / PAGE, true) : 0;
+
+        if (!page || copy_in((char *)kva(page) + at % PAGE, buf + done, n)) {
+            if (done)
+                break;
+            return page ? -EFAULT : at < MAX_SIZE ? -ENOSPC : -EFBIG;
+        }
+        done += n;
+        if (at + n > i->size)
+            i->size = at + n;
+    }
+    *pos += done;
+    if (done)
+        i->mtime = i->ctime = now();
+    return (int64_t)done;
+}
+
+static unsigned regular_poll(struct file *f)
+{
+    (void)f;
+    return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
+}
+
+static int64_t directory_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    (void)f, (void)buf, (void)len, (void)pos;
+    return -EISDIR;
+}
+
+const struct file_ops regular_ops = {
+    .read = regular_read, .write = regular_write, .poll = regular_poll, .seekable = true};
+const struct file_ops directory_ops = {.read = directory_read, .seekable = true};
+
+/* --- directories --- */
+
+struct inode *dir_find(struct inode *dir, const char *name, size_t len)
+{
+    for (struct entry *e = dir->entries; e; e = e->next) {
+        size_t k = 0;
+
+        while (e->len == len && k < len && e->name[k] == name[k])
+            k++;
+        if (e->len == len && k == len)
+            return e->inode;
+    }
+    return NULL;
+}
+
+int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
+{
+    struct entry *e = kalloc(sizeof *e + len + 1), **p = &dir->entries;
+
+    if (!e)
+        return -ENOSPC;
+    copy(e->name, name, len);
+    e->len = (uint8_t)len;
+    e->inode = i;
+    inode_hold(i);
+    i->nlink++;
+    if (S_ISDIR(i->mode))
+        i->parent = dir;
+    while (*p)
+        p = &(*p)->next;
+    *p = e;
+    return 0;
+}
+
+int dir_remove(struct inode *dir, const char *name, size_t len)
+{
+    struct inode *i = dir_find(dir, name, len);
+
+    for (struct entry **p = &dir->entries; i && *p; p = &(*p)->next) {
+        struct entry *e = *p;
+
+        if (e->inode != i || e->len != len)
+            continue;
+        size_t k = 0;
+
+        while (k < len && e->name[k] == name[k])
+            k++;
+        if (k < len)
+            continue;
+        *p = e->next;
+        kfree(e, sizeof *e + len + 1);
+        i->nlink--;
+        inode_drop(i);
+        return 0;
+    }
+    return -ENOENT;
+}
+
+void fs_place(const char *path, struct inode *i)
+{
+    struct inode *dir = root;
+
+    while (*path == '/')
+        path++;
+    for (;;) {
+        size_t len = 0;
+
+        while (path[len] && path[len] != '/')
+            len++;
+        if (!path[len]) {
+            dir_add(dir, path, len, i);
+            inode_drop(i);
+            return;
+        }
+        struct inode *next = dir_find(dir, path, len);
+
+        if (!next) {
+            next = inode_new(S_IFDIR | 0755);
+            dir_add(dir, path, len, next);
+            inode_drop(next);
+        }
+        dir = next;
+        path += len;
+        while (*path == '/')
+            path++;
+    }
+}
+
+struct inode *fs_text(const char *path, const char *text)
+{
+    struct inode *i = inode_new(S_IFREG | 0644);
+
+    inode_put(i, 0, text, length(text));
+    fs_place(path, i);
+    return i;
+}
+
+void fs_init(void)
+{
+    root = inode_new(S_IFDIR | 0755);
+    root->parent = root;
+    root->nlink = 1;
+    cwd = root;
+    inode_hold(root);
+    files_init();
+}

@@ -1,0 +1,138 @@
+/* The program's page tables: the lower half under the PML4 that the monitor made. */
+#include "guests/runtime/vm.h"
+#include <asm/mman.h>
+
+#define TABLE_BITS (PTE_P | PTE_W | PTE_U)
+#define SLOTS      512u
+
+static uint64_t *pml4;
+
+void pages_init(void)
+{
+    uint64_t cr3;
+
+    __asm__ volatile("movq %%cr3, %0" : "=r"(cr3));
+    pml4 = kva(cr3 & PTE_ADDR);
+    pml4[0] = 0; /* the identity map of the start */
+    __asm__ volatile("movq %0, %%cr3" : : "r"(cr3) : "memory");
+}
+
+void pages_flush(uint64_t at)
+{
+    __asm__ volatile("invlpg (%0)" : : "r"(at) : "memory");
+}
+
+static void flush_all(void)
+{
+    uint64_t cr3;
+
+    __asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
+}
+
+uint64_t *pages_entry(uint64_t at, bool create)
+{
+    static uint64_t last_block = NEVER, *last_table;
+    uint64_t *table = pml4;
+
+    if (at >> 21 == last_block)
+        return &last_table[at >> 12 & 511];
+    for (unsigned shift = 39; shift > 12; shift -= 9) {
+        uint64_t *e = &table[at >> shift & 511];
+
+        if (!*e) {
+            uint64_t pa = create ? frame_alloc() : 0;
+
+            if (!pa)
+                return NULL;
+            *e = pa | TABLE_BITS;
+        }
+        table = kva(*e & PTE_ADDR);
+    }
+    last_block = at >> 21;
+    last_table = table;
+    return &table[at >> 12 & 511];
+}
+
+uint64_t pages_bits(uint32_t prot)
+{
+    if (!(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
+        return 0;
+    return PTE_P | PTE_U | (prot & PROT_WRITE ? PTE_W : 0) | (prot & PROT_EXEC ? 0 : PTE_NX);
+}
+
+/* The next page from at on that may have an entry: whole missing tables are stepped over. */
+static uint64_t next_entry(uint64_t at, uint64_t end, uint64_t **e)
+{
+    while (at < end) {
+        *e = pages_entry(at, false);
+        if (*e)
+            return at;
+        uint64_t *table = pml4;
+        unsigned shift = 39;
+
+        for (; shift > 12; shift -= 9) {
+            uint64_t t = table[at >> shift & 511];
+
+            if (!t)
+                break;
+            table = kva(t & PTE_ADDR);
+        }
+        at = ((at >> shift) + 1) << shift;
+    }
+    return end;
+}
+
+#define FLUSH_ONE_BY_ONE 32u
+
+void pages_drop(uint64_t start, uint64_t end)
+{
+    unsigned n = 0;
+    uint64_t *e;
+
+    for (uint64_t at = start; (at = next_entry(at, end, &e)) < end; at += PAGE) {
+        if (!*e)
+            continue;
+        if (*e & PTE_OWNED)
+            frame_free(*e & PTE_ADDR);
+        *e = 0;
+        if (n++ < FLUSH_ONE_BY_ONE)
+            pages_flush(at);
+    }
+    if (n > FLUSH_ONE_BY_ONE)
+        flush_all();
+}
+
+/* A page that is not the mapping's own stays read-only: a write makes a copy of it first. */
+void pages_protect(uint64_t start, uint64_t end, uint32_t prot, bool shared)
+{
+    uint64_t bits = pages_bits(prot), *e;
+    unsigned n = 0;
+
+    for (uint64_t at = start; (at = next_entry(at, end, &e)) < end; at += PAGE) {
+        if (!*e)
+            continue;
+        uint64_t new = (*e & (PTE_ADDR | PTE_OWNED)) | bits;
+
+        if (!(new &PTE_OWNED) && !shared)
+            new &= ~PTE_W;
+        *e = new;
+        if (n++ < FLUSH_ONE_BY_ONE)
+            pages_flush(at);
+    }
+    if (n > FLUSH_ONE_BY_ONE)
+        flush_all();
+}
+
+/* The tables at `to` were made before. */
+void pages_move(uint64_t from, uint64_t to, uint64_t len)
+{
+    uint64_t *e;
+
+    for (uint64_t at = from; (at = next_entry(at, from + len, &e)) < from + len; at += PAGE) {
+        if (!*e)
+            continue;
+        *pages_entry(to + (at - from), true) = *e;
+        *pages_entry(at, false) = 0;
+    }
+    flush_all();
+}

@@ -1,0 +1,291 @@
+/* Paths: walking them, opening files. */
+#include <asm/fcntl.h>
+#include <linux/fcntl.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/path.h"
+#include "guests/runtime/process.h"
+
+#define MAX_LINKS 40u
+
+char *path_buffer(void)
+{
+    return kalloc(PATH_LIMIT);
+}
+
+static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p);
+
+/* What a link in dir leads to. */
+static int walk_link(struct inode *dir, struct inode *link, unsigned depth, struct place *p)
+{
+    char *text;
+    int err;
+
+    if (depth >= MAX_LINKS)
+        return -ELOOP;
+    text = path_buffer();
+    if (!text)
+        return -ENOMEM;
+    if (link->target)
+        copy(text, link->target, length(link->target) + 1);
+    else
+        proc_resolve(link, text, PATH_LIMIT);
+    err = walk(dir, text, true, depth + 1, p);
+    p->name = NULL; /* it was in text */
+    kfree(text, PATH_LIMIT);
+    return err;
+}
+
+static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p)
+{
+    if (*path == '/')
+        dir = root;
+    *p = (struct place){.dir = dir, .inode = dir, .name = path};
+    for (;;) {
+        size_t len = 0;
+        bool last;
+
+        while (*path == '/')
+            path++;
+        if (!*path)
+            return 0;
+        while (path[len] && path[len] != '/')
+            len++;
+        if (len > 255)
+            return -ENAMETOOLONG;
+        const char *rest = path + len;
+
+        while (*rest == '/')
+            rest++;
+        last = !*rest;
+        if (!p->inode)
+            return -ENOENT;
+        if (!S_ISDIR(p->inode->mode))
+            return -ENOTDIR;
+        dir = p->inode;
+        *p = (struct place){.dir = dir, .name = path, .len = len, .slash = path[len] == '/'};
+        if (len == 1 && path[0] == '.')
+            p->inode = dir;
+        else if (len == 2 && path[0] == '.' && path[1] == '.')
+            p->inode = dir->parent;
+        else
+            p->inode = dir_find(dir, path, len);
+        if (p->inode && S_ISLNK(p->inode->mode) && (!last || follow || p->slash)) {
+            bool slash = p->slash;
+            int err = walk_link(dir, p->inode, depth, p);
+
+            if (err)
+                return err;
+            p->slash = slash;
+        }
+        if (last)
+            return p->slash && p->inode && !S_ISDIR(p->inode->mode) ? -ENOTDIR : 0;
+        path = rest;
+    }
+}
+
+int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)
+{
+    struct inode *dir = cwd;
+
+    if (!*path)
+        return -ENOENT;
+    if (*path != '/' && (int32_t)dirfd != AT_FDCWD) {
+        struct file *f = fd_file((uint64_t)(uint32_t)dirfd);
+
+        if (!f)
+            return -EBADF;
+        if (!f->inode || !S_ISDIR(f->inode->mode))
+            return -ENOTDIR;
+        dir = f->inode;
+    }
+    return walk(dir, path, follow, 0, p);
+}
+
+int64_t path_of(struct inode *dir, char *out, size_t size)
+{
+    size_t at = size;
+
+    out[--at] = 0;
+    if (dir == root)
+        out[--at] = '/';
+    while (dir != root) {
+        struct inode *up = dir->parent;
+        struct entry *e = up ? up->entries : NULL;
+
+        while (e && e->inode != dir)
+            e = e->next;
+        if (!e)
+            return -ENOENT; /* removed meanwhile */
+        if (at < (size_t)e->len + 1)
+            return -ENAMETOOLONG;
+        at -= e->len;
+        copy(out + at, e->name, e->len);
+        out[--at] = '/';
+        dir = up;
+    }
+    copy(out, out + at, size - at);
+    return (int64_t)(size - at);
+}
+
+/* The path from the program, walked. The buffer stays: names point into it. */
+int path_take(uint64_t dirfd, uint64_t at, bool follow, char **buf, struct place *p)
+{
+    int64_t n;
+
+    *buf = path_buffer();
+    if (!*buf)
+        return -ENOMEM;
+    n = str_in(*buf, at, PATH_LIMIT);
+    n = n < 0 ? n : path_walk((int64_t)dirfd, *buf, follow, p);
+    if (n < 0) {
+        kfree(*buf, PATH_LIMIT);
+        *buf = NULL;
+    }
+    return n < 0 ? (int)n : 0;
+}
+
+int64_t wall_now(void)
+{
+    return (int64_t)clock_ns() + clock_wall();
+}
+
+uint32_t umask_now = 022;
+
+int64_t sys_umask(uint64_t mask)
+{
+    uint32_t was = umask_now;
+
+    umask_now = (uint32_t)mask & 0777;
+    return was;
+}
+
+/* A new thing at a place that has none. */
+int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
+{
+    struct inode *i;
+    int err;
+
+    if (p->inode)
+        return -EEXIST;
+    if (!p->name)
+        return -ENOENT; /* a dangling link */
+    if (p->slash && !S_ISDIR(mode))
+        return -EISDIR;
+    if (!p->dir->nlink)
+        return -ENOENT;
+    i = inode_new(mode);
+    if (!i)
+        return -ENOSPC;
+    i->mtime = i->atime = i->ctime = p->dir->mtime = wall_now();
+    err = dir_add(p->dir, p->name, p->len, i);
+    *made = i;
+    inode_drop(i);
+    return err;
+}
+
+/* /proc/self/fd/N and its other names: the descriptor again, as on Linux for what has no path. */
+static int descriptor_path(const char *path)
+{
+    static const char *const dirs[] = {"/proc/self/fd/", "/dev/fd/"};
+    static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+
+    for (int i = 0; i < 3; i++)
+        if (same(path, names[i]))
+            return i;
+    for (unsigned i = 0; i < 2; i++) {
+        size_t n = 0;
+        int fd = 0;
+
+        while (dirs[i][n] && dirs[i][n] == path[n])
+            n++;
+        if (dirs[i][n] || !path[n])
+            continue;
+        for (; path[n] >= '0' && path[n] <= '9' && fd < MAX_FDS; n++)
+            fd = fd * 10 + (path[n] - '0');
+        return path[n] ? -1 : fd;
+    }
+    return -1;
+}
+
+static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_t mode)
+{
+    struct place p;
+    struct file *f;
+    struct inode *i;
+    bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
+    int fd = descriptor_path(path);
+
+    if (fd >= 0 && (f = fd_file((uint64_t)fd))) {
+        file_hold(f);
+        return fd_install(f, 0, flags & O_CLOEXEC);
+    }
+    int64_t err = path_walk((int64_t)dirfd, path, follow, &p);
+
+    if (err)
+        return err;
+    if (!p.inode && !(flags & O_CREAT))
+        return -ENOENT;
+    if (!p.inode) {
+        err = path_create(&p, S_IFREG | ((uint32_t)mode & ~umask_now & 07777), &i);
+        if (err)
+            return err;
+    } else {
+        i = p.inode;
+        if (flags & O_CREAT && flags & O_EXCL)
+            return -EEXIST;
+        if (S_ISLNK(i->mode) && !(flags & O_PATH))
+            return -ELOOP;
+        if (S_ISDIR(i->mode) && (flags & 3 || flags & O_CREAT))
+            return -EISDIR;
+        if (flags & O_DIRECTORY && !S_ISDIR(i->mode))
+            return -ENOTDIR;
+        if (i->flat && flags & 3)
+            return -ETXTBSY;
+        if (flags & O_TRUNC && S_ISREG(i->mode) && !i->make) {
+            err = inode_resize(i, 0);
+            if (err)
+                return err;
+            i->mtime = wall_now();
+        }
+    }
+    if (i->make) { /* /proc: what it says now */
+        struct inode *text = inode_new(i->mode);
+        char *page = path_buffer();
+
+        if (!text || !page)
+            return -ENOMEM;
+        err = inode_put(text, 0, page, i->make(page, PATH_LIMIT));
+        kfree(page, PATH_LIMIT);
+        text->ino = i->ino;
+        f = err ? NULL : file_new(&regular_ops, text, (uint32_t)flags);
+        inode_drop(text);
+    } else {
+        f = file_new(i->ops, i, (uint32_t)flags);
+    }
+    return f ? fd_install(f, 0, flags & O_CLOEXEC) : -ENFILE;
+}
+
+int64_t sys_openat(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mode)
+{
+    char *path = path_buffer();
+    int64_t n = path ? str_in(path, at, PATH_LIMIT) : -ENOMEM;
+
+    if (n >= 0 && (flags & O_TMPFILE) == O_TMPFILE)
+        n = -EOPNOTSUPP;
+    if (n >= 0)
+        n = open_at(dirfd, path, flags, mode);
+    kfree(path, PATH_LIMIT);
+    return n;
+}
+
+int64_t sys_open(uint64_t at, uint64_t flags, uint64_t mode)
+{
+    return sys_openat((uint64_t)AT_FDCWD, at, flags, mode);
+}
+
+int64_t sys_creat(uint64_t at, uint64_t mode)
+{
+    return sys_open(at, O_CREAT | O_WRONLY | O_TRUNC, mode);
+}

@@ -1,0 +1,386 @@
+/* The calls that name files, but for opening them. */
+#include <asm/fcntl.h>
+#include <linux/fcntl.h>
+#include <linux/fs.h>
+#include <linux/stat.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/path.h"
+#include "guests/runtime/process.h"
+
+int64_t sys_mkdirat(uint64_t dirfd, uint64_t at, uint64_t mode)
+{
+    char *path;
+    struct place p;
+    struct inode *i;
+    int64_t err = path_take(dirfd, at, true, &path, &p);
+
+    if (err)
+        return err;
+    err = path_create(&p, S_IFDIR | ((uint32_t)mode & ~umask_now & 07777), &i);
+    kfree(path, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_mkdir(uint64_t at, uint64_t mode)
+{
+    return sys_mkdirat((uint64_t)AT_FDCWD, at, mode);
+}
+
+int64_t sys_symlinkat(uint64_t target, uint64_t dirfd, uint64_t at)
+{
+    char *path, *text = path_buffer();
+    struct place p;
+    struct inode *i;
+    int64_t n = text ? str_in(text, target, PATH_LIMIT) : -ENOMEM, err;
+
+    if (n <= 0 || (err = path_take(dirfd, at, false, &path, &p))) {
+        kfree(text, PATH_LIMIT);
+        return n < 0 ? n : n ? err : -ENOENT;
+    }
+    err = path_create(&p, S_IFLNK | 0777, &i);
+    if (!err) {
+        i->target = kalloc((size_t)n + 1);
+        if (i->target)
+            copy(i->target, text, (size_t)n);
+        i->size = (uint64_t)n;
+    }
+    kfree(text, PATH_LIMIT);
+    kfree(path, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_symlink(uint64_t target, uint64_t at)
+{
+    return sys_symlinkat(target, (uint64_t)AT_FDCWD, at);
+}
+
+int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take(dirfd, at, false, &path, &p);
+
+    if (err)
+        return err;
+    if (!p.inode)
+        err = -ENOENT;
+    else if (!p.len || p.inode == p.dir || p.inode == p.dir->parent)
+        err = flags & AT_REMOVEDIR ? -EBUSY : -EISDIR;
+    else if (flags & AT_REMOVEDIR && !S_ISDIR(p.inode->mode))
+        err = -ENOTDIR;
+    else if (!(flags & AT_REMOVEDIR) && S_ISDIR(p.inode->mode))
+        err = -EISDIR;
+    else if (flags & AT_REMOVEDIR && p.inode->entries)
+        err = -ENOTEMPTY;
+    else
+        err = dir_remove(p.dir, p.name, p.len);
+    if (!err)
+        p.dir->mtime = wall_now();
+    kfree(path, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_unlink(uint64_t at)
+{
+    return sys_unlinkat((uint64_t)AT_FDCWD, at, 0);
+}
+
+int64_t sys_rmdir(uint64_t at)
+{
+    return sys_unlinkat((uint64_t)AT_FDCWD, at, AT_REMOVEDIR);
+}
+
+static bool is_above(const struct inode *i, const struct inode *dir)
+{
+    for (; dir != root; dir = dir->parent)
+        if (dir == i)
+            return true;
+    return i == root;
+}
+
+static int64_t rename_at(const struct place *a, const struct place *b, uint64_t flags)
+{
+    struct inode *i = a->inode;
+    int err;
+
+    if (!i)
+        return -ENOENT;
+    if (!a->len || !b->name || !b->len)
+        return -EBUSY;
+    if (b->inode == i)
+        return 0;
+    if (S_ISDIR(i->mode) && is_above(i, b->dir))
+        return -EINVAL;
+    if (b->inode) {
+        if (flags & RENAME_NOREPLACE)
+            return -EEXIST;
+        if (S_ISDIR(b->inode->mode) != S_ISDIR(i->mode))
+            return S_ISDIR(i->mode) ? -ENOTDIR : -EISDIR;
+        if (b->inode->entries)
+            return -ENOTEMPTY;
+    }
+    inode_hold(i);
+    err = b->inode ? dir_remove(b->dir, b->name, b->len) : 0;
+    if (!err)
+        err = dir_remove(a->dir, a->name, a->len);
+    if (!err)
+        err = dir_add(b->dir, b->name, b->len, i);
+    inode_drop(i);
+    a->dir->mtime = b->dir->mtime = wall_now();
+    return err;
+}
+
+int64_t sys_renameat2(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint64_t flags)
+{
+    char *from, *to;
+    struct place a, b;
+    int64_t err;
+
+    if (flags & ~(uint64_t)RENAME_NOREPLACE)
+        return -EINVAL;
+    err = path_take(fd1, at1, false, &from, &a);
+    if (err)
+        return err;
+    err = path_take(fd2, at2, false, &to, &b);
+    if (!err) {
+        err = rename_at(&a, &b, flags);
+        kfree(to, PATH_LIMIT);
+    }
+    kfree(from, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_rename(uint64_t at1, uint64_t at2)
+{
+    return sys_renameat2((uint64_t)AT_FDCWD, at1, (uint64_t)AT_FDCWD, at2, 0);
+}
+
+int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint64_t flags)
+{
+    char *from, *to;
+    struct place a, b;
+    int64_t err = path_take(fd1, at1, flags & AT_SYMLINK_FOLLOW, &from, &a);
+
+    if (err)
+        return err;
+    err = path_take(fd2, at2, false, &to, &b);
+    if (!err) {
+        if (!a.inode)
+            err = -ENOENT;
+        else if (S_ISDIR(a.inode->mode))
+            err = -EPERM;
+        else if (b.inode)
+            err = -EEXIST;
+        else
+            err = dir_add(b.dir, b.name, b.len, a.inode);
+        kfree(to, PATH_LIMIT);
+    }
+    kfree(from, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_link(uint64_t at1, uint64_t at2)
+{
+    return sys_linkat((uint64_t)AT_FDCWD, at1, (uint64_t)AT_FDCWD, at2, 0);
+}
+
+int64_t sys_readlinkat(uint64_t dirfd, uint64_t at, uint64_t buf, uint64_t size)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take(dirfd, at, false, &path, &p);
+
+    if (err)
+        return err;
+    if (!p.inode || !S_ISLNK(p.inode->mode)) {
+        err = p.inode ? -EINVAL : -ENOENT;
+    } else {
+        if (p.inode->target)
+            copy(path, p.inode->target, length(p.inode->target) + 1);
+        else
+            proc_resolve(p.inode, path, PATH_LIMIT);
+        uint64_t n = least(length(path), size);
+
+        err = copy_out(buf, path, n) ? -EFAULT : (int64_t)n;
+    }
+    kfree(path, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_readlink(uint64_t at, uint64_t buf, uint64_t size)
+{
+    return sys_readlinkat((uint64_t)AT_FDCWD, at, buf, size);
+}
+
+int64_t sys_faccessat(uint64_t dirfd, uint64_t at, uint64_t mode)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take(dirfd, at, true, &path, &p);
+
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    if (!p.inode)
+        return -ENOENT;
+    return mode & 1 && !S_ISDIR(p.inode->mode) && !(p.inode->mode & 0111) ? -EACCES : 0;
+}
+
+int64_t sys_access(uint64_t at, uint64_t mode)
+{
+    return sys_faccessat((uint64_t)AT_FDCWD, at, mode);
+}
+
+static int64_t change_dir(struct inode *i)
+{
+    if (!i)
+        return -ENOENT;
+    if (!S_ISDIR(i->mode))
+        return -ENOTDIR;
+    inode_hold(i);
+    inode_drop(cwd);
+    cwd = i;
+    return 0;
+}
+
+int64_t sys_chdir(uint64_t at)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
+
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    return change_dir(p.inode);
+}
+
+int64_t sys_fchdir(uint64_t fd)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? f->inode ? change_dir(f->inode) : -ENOTDIR : -EBADF;
+}
+
+int64_t sys_getcwd(uint64_t buf, uint64_t size)
+{
+    char *path = path_buffer();
+    int64_t n = path ? path_of(cwd, path, PATH_LIMIT) : -ENOMEM;
+
+    if (n > 0 && (uint64_t)n > size)
+        n = -ERANGE;
+    if (n > 0 && copy_out(buf, path, (size_t)n))
+        n = -EFAULT;
+    kfree(path, PATH_LIMIT);
+    return n;
+}
+
+/* Everything belongs to the one user there is: owners and modes are kept, not enforced. */
+static int64_t set_mode(struct inode *i, uint64_t mode)
+{
+    i->mode = (i->mode & S_IFMT) | ((uint32_t)mode & 07777);
+    i->ctime = wall_now();
+    return 0;
+}
+
+int64_t sys_fchmodat(uint64_t dirfd, uint64_t at, uint64_t mode)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take(dirfd, at, true, &path, &p);
+
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    return p.inode ? set_mode(p.inode, mode) : -ENOENT;
+}
+
+int64_t sys_chmod(uint64_t at, uint64_t mode)
+{
+    return sys_fchmodat((uint64_t)AT_FDCWD, at, mode);
+}
+
+int64_t sys_fchmod(uint64_t fd, uint64_t mode)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? f->inode ? set_mode(f->inode, mode) : -EINVAL : -EBADF;
+}
+
+int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, uint64_t flags)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take(dirfd, at, !(flags & AT_SYMLINK_NOFOLLOW), &path, &p);
+
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    if (!p.inode)
+        return -ENOENT;
+    if ((uint32_t)uid != ~0u)
+        p.inode->uid = (uint32_t)uid;
+    if ((uint32_t)gid != ~0u)
+        p.inode->gid = (uint32_t)gid;
+    return 0;
+}
+
+int64_t sys_chown(uint64_t at, uint64_t uid, uint64_t gid)
+{
+    return sys_fchownat((uint64_t)AT_FDCWD, at, uid, gid, 0);
+}
+
+int64_t sys_truncate(uint64_t at, uint64_t size)
+{
+    char *path;
+    struct place p;
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
+
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    if (!p.inode)
+        return -ENOENT;
+    if (!S_ISREG(p.inode->mode) || (int64_t)size < 0)
+        return S_ISDIR(p.inode->mode) ? -EISDIR : -EINVAL;
+    return inode_resize(p.inode, size);
+}
+
+static int64_t time_from(const struct timespec64 *t, int64_t was)
+{
+    enum { UTIME_NOW = 0x3fffffff, UTIME_OMIT = 0x3ffffffe };
+
+    if (t->nsec == UTIME_OMIT)
+        return was;
+    return t->nsec == UTIME_NOW ? wall_now() : t->sec * (int64_t)NS + t->nsec;
+}
+
+int64_t sys_utimensat(uint64_t dirfd, uint64_t at, uint64_t times, uint64_t flags)
+{
+    struct timespec64 t[2] = {{0, 0x3fffffff}, {0, 0x3fffffff}};
+    struct inode *i;
+
+    if (times && copy_in(t, times, sizeof t))
+        return -EFAULT;
+    if (at) {
+        char *path;
+        struct place p;
+        int64_t err = path_take(dirfd, at, !(flags & AT_SYMLINK_NOFOLLOW), &path, &p);
+
+        if (err)
+            return err;
+        kfree(path, PATH_LIMIT);
+        i = p.inode;
+    } else {
+        struct file *f = fd_file(dirfd);
+
+        if (!f)
+            return -EBADF;
+        i = f->inode;
+    }
+    if (!i)
+        return -ENOENT;
+    i->atime = time_from(&t[0], i->atime);
+    i->mtime = time_from(&t[1], i->mtime);
+    return 0;
+}

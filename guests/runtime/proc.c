@@ -1,0 +1,196 @@
+/* /proc/self and the few files of /etc and /sys that C libraries and runtimes look for. */
+#include <asm/mman.h>
+#include <linux/stat.h>
+#include "guests/runtime/fs.h"
+#include "guests/runtime/vm.h"
+
+static const char *home = "/";
+
+static size_t make_maps(char *out, size_t size)
+{
+    size_t n = 0;
+
+    for (struct vma *v = vmas; v && n + 160 < size; v = v->next) {
+        const char *name = v->name ? v->name : v->inode == program_inode ? program_path : "";
+
+        format(out + n, size - n, "%x-%x %s%s%s%s %x 00:00 %d %s\n", v->start, v->end,
+               v->prot & PROT_READ ? "r" : "-", v->prot & PROT_WRITE ? "w" : "-",
+               v->prot & PROT_EXEC ? "x" : "-", v->shared ? "s" : "p", v->inode ? v->offset : 0,
+               v->inode ? v->inode->ino : 0, name);
+        n += length(out + n);
+    }
+    return n;
+}
+
+static uint64_t mapped_bytes(void)
+{
+    uint64_t n = 0;
+
+    for (struct vma *v = vmas; v; v = v->next)
+        n += v->end - v->start;
+    return n;
+}
+
+static size_t make_status(char *out, size_t size)
+{
+    uint64_t used = (frames_total() - frames_free()) * 4;
+
+    format(out, size,
+           "Name:\t%s\nUmask:\t0022\nState:\tR (running)\nTgid:\t1\nPid:\t1\nPPid:\t0\n"
+           "TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nVmSize:\t%d kB\nVmRSS:\t%d kB\n"
+           "Threads:\t%d\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n",
+           program_name(), mapped_bytes() / 1024, used, (uint64_t)thread_count());
+    return length(out);
+}
+
+static size_t make_stat(char *out, size_t size)
+{
+    format(out, size,
+           "1 (%s) R 0 1 1 0 -1 4194304 0 0 0 0 %d 0 0 0 20 0 %d 0 0 %d %d "
+           "18446744073709551615 0 0 %d 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+           program_name(), process_cpu_ns() / (NS / 100), (uint64_t)thread_count(), mapped_bytes(),
+           frames_total() - frames_free(), STACK_TOP);
+    return length(out);
+}
+
+static size_t make_statm(char *out, size_t size)
+{
+    uint64_t used = frames_total() - frames_free();
+
+    format(out, size, "%d %d 0 0 0 %d 0\n", mapped_bytes() / PAGE, used, used);
+    return length(out);
+}
+
+static size_t program_strings(char *out, size_t size, uint64_t from, uint64_t to)
+{
+    size_t n = least(size, to - from);
+
+    return copy_in(out, from, n) ? 0 : n;
+}
+
+static size_t make_cmdline(char *out, size_t size)
+{
+    return program_strings(out, size, arg_start, arg_end);
+}
+
+static size_t make_environ(char *out, size_t size)
+{
+    return program_strings(out, size, env_start, env_end);
+}
+
+static size_t make_auxv(char *out, size_t size)
+{
+    (void)size;
+    copy(out, saved_auxv, saved_auxv_bytes);
+    return saved_auxv_bytes;
+}
+
+static size_t make_comm(char *out, size_t size)
+{
+    format(out, least(size, 17), "%s\n", program_name());
+    return length(out);
+}
+
+static size_t make_meminfo(char *out, size_t size)
+{
+    format(out, size,
+           "MemTotal:       %d kB\nMemFree:        %d kB\nMemAvailable:   %d kB\n"
+           "Buffers:        0 kB\nCached:         0 kB\nSwapTotal:      0 kB\n"
+           "SwapFree:       0 kB\n",
+           frames_total() * 4, frames_free() * 4, frames_free() * 4);
+    return length(out);
+}
+
+static size_t make_uptime(char *out, size_t size)
+{
+    uint64_t t = process_cpu_ns();
+
+    format(out, size, "%d.00 %d.00\n", t / NS, 0ull);
+    return length(out);
+}
+
+static size_t make_cpuinfo(char *out, size_t size)
+{
+    format(out, size,
+           "processor\t: 0\nmodel name\t: mayfly virtual CPU\ncpu MHz\t\t: %d.000\n"
+           "siblings\t: 1\ncpu cores\t: 1\n\n",
+           boot.tsc_hz / 1000000);
+    return length(out);
+}
+
+static void place_made(const char *path, size_t (*make)(char *, size_t))
+{
+    struct inode *i = inode_new(S_IFREG | 0444);
+
+    i->make = make;
+    fs_place(path, i);
+}
+
+enum { LINK_EXE = 1, LINK_CWD, LINK_ROOT };
+
+static void place_magic(const char *path, uint64_t what)
+{
+    struct inode *i = inode_new(S_IFLNK | 0777);
+
+    i->rdev = what;
+    fs_place(path, i);
+}
+
+void proc_resolve(struct inode *link, char *out, size_t size)
+{
+    if (link->rdev == LINK_EXE) {
+        if (program_path[0] != '/')
+            format(out, size, "%s%s", home, program_name());
+        else
+            format(out, size, "%s", program_path);
+    } else if (link->rdev != LINK_CWD || path_of(cwd, out, size) < 0) {
+        format(out, size, "/");
+    }
+}
+
+static void place_directory(const char *path, uint32_t mode)
+{
+    fs_place(path, inode_new(S_IFDIR | mode));
+}
+
+void proc_init(void)
+{
+    static const struct {
+        const char *path;
+        size_t (*make)(char *, size_t);
+    } made[] = {{"/proc/self/maps", make_maps},       {"/proc/self/status", make_status},
+                {"/proc/self/stat", make_stat},       {"/proc/self/statm", make_statm},
+                {"/proc/self/cmdline", make_cmdline}, {"/proc/self/environ", make_environ},
+                {"/proc/self/auxv", make_auxv},       {"/proc/self/comm", make_comm},
+                {"/proc/meminfo", make_meminfo},      {"/proc/uptime", make_uptime},
+                {"/proc/cpuinfo", make_cpuinfo}};
+
+    for (unsigned i = 0; i < sizeof made / sizeof made[0]; i++)
+        place_made(made[i].path, made[i].make);
+    place_magic("/proc/self/exe", LINK_EXE);
+    place_magic("/proc/self/cwd", LINK_CWD);
+    place_magic("/proc/self/root", LINK_ROOT);
+    fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
+    fs_text("/etc/group", "root:x:0:\n");
+    fs_text("/etc/hosts", "127.0.0.1\tlocalhost\n");
+    fs_text("/etc/hostname", "mayfly\n");
+    fs_text("/etc/resolv.conf", "nameserver 127.0.0.1\n");
+    fs_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
+    fs_text("/sys/devices/system/cpu/online", "0\n");
+    fs_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n");
+    fs_text("/proc/sys/vm/overcommit_memory", "0\n");
+    fs_text("/proc/sys/kernel/ngroups_max", "65536\n");
+    place_directory("/tmp", 01777);
+    place_directory("/var/tmp", 01777);
+    place_directory("/root", 0700);
+    /* The program's own file, where it says it is and under its plain name in the root. */
+    inode_hold(program_inode);
+    if (program_path[0] == '/') {
+        fs_place(program_path, program_inode);
+    } else {
+        char path[256];
+
+        format(path, sizeof path, "/%s", program_name());
+        fs_place(path, program_inode);
+    }
+}

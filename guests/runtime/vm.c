@@ -1,0 +1,377 @@
+/* Memory calls, and the page faults that give memory when it is first touched. */
+#include "guests/runtime/vm.h"
+#include <asm/mman.h>
+#include <linux/mman.h>
+
+#define RESERVE    64u /* pages that only the runtime may take */
+#define OVERCOMMIT 8u  /* times the memory there is */
+#define AROUND     16u /* pages of a file mapped by one fault */
+#define LOWEST     (64ull << 10)
+
+static uint64_t brk_start, brk_now;
+static uint64_t committed; /* bytes of private writable mappings */
+
+/* --- faults --- */
+
+static int refuse(struct fault *f, int signal, int code)
+{
+    f->signal = signal;
+    f->code = code;
+    return -EFAULT;
+}
+
+static _Noreturn void out_of_memory(void)
+{
+    say("mayfly: %s: out of memory (%d MiB): give more with -m", program_name(),
+        boot.mem_size >> 20);
+    machine_exit(128 + SIGKILL);
+}
+
+/* The mapping allows the access: make the page's entry allow it. */
+static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
+{
+    uint64_t bits = pages_bits(v->prot), *e = pages_entry(at, true), pa, page;
+    bool own;
+
+    if (!e)
+        out_of_memory();
+    pa = *e & PTE_ADDR;
+    own = *e & PTE_OWNED;
+    if (!v->inode) {
+        if (!pa) {
+            pa = frame_alloc();
+            own = true;
+        }
+    } else if (!own) {
+        uint64_t n = (v->offset + (at - v->start)) / PAGE;
+
+        if (n * PAGE >= v->inode->size)
+            return refuse(f, SIGBUS, BUS_ADRERR);
+        page = inode_page(v->inode, n, v->shared);
+        if (v->shared) {
+            pa = page;
+        } else if (write || !page) {
+            pa = frame_alloc();
+            own = true;
+            if (pa && page)
+                copy(kva(pa), kva(page), PAGE);
+        } else {
+            pa = page;
+            bits &= ~PTE_W;
+        }
+    }
+    if (!pa)
+        out_of_memory();
+    *e = pa | bits | (own ? PTE_OWNED : 0);
+    pages_flush(at);
+    return 0;
+}
+
+/* Pages of a file that are in memory anyway: their neighbours will be wanted. */
+static void map_around(struct vma *v, uint64_t at)
+{
+    uint64_t bits = pages_bits(v->prot) & ~PTE_W, from = at & ~(AROUND * PAGE - 1);
+    uint64_t end = least(from + AROUND * PAGE, v->end);
+
+    for (from = from < v->start ? v->start : from; from < end; from += PAGE) {
+        uint64_t n = (v->offset + (from - v->start)) / PAGE, *e = pages_entry(from, false);
+
+        if (e && !*e && n * PAGE < v->inode->size)
+            *e = inode_page(v->inode, n, false) | bits;
+    }
+}
+
+int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f)
+{
+    struct vma *v = vma_find(at);
+
+    if (!v)
+        return refuse(f, SIGSEGV, SEGV_MAPERR);
+    if (!v->prot || (write && !(v->prot & PROT_WRITE)) || (fetch && !(v->prot & PROT_EXEC)))
+        return refuse(f, SIGSEGV, SEGV_ACCERR);
+    at = page_down(at);
+    int err = serve(v, at, write, f);
+
+    if (!err && !write && v->inode && v->inode->flat && !v->shared)
+        map_around(v, at);
+    return err;
+}
+
+/* --- mapping --- */
+
+static bool counts(uint32_t prot, bool shared)
+{
+    return prot & PROT_WRITE && !shared;
+}
+
+/* A program that asks for more than there is hears so at once, when it can still be told. */
+static bool affordable(uint64_t len)
+{
+    return len / PAGE + RESERVE <= frames_free() &&
+           committed + len <= frames_total() * PAGE * OVERCOMMIT;
+}
+
+static void uncount(uint64_t start, uint64_t end)
+{
+    for (struct vma *v = vmas; v; v = v->next)
+        if (v->start >= start && v->end <= end && counts(v->prot, v->shared))
+            committed -= v->end - v->start;
+}
+
+static int unmap(uint64_t start, uint64_t end)
+{
+    int err = vma_cut(start, end);
+
+    if (err)
+        return err;
+    uncount(start, end);
+    pages_drop(start, end);
+    vma_remove(start, end);
+    return 0;
+}
+
+int vm_map(uint64_t start, uint64_t len, uint32_t prot, bool shared, struct inode *i, uint64_t off,
+           const char *name)
+{
+    struct vma v = {.start = start,
+                    .end = start + len,
+                    .prot = prot,
+                    .shared = shared,
+                    .inode = i,
+                    .offset = off,
+                    .name = name};
+    int err = unmap(start, start + len);
+
+    if (!err)
+        err = vma_add(&v);
+    if (!err && counts(prot, shared))
+        committed += len;
+    return err;
+}
+
+#define PROT_ALL 7u
+
+int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint64_t fd,
+                 uint64_t off)
+{
+    struct inode *i = NULL, *anon = NULL;
+    bool shared = (flags & MAP_TYPE) == MAP_SHARED || (flags & MAP_TYPE) == MAP_SHARED_VALIDATE;
+
+    if (!len || off % PAGE || (!shared && (flags & MAP_TYPE) != MAP_PRIVATE))
+        return -EINVAL;
+    if (len > USER_TOP)
+        return -ENOMEM;
+    len = page_up(len);
+    if (!(flags & MAP_ANONYMOUS)) {
+        struct file *f = fd_file(fd);
+
+        if (!f)
+            return -EBADF;
+        if (!f->inode || f->ops != &regular_ops) {
+            if (f->inode && f->inode->rdev != 0x105) /* /dev/zero maps as nothing */
+                return -ENODEV;
+        } else {
+            i = f->inode;
+        }
+        if ((f->flags & 3) == 1 || (shared && prot & PROT_WRITE && (f->flags & 3) != 2))
+            return -EACCES;
+    }
+    if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE)) {
+        if (at % PAGE)
+            return -EINVAL;
+        if (!user_range(at, len))
+            return -ENOMEM;
+        if (at < LOWEST)
+            return -EPERM;
+        if (flags & MAP_FIXED_NOREPLACE && !vma_free(at, at + len))
+            return -EEXIST;
+    } else {
+        at = page_up(at);
+        if (at < LOWEST || !user_range(at, len) || !vma_free(at, at + len))
+            at = vma_gap(len);
+        if (!at)
+            return -ENOMEM;
+    }
+    if (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !affordable(len))
+        return -ENOMEM;
+    if (shared && !i) { /* shared with nobody but ourselves: still its pages are one file's */
+        anon = i = inode_new(0100600);
+        if (!anon || inode_resize(anon, len))
+            return -ENOMEM;
+        off = 0;
+    }
+    int err = vm_map(at, len, (uint32_t)prot & PROT_ALL, shared, i, off, NULL);
+
+    if (anon)
+        inode_drop(anon);
+    if (err)
+        return err;
+    if (flags & MAP_POPULATE) {
+        struct fault f;
+
+        for (uint64_t p = at; p < at + len && frames_free() > RESERVE; p += PAGE)
+            if (vm_fault(p, prot & PROT_WRITE, false, &f))
+                break;
+    }
+    return (int64_t)at;
+}
+
+int64_t sys_munmap(uint64_t at, uint64_t len)
+{
+    if (at % PAGE || !len || !user_range(at, len))
+        return -EINVAL;
+    return unmap(at, at + page_up(len));
+}
+
+int64_t sys_mprotect(uint64_t at, uint64_t len, uint64_t prot)
+{
+    uint64_t end = at + page_up(len), more = 0;
+
+    if (at % PAGE || !user_range(at, len))
+        return at % PAGE ? -EINVAL : -ENOMEM;
+    prot &= PROT_ALL;
+    if (!len)
+        return 0;
+    if (!vma_covers(at, end))
+        return -ENOMEM;
+    int err = vma_cut(at, end);
+
+    if (err)
+        return err;
+    for (struct vma *v = vma_find(at); v && v->start < end; v = v->next)
+        if (!counts(v->prot, v->shared) && counts((uint32_t)prot, v->shared))
+            more += v->end - v->start;
+    if (more && !affordable(more))
+        return -ENOMEM;
+    for (struct vma *v = vma_find(at); v && v->start < end; v = v->next) {
+        if (counts(v->prot, v->shared))
+            committed -= v->end - v->start;
+        v->prot = (uint32_t)prot;
+        if (counts(v->prot, v->shared))
+            committed += v->end - v->start;
+        pages_protect(v->start, v->end, v->prot, v->shared);
+    }
+    vma_merge(at, end);
+    return 0;
+}
+
+int64_t sys_madvise(uint64_t at, uint64_t len, uint64_t advice)
+{
+    uint64_t end = at + page_up(len);
+
+    if (at % PAGE || !user_range(at, len))
+        return -EINVAL;
+    if (advice != MADV_DONTNEED || !len)
+        return 0;
+    if (!vma_covers(at, end))
+        return -ENOMEM;
+    pages_drop(at, end);
+    return 0;
+}
+
+/* Grow where it is, or move: the pages go along, only the tables change. */
+int64_t sys_mremap(uint64_t at, uint64_t old, uint64_t len, uint64_t flags, uint64_t to)
+{
+    struct vma *v = vma_find(at), like;
+    int err;
+
+    if (at % PAGE || !len || flags & ~3ull || (flags & MREMAP_FIXED && !(flags & MREMAP_MAYMOVE)))
+        return -EINVAL;
+    old = page_up(old);
+    if (len > USER_TOP)
+        return -ENOMEM;
+    len = page_up(len);
+    if (!v || !old || !user_range(at, old) || at + old > v->end)
+        return -EFAULT;
+    if (!(flags & MREMAP_FIXED)) {
+        if (len < old) {
+            err = unmap(at + len, at + old);
+            return err ? err : (int64_t)at;
+        }
+        if (len == old)
+            return (int64_t)at;
+    }
+    if (len > old && counts(v->prot, v->shared) && !affordable(len - old))
+        return -ENOMEM;
+    like = *v;
+    like.offset += at - v->start;
+    like.start = at;
+    if (!(flags & MREMAP_FIXED) && v->end == at + old && user_range(at, len) &&
+        vma_free(at + old, at + len)) {
+        struct vma more = like;
+
+        more.start = at + old;
+        more.end = at + len;
+        more.offset += old;
+        err = vma_add(&more);
+        if (!err && counts(like.prot, like.shared))
+            committed += len - old;
+        return err ? err : (int64_t)at;
+    }
+    if (!(flags & MREMAP_MAYMOVE))
+        return -ENOMEM;
+    if (!(flags & MREMAP_FIXED))
+        to = vma_gap(len);
+    if (!to || to % PAGE || !user_range(to, len) || (to < at + old && at < to + len))
+        return flags & MREMAP_FIXED ? -EINVAL : -ENOMEM;
+    if (like.inode)
+        inode_hold(like.inode);
+    err = vm_map(to, len, like.prot, like.shared, like.inode, like.offset, like.name);
+    if (like.inode)
+        inode_drop(like.inode);
+    if (err)
+        return err;
+    uint64_t moved = least(old, len);
+
+    for (uint64_t p = 0; p < moved; p += PAGE)
+        if (pages_entry(at + p, false) && !pages_entry(to + p, true))
+            out_of_memory();
+    pages_move(at, to, moved);
+    err = unmap(at, at + old);
+    return err ? err : (int64_t)to;
+}
+
+void vm_set_brk(uint64_t start)
+{
+    brk_start = brk_now = start;
+}
+
+int64_t sys_brk(uint64_t want)
+{
+    uint64_t from = page_up(brk_now), to = page_up(want);
+
+    if (want < brk_start || want > MMAP_TOP)
+        return (int64_t)brk_now;
+    if (to > from) {
+        if (!affordable(to - from) || !vma_free(from, to) ||
+            vm_map(from, to - from, PROT_READ | PROT_WRITE, false, NULL, 0, "[heap]"))
+            return (int64_t)brk_now;
+    } else if (to < from && unmap(to, from)) {
+        return (int64_t)brk_now;
+    }
+    brk_now = want;
+    return (int64_t)want;
+}
+
+int64_t sys_msync(uint64_t at, uint64_t len)
+{
+    if (at % PAGE)
+        return -EINVAL;
+    return vma_covers(at, at + page_up(len)) ? 0 : -ENOMEM;
+}
+
+int64_t sys_mincore(uint64_t at, uint64_t len, uint64_t vec)
+{
+    if (at % PAGE || !user_range(at, len))
+        return -EINVAL;
+    if (!vma_covers(at, at + page_up(len)))
+        return -ENOMEM;
+    for (uint64_t p = 0; p < page_up(len) / PAGE; p++) {
+        uint64_t *e = pages_entry(at + p * PAGE, false);
+        uint8_t here = e && *e & PTE_ADDR;
+
+        if (copy_out(vec + p, &here, 1))
+            return -EFAULT;
+    }
+    return 0;
+}

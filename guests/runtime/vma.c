@@ -1,0 +1,153 @@
+/* The list of mappings, sorted by address. */
+#include "guests/runtime/vm.h"
+
+struct vma *vmas;
+static struct vma *last; /* found last */
+
+struct vma *vma_find(uint64_t at)
+{
+    struct vma *v = last && last->start <= at ? last : vmas;
+
+    while (v && v->end <= at)
+        v = v->next;
+    if (!v || v->start > at)
+        return NULL;
+    return last = v;
+}
+
+static struct vma *copy_of(const struct vma *like)
+{
+    struct vma *v = kalloc(sizeof *v);
+
+    if (!v)
+        return NULL;
+    *v = *like;
+    if (v->inode)
+        inode_hold(v->inode);
+    return v;
+}
+
+static void release(struct vma *v)
+{
+    if (v == last)
+        last = NULL;
+    if (v->inode)
+        inode_drop(v->inode);
+    kfree(v, sizeof *v);
+}
+
+static int cut_at(uint64_t at)
+{
+    struct vma *v = vma_find(at), *rest;
+
+    if (!v || v->start == at)
+        return 0;
+    rest = copy_of(v);
+    if (!rest)
+        return -ENOMEM;
+    rest->start = at;
+    rest->offset += at - v->start;
+    v->end = at;
+    v->next = rest;
+    return 0;
+}
+
+int vma_cut(uint64_t start, uint64_t end)
+{
+    int err = cut_at(start);
+
+    return err ? err : cut_at(end);
+}
+
+void vma_remove(uint64_t start, uint64_t end)
+{
+    struct vma **p = &vmas;
+
+    last = NULL;
+    while (*p && (*p)->end <= start)
+        p = &(*p)->next;
+    while (*p && (*p)->start < end) {
+        struct vma *v = *p;
+
+        *p = v->next;
+        release(v);
+    }
+}
+
+static bool alike(const struct vma *a, const struct vma *b)
+{
+    return a->end == b->start && a->prot == b->prot && a->shared == b->shared &&
+           a->inode == b->inode && a->name == b->name &&
+           (!a->inode || a->offset + (a->end - a->start) == b->offset);
+}
+
+/* Join neighbours that touch [start, end]. */
+void vma_merge(uint64_t start, uint64_t end)
+{
+    for (struct vma *v = vmas; v && v->start <= end; v = v->next)
+        while (v->next && v->end >= start && alike(v, v->next)) {
+            struct vma *gone = v->next;
+
+            v->end = gone->end;
+            v->next = gone->next;
+            release(gone);
+        }
+}
+
+int vma_add(const struct vma *like)
+{
+    struct vma **p = &vmas, *prev = NULL, *v;
+
+    while (*p && (*p)->start < like->start)
+        prev = *p, p = &prev->next;
+    if (prev && alike(prev, like)) { /* the common case: it grows */
+        prev->end = like->end;
+    } else {
+        v = copy_of(like);
+        if (!v)
+            return -ENOMEM;
+        v->next = *p;
+        *p = prev = v;
+    }
+    if (prev->next && alike(prev, prev->next)) {
+        v = prev->next;
+        prev->end = v->end;
+        prev->next = v->next;
+        release(v);
+    }
+    return 0;
+}
+
+/* The list goes upward, so the highest gap is the last one that fits. */
+uint64_t vma_gap(uint64_t len)
+{
+    uint64_t from = 1ull << 20, best = 0;
+
+    for (struct vma *v = vmas; v; v = v->next) {
+        uint64_t end = least(v->start, MMAP_TOP);
+
+        if (end > from && end - from >= len)
+            best = end - len;
+        from = v->end;
+    }
+    if (from < MMAP_TOP && MMAP_TOP - from >= len)
+        best = MMAP_TOP - len;
+    return best;
+}
+
+bool vma_free(uint64_t start, uint64_t end)
+{
+    for (struct vma *v = vmas; v; v = v->next)
+        if (v->start < end && start < v->end)
+            return false;
+    return true;
+}
+
+bool vma_covers(uint64_t start, uint64_t end)
+{
+    struct vma *v = vma_find(start);
+
+    while (v && v->end < end && v->next && v->next->start == v->end)
+        v = v->next;
+    return v && v->end >= end;
+}
