@@ -275,7 +275,8 @@ static int locate(struct vcpu *v, struct where *w)
         bt_cache_flush(bt);
         atomic_store(&bt->flush_wanted, false);
         for (unsigned i = 0; i < v->vm->nvcpu; i++)
-            bt_jc_flush(v->vm->vcpu[i]);
+            if (v->vm->vcpu[i]->bt) /* its thread has begun */
+                bt_jc_flush(v->vm->vcpu[i]);
         bt_unlock(bt);
         bt_world_start(v);
         v->stats.bt_flushes++;

@@ -159,7 +159,8 @@ static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
     /* Another start: no vCPU may use the old one, and what was translated for it goes. */
     bt_world_stop(v);
     for (unsigned i = 0; i < v->vm->nvcpu; i++)
-        set_limits(v->vm->vcpu[i], ctx, kind, 0, false);
+        if (v->vm->vcpu[i]->bt) /* its thread has begun; until then its limits are zero */
+            set_limits(v->vm->vcpu[i], ctx, kind, 0, false);
     *win = (struct bt_window){
         .on = true, .lo = s.lo, .delta = s.delta, .off = (int32_t)host, .moves = win->moves + 1};
     bt_world_start(v);
