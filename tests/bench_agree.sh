@@ -1,6 +1,6 @@
 #!/bin/bash
 # The benchmark programs, short: every kernel and every program computes the same natively, in a
-# unikernel and in Debian's kernel under bt. And the nanobenchmarks come to their end. No timing.
+# unikernel and in Debian's kernel under bt. And each nanobenchmark does what it is about. No timing.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 # shellcheck disable=SC2034 # places.sh reads it
@@ -29,4 +29,13 @@ if awk -f tests/bench/compare.awk "$tmp/broken" >"$tmp/compared"; then
 else
     ok "bench comparison sees a changed checksum"
 fi
+for engine in bt interp; do
+    if "$tmp/mayfly" run --engine $engine --timeout 60 build/guests/nanobench </dev/null 2>"$tmp/err" |
+        tr -d '\r' >"$tmp/nano" && [ "$(grep -c '^nano ' "$tmp/nano")" -eq 12 ] &&
+        grep -q '^verdict: 12 passed, 0 failed' "$tmp/nano"; then
+        ok "nanobench $engine"
+    else
+        not_ok "nanobench $engine" "$(grep '^FAIL' "$tmp/nano" | head -n 1) $(tail -n 1 "$tmp/err")"
+    fi
+done
 finish
