@@ -6,6 +6,7 @@ GUESTS += $(G)/benchbt-linux
 
 .PHONY: bench-bt
 bench-bt: deps-test
+	@tests/deps.sh xz-utils sqlite3 tcc python3 || echo "going on with the programs that are here"
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(G)/benchbt $(G)/benchbt-linux $(B)/initrd.gz $(B)/timeit
 	@tests/kernel.sh $(CACHE)
 	@tests/bench_bt.sh
