@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -398,6 +399,9 @@ static int open_all(struct machine *m, struct loop *l)
         err = timer_open(&l->timer[i], hz);
     if (!err)
         err = io_create(&io, m->virtio.ndev ? IO_BACKEND_URING : IO_BACKEND_POLL);
+    /* Devices under load sleep for tens of microseconds at a time. */
+    if (m->virtio.ndev)
+        prctl(PR_SET_TIMERSLACK, 1000);
     if (!err)
         err = watch(io, &l->flush_op, on_flush, l->flush.fd);
     for (unsigned i = 0; i < m->cpus.nvcpu && !err; i++)

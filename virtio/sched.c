@@ -6,8 +6,9 @@
  * is given one request at a time is armed before every sleep and its completions go out at once. A
  * queue under load gathers: it stays active, is looked at every LOOK_NS, and its completions are
  * held back for as long as each look still finds something new, at most HOLD_NS. A quiet look means
- * that the guest waits for us: publish, interrupt, arm. So a stream costs an interrupt and a
- * notification for each batch that the guest submits, not for each request.
+ * that the guest waits for us: publish, interrupt, arm. How many requests it had out then is its
+ * depth; for some batches to come the wait is over as soon as so many are done. So a stream costs
+ * an interrupt and a notification for each batch that the guest submits, not for each request.
  */
 #include "virtio/bus.h"
 
@@ -15,9 +16,11 @@
 #include <unistd.h>
 
 #define LOOK_NS   50000u
-#define HOLD_NS   1000000u
+#define HOLD_NS   2000000u
+#define QUIET     8u
 #define LOAD_MAX  32u
-#define BATCH_MIN 4u /* requests at a time that are worth gathering */
+#define BATCH_MIN 4u  /* requests at a time that are worth gathering */
+#define TRUST     15u /* batches from one measurement of the depth to the next */
 
 /* --- attaching --- */
 
@@ -98,12 +101,19 @@ static void look(struct virtq *vq, bool again)
     dev->ops->notify(dev, vq->index);
 }
 
+static bool guest_is_idle(const struct vm_cpus *vm)
+{
+    for (unsigned i = 0; i < vm->nvcpu; i++)
+        if (!atomic_load(&vm->vcpu[i]->futex))
+            return false;
+    return true;
+}
+
 /* Is it worth waiting for more? Then until when, in ns; else 0. */
 static uint64_t gather(struct virtq *vq, uint64_t now)
 {
     uint16_t popped = (uint16_t)(vq->next_avail - vq->last_avail);
     uint16_t done = (uint16_t)(vq->next_used - vq->last_used);
-
     /* Requests the guest has out, as far as it has not been told of their ends. */
     uint16_t out = (uint16_t)(vq->next_avail - vq->published);
 
@@ -113,16 +123,30 @@ static uint64_t gather(struct virtq *vq, uint64_t now)
         vq->load = LOAD_MAX;
     if (!vq->load)
         return 0;
+    if (vq->trust && vq->dirty && !vq->in_flight && out >= vq->depth) {
+        vq->trust--;
+        vq->look_at = 0;
+        return 0;
+    }
     if (vq->look_at && now < vq->look_at)
         return vq->look_at;
     vq->last_avail = vq->next_avail;
     vq->last_used = vq->next_used;
     if (vq->dirty && !vq->hold_since)
         vq->hold_since = now;
-    if ((!popped && !done) || (vq->hold_since && now - vq->hold_since >= HOLD_NS)) {
+    vq->quiet = popped || done ? 0 : (uint8_t)(vq->quiet + 1);
+    bool idle = guest_is_idle(vq->dev->bus->vm);
+
+    if ((idle && !vq->in_flight) || vq->quiet >= (idle ? 1 : QUIET) ||
+        (vq->hold_since && now - vq->hold_since >= HOLD_NS)) {
         vq->look_at = 0;
-        if (vq->dirty && (uint16_t)(vq->next_used - vq->published) < BATCH_MIN)
+        vq->quiet = 0;
+        if (vq->dirty && out < BATCH_MIN) {
             vq->load /= 2;
+        } else if (vq->dirty && idle) {
+            vq->depth = out;
+            vq->trust = TRUST;
+        }
         return 0;
     }
     vq->look_at = now + LOOK_NS;

@@ -66,6 +66,9 @@ struct virtq {
     bool armed; /* the guest notifies for the next chain */
     /* gathering: the scheduler's (sched.c) */
     uint8_t load;        /* above 0: gather */
+    uint8_t quiet;       /* looks in a row that found nothing new */
+    uint8_t trust;       /* batches that depth is believed for */
+    uint16_t depth;      /* requests at a time, as the last quiet look found */
     uint16_t last_avail; /* next_avail and next_used at its last look */
     uint16_t last_used;
     uint64_t hold_since; /* ns: the first completion held back; 0 none */
