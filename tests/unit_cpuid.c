@@ -1,5 +1,6 @@
 /* CPUID: consistent in itself, nothing offered that is not there, by 1 to 8 CPUs and both vendors.
  */
+#include <math.h>
 #include <criterion/criterion.h>
 #include "tests/vmfix.h"
 
@@ -166,7 +167,8 @@ Test(cpuid, topology, .fini = down)
 
 Test(cpuid, hypervisor_and_frequency, .fini = down)
 {
-    static const uint64_t hz[] = {2600000000, 2599998000, 2599999999, 4600000000, 5000000002};
+    static const uint64_t hz[] = {2600000000, 2599998000, 2599999999, 4600000000,
+                                  5000000002, 1000000000, 999999999,  3141592653};
     char sig[13] = {0};
 
     for (size_t i = 0; i < sizeof(hz) / sizeof(hz[0]); i++) {
@@ -183,8 +185,16 @@ Test(cpuid, hypervisor_and_frequency, .fini = down)
         den = leaf(0x15, 0, EAX);
         num = leaf(0x15, 0, EBX);
         crystal = leaf(0x15, 0, ECX);
-        cr_assert_eq(crystal * num, hz[i] * den, "%lu", hz[i]);
-        cr_assert_neq(den, 0);
+        cr_assert_eq(crystal, LAPIC_TIMER_HZ);
+        cr_assert(den && num && num <= 4294, "Linux multiplies the kHz in 32 bits");
+        double got = fabs((double)num / (double)den * 1e9 - (double)hz[i]);
+
+        for (double n = 1; n <= 4294; n++) {
+            double d = (double)(uint64_t)(n * 1e9 / (double)hz[i] + 0.5);
+
+            cr_assert(d == 0 || got <= fabs(n / d * 1e9 - (double)hz[i]) + 1e-3,
+                      "%lu: %g/%g is nearer", hz[i], n, d);
+        }
         cr_assert_eq(leaf(0x16, 0, EAX), (hz[i] + 500000) / 1000000);
     }
     for (unsigned i = 0; i < 3; i++) {

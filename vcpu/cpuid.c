@@ -148,15 +148,41 @@ static void add_xsave(struct cpuid_table *t, bool xsave, bool avx)
         add(t, 0xd, 2, 256, 576, 0, 0);
 }
 
-/* 0x15: TSC Hz = ECX * EBX / EAX, exactly; 0x16: the same in MHz. */
+/* The fraction *p / *q nearest to num / den with *p <= max: its continued fraction as far as that
+ * allows, the last term cut short where that is nearer than to leave it out. */
+static void best_ratio(uint64_t num, uint64_t den, uint64_t max, uint64_t *p, uint64_t *q)
+{
+    uint64_t p0 = 0, q0 = 1;
+
+    *p = 1;
+    *q = 0;
+    while (den) {
+        uint64_t a = num / den, cut = *p ? (max - p0) / *p : a, rest = num % den;
+        uint64_t n = a < cut ? a : cut, p2 = p0 + n * *p, q2 = q0 + n * *q;
+
+        if (n < a && 2 * n <= a)
+            break;
+        p0 = *p;
+        q0 = *q;
+        *p = p2;
+        *q = q2;
+        if (n < a)
+            break;
+        num = den;
+        den = rest;
+    }
+}
+
+/* 0x15: TSC Hz = ECX * EBX / EAX, where ECX is the crystal that the local APIC's timer counts (SDM
+ * 3A 11.5.4). Linux multiplies ECX / 1000 by EBX in 32 bits. 0x16: MHz. */
 static void add_frequency(struct cpuid_table *t, uint64_t hz)
 {
-    uint32_t mul = 1, mhz = (uint32_t)((hz + 500000) / 1000000);
+    uint32_t mhz = (uint32_t)((hz + 500000) / 1000000);
+    uint64_t mul, div;
 
-    while (mul < 16 && (hz / mul > UINT32_MAX || hz % mul))
-        mul++;
-    if (hz && hz % mul == 0)
-        add(t, 0x15, 0, 1, mul, (uint32_t)(hz / mul), 0);
+    best_ratio(hz, LAPIC_TIMER_HZ, UINT32_MAX / (LAPIC_TIMER_HZ / 1000), &mul, &div);
+    if (mul && div)
+        add(t, 0x15, 0, (uint32_t)div, (uint32_t)mul, LAPIC_TIMER_HZ, 0);
     else
         add(t, 0x15, 0, 0, 0, 0, 0);
     add(t, 0x16, 0, mhz, mhz, 100, 0);
