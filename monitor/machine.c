@@ -7,6 +7,7 @@
 #include "monitor/core.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -300,10 +301,13 @@ static uint32_t standard_flags(const struct machine *m)
     uint32_t flags = m->cfg->verbose ? MAYFLY_BOOT_VERBOSE : 0;
 
     for (int fd = 0; fd < 3; fd++) {
-        if (isatty(fd))
-            flags |= MAYFLY_BOOT_TTY(fd);
-        else if (errno == EBADF)
+        int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
+
+        /* main.c puts a /dev/null of the wrong direction where one was closed. */
+        if (mode == (fd ? O_RDONLY : O_WRONLY))
             flags |= MAYFLY_BOOT_CLOSED(fd);
+        else if (isatty(fd))
+            flags |= MAYFLY_BOOT_TTY(fd);
     }
     return flags;
 }

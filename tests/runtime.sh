@@ -1,0 +1,162 @@
+#!/bin/bash
+# Static Linux programs as guests: output and status equal to the host's, on bt and interp; what
+# cannot run is refused with one line and 126.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+p=build/progs
+mkdir -p $p
+
+# --- the programs: both C libraries, fixed and static-pie, C++, Rust where it is there -------------
+build() { # OUTPUT SOURCE COMMAND…
+    local out=$p/$1 src=tests/progs/$2
+    shift 2
+    [ "$out" -nt "$src" ] || "$@" -o "$out" "$src" || not_ok "build $out" "$*"
+}
+for name in args memory threads signals files stdin; do
+    build $name.musl $name.c musl-gcc -O1 -static
+    build $name.glibc $name.c gcc -O1 -static -pthread
+done
+build args.pie args.c gcc -O1 -static-pie
+build crash crash.c musl-gcc -O1 -static
+build cxx cxx.cc g++ -O1 -static -pthread
+programs="args.musl args.glibc args.pie memory.musl memory.glibc threads.musl threads.glibc signals.musl
+    signals.glibc files.musl files.glibc cxx"
+if command -v rustc >/dev/null && rustc -O -C target-feature=+crt-static -o $p/rust tests/progs/rust.rs 2>/dev/null; then
+    programs+=" rust"
+else
+    skipped rust "no rustc that links statically"
+fi
+
+# same NAME ENGINE COMMAND…: as on the host. $input is stdin.
+same() {
+    local name=$1 engine=$2 want got
+    shift 2
+    "$@" <"$input" >"$tmp/host" 2>/dev/null
+    want=$?
+    "$mayfly" run --engine "$engine" --timeout 60 "$@" <"$input" >"$tmp/guest" 2>"$tmp/err"
+    got=$?
+    if [ $got -ne $want ]; then
+        not_ok "$engine $name" "status $got, on the host $want: $(head -n 1 "$tmp/err")"
+    elif ! cmp -s "$tmp/host" "$tmp/guest"; then
+        not_ok "$engine $name" "$(diff "$tmp/host" "$tmp/guest" | head -n 3 | tr '\n' ';')"
+    elif grep -q FAIL "$tmp/guest"; then
+        not_ok "$engine $name" "$(grep -m 1 FAIL "$tmp/guest")"
+    else
+        ok "$engine $name"
+    fi
+}
+
+input=$tmp/words
+echo 'a b c a' >"$input"
+for engine in bt interp; do
+    for name in $programs; do
+        same "$name" $engine $p/"$name" one 'two words' ''
+    done
+done 2>/dev/null # the host's shell tells of aborts
+
+# --- busybox: applets in one process ---------------------------------------------------------------
+bb=$(command -v busybox)
+input=$tmp/data
+seq 1 20000 | sed 's/$/ some words to sort and to sum/' >"$input"
+for engine in bt; do
+    same 'busybox sha256sum' $engine "$bb" sha256sum
+    same 'busybox sort' $engine "$bb" sort -r
+    same 'busybox awk' $engine "$bb" awk '{ s += $1; n[$1 % 7]++ } END { print s, n[3] }'
+    same 'busybox gzip' $engine "$bb" gzip -n -c
+    same 'busybox wc' $engine "$bb" wc
+    same 'busybox sed' $engine "$bb" sed -n 's/9/nine/gp'
+    # shellcheck disable=SC2016
+    same 'busybox sh' $engine "$bb" sh -c 'i=0; while read -r a b; do i=$((i + a)); done; echo "$i"; cd /tmp; echo x >f; read -r y <f; echo "$y$1"; exit 7' sh 'q r'
+    # shellcheck disable=SC2016
+    same 'busybox sh, arithmetic' $engine "$bb" sh -c 'a=1; for i in 1 2 3 4 5 6 7; do a=$((a * i)); done; printf "%05d\n" $a; test -d /dev && echo yes'
+done
+input=/dev/null
+
+# --- stdin that comes late: a thread waits for it, another goes on --------------------------------
+for engine in bt interp; do
+    for lib in musl glibc; do
+        (sleep 0.3; printf one; sleep 0.3; printf two) |
+            "$mayfly" run --engine $engine --timeout 20 $p/stdin.$lib >"$tmp/guest" 2>"$tmp/err"
+        got=$?
+        if [ $got -eq 6 ] && [ "$(cat "$tmp/guest")" = 'one two, counted meanwhile: 1' ]; then
+            ok "$engine stdin.$lib: a reader waits, others run"
+        else
+            not_ok "$engine stdin.$lib: a reader waits, others run" "status $got, $(head -c 200 "$tmp/guest" "$tmp/err")"
+        fi
+    done
+done
+
+# --- crashes: one line, 128 + N --------------------------------------------------------------------
+crash() { # NAME STATUS PATTERN
+    "$mayfly" run --engine bt --timeout 30 $p/crash "$1" </dev/null >"$tmp/guest" 2>"$tmp/err"
+    local got=$?
+    if [ $got -eq "$2" ] && grep -q "$3" "$tmp/err" && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then
+        ok "crash $1"
+    else
+        not_ok "crash $1" "status $got: $(head -n 2 "$tmp/err")"
+    fi
+}
+crash null 139 '^crash: Segmentation fault at 0x10 (rip 0x4[0-9a-f]*)$'
+crash deep 139 '^crash: Segmentation fault at 0x7ff'
+crash divide 136 '^crash: Floating point exception at 0x4'
+crash illegal 132 '^crash: Illegal instruction at 0x4'
+crash abort 134 '^crash: Aborted$'
+crash kernel 139 '^crash: Segmentation fault at 0x'
+crash jump 139 '^crash: Segmentation fault at 0x'
+crash io 139 '^crash: Segmentation fault at 0x'
+crash fork 0 '^mayfly: crash: fork: a program runs alone'
+"$mayfly" run --engine bt --timeout 30 $p/memory.glibc forever >"$tmp/guest" 2>"$tmp/err" </dev/null
+got=$?
+if [ $got -eq 3 ] && grep -q 'Cannot allocate memory after more than 10: 1' "$tmp/guest"; then
+    ok "allocates until ENOMEM"
+else
+    not_ok "allocates until ENOMEM" "status $got $(cat "$tmp/guest" "$tmp/err")"
+fi
+
+# --- standard descriptors ---------------------------------------------------------------------------
+# closed NAME REDIRECTION: as on the host
+"$bb" cat <&- >/dev/null 2>&1
+want=$?
+"$mayfly" run --engine bt --timeout 10 "$bb" cat <&- >/dev/null 2>&1
+got=$?
+if [ $got -eq $want ]; then ok "closed stdin"; else not_ok "closed stdin" "status $got, on the host $want"; fi
+"$bb" echo hi >&- 2>/dev/null
+want=$?
+"$mayfly" run --engine bt --timeout 10 "$bb" echo hi >&- 2>/dev/null
+got=$?
+if [ $got -eq $want ]; then ok "closed stdout"; else not_ok "closed stdout" "status $got, on the host $want"; fi
+"$mayfly" run --engine bt --timeout 10 "$bb" yes 2>/dev/null | head -n 1 >"$tmp/guest"
+got=${PIPESTATUS[0]}
+if [ "$got" -eq 141 ]; then ok "a reader that goes away: 141"; else not_ok "a reader that goes away" "status $got"; fi
+
+# --- what is no program of ours ---------------------------------------------------------------------
+refuse() { # NAME FILE PATTERN
+    "$mayfly" run --engine bt --timeout 10 "$2" </dev/null >"$tmp/guest" 2>"$tmp/err"
+    local got=$?
+    if [ $got -eq 126 ] && grep -q "$3" "$tmp/err" && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then
+        ok "refused: $1"
+    else
+        not_ok "refused: $1" "status $got: $(head -n 2 "$tmp/err")"
+    fi
+}
+refuse "dynamic" /bin/ls 'dynamically linked.*-static'
+printf '#!/bin/sh\necho hi\n' >"$tmp/script"
+refuse "script" "$tmp/script" 'a script'
+head -c 3000 $p/args.musl >"$tmp/cut"
+refuse "truncated" "$tmp/cut" 'truncated'
+# Fields of the program headers: e_phoff 64, 56 bytes each; p_type 0, p_vaddr 16, p_filesz 32,
+# p_memsz 40. poke FILE OFFSET BYTES
+poke() { printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none; }
+header() { readelf -lW "$1" | awk '/^  [A-Z]/ && !/Type/ { if ($1 == "LOAD") { print n; exit } n++ }' n=0; }
+first=$((64 + 56 * $(header $p/args.musl)))
+cp $p/args.musl "$tmp/zero" && poke "$tmp/zero" $((first + 16)) '\0\0\0\0\0\0\0\0'
+refuse "maps at 0" "$tmp/zero" 'address 0x0'
+cp $p/args.musl "$tmp/huge" && poke "$tmp/huge" $((first + 40)) '\377\377\377\377\377\377\377\177'
+refuse "a huge segment" "$tmp/huge" 'does not fit\|overlaps'
+cp $p/args.musl "$tmp/over" && poke "$tmp/over" $((first + 40)) '\0\0\0\001\0\0\0\0'
+refuse "overlapping segments" "$tmp/over" 'overlaps'
+cp $p/args.musl "$tmp/entry" && poke "$tmp/entry" 24 '\0\0\0\0\0\0\0\0'
+refuse "an entry outside" "$tmp/entry" 'entry point'
+cp $p/args.musl "$tmp/thirty" && poke "$tmp/thirty" 4 '\001'
+refuse "32-bit class" "$tmp/thirty" '32-bit\|damaged\|program headers'
+finish
