@@ -55,7 +55,7 @@ static int serve(unsigned port)
     struct sockaddr_vm sa;
     int s = make(port, CID_ANY, &sa), c;
 
-    if (bind(s, (struct sockaddr *)&sa, sizeof sa) || listen(s, 128)) {
+    if (bind(s, (struct sockaddr *)&sa, sizeof sa) || listen(s, 1024)) {
         perror("listen");
         return 1;
     }
