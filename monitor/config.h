@@ -11,6 +11,7 @@ enum boot_choice { BOOT_AUTO, BOOT_LINUX, BOOT_PVH, BOOT_MULTIBOOT, BOOT_ELF };
 /* Exit statuses (README has the same table). */
 enum {
     STATUS_OK = 0,
+    STATUS_HALTED = 123, /* every CPU halted with interrupts off */
     STATUS_TIMEOUT = 124,
     STATUS_FAILURE = 125,   /* mayfly's own failure, or wrong usage */
     STATUS_BAD_IMAGE = 126, /* cannot load it */

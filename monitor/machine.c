@@ -98,6 +98,17 @@ static void crashed(struct machine *m, struct vcpu *v, const char *what)
     machine_stop(m, STATUS_CRASH, what);
 }
 
+/* Many guests end so when they have no way to say more. */
+static void halted(struct machine *m, const struct vcpu *v)
+{
+    if (atomic_load(&m->stopping))
+        return;
+    console_flush(m, FLUSH_WAIT);
+    msg_error("the guest halted with interrupts off, at %04x:%016llx", v->cpu.seg[SEG_CS].sel,
+              (unsigned long long)v->cpu.rip);
+    machine_stop(m, STATUS_HALTED, "halted with interrupts off");
+}
+
 static void run_vcpu(struct machine *m, struct vcpu *v)
 {
     while (!m->cpus.stop) {
@@ -108,6 +119,10 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
         switch (why) {
         case EXIT_HLT:
             console_flush(m, FLUSH_TRY);
+            if (m->engine != &engine_kvm && vcpu_never_wakes(v)) {
+                halted(m, v);
+                return;
+            }
             loop_timer_idle(m, v->index, true);
             vcpu_wait(v);
             loop_timer_idle(m, v->index, false);

@@ -13,14 +13,15 @@ image() {
     printf "$2" >>"$1"
 }
 image "$tmp/spin" '\xeb\xfe'                                  # jmp .
-image "$tmp/halt" '\xfa\xf4\xeb\xfd'                          # cli; hlt; jmp
+image "$tmp/halt" '\xfb\xf4\xeb\xfd'                          # sti; hlt; jmp
+image "$tmp/dead" '\xfa\xf4\xeb\xfd'                          # cli; hlt; jmp
 image "$tmp/exit7" '\xb0\x07\xe6\xf4\xeb\xfe'                 # mov al,7; out 0xf4,al
 image "$tmp/triple" '\x0f\x0b'                                # ud2, and no IDT
 image "$tmp/yes" '\x66\xba\xf8\x03\xb0\x79\xee\xb0\x0a\xee\xeb\xf8' # "y\n" for ever on 0x3f8
 # IER = 1; loop: wait for LSR.DR; echo a byte; 'q' leaves with status 5
 image "$tmp/echo" '\x66\xba\xf9\x03\xb0\x01\xee\x66\xba\xfd\x03\xec\xa8\x01\x74\xf7\x66\xba\xf8\x03\xec\xee\x3c\x71\x75\xed\xb0\x05\xe6\xf4\xeb\xfe'
 # "prompt> " without a line feed, then halt
-image "$tmp/prompt" '\x66\xba\xf8\x03\xb0\x3e\xee\xb0\x20\xee\xfa\xf4\xeb\xfd'
+image "$tmp/prompt" '\x66\xba\xf8\x03\xb0\x3e\xee\xb0\x20\xee\xfb\xf4\xeb\xfd'
 : >"$tmp/empty"
 echo "just some words, and no kernel" >"$tmp/text"
 
@@ -140,6 +141,11 @@ is 'the report is not on stdout' 0 "$(wc -c <"$tmp/out")"
 for g in spin halt; do
     run --timeout 0.2 "$tmp/$g" 2>"$tmp/err"
     is "a timeout stops $g" 124 $? "$(cat "$tmp/err")"
+done
+for n in 1 4; do
+    run --cpus $n "$tmp/dead" 2>"$tmp/err"
+    is "halted for good, $n CPUs" 123 $? "$(cat "$tmp/err")"
+    is "it is said, $n CPUs" 1 "$(grep -c '^mayfly: the guest halted with interrupts off' "$tmp/err")"
 done
 run --cpus 4 "$tmp/exit7"
 is "the guest's status with 4 CPUs" 7 $?

@@ -69,6 +69,18 @@ static void write_redir(struct irqchip *c, unsigned pin, bool high, uint32_t val
         service(c, pin);
 }
 
+bool ioapic_sends_nmi(struct irqchip *c)
+{
+    bool any = false;
+
+    pthread_mutex_lock(&c->lock);
+    for (unsigned pin = 0; pin < IOAPIC_PINS; pin++)
+        any = any || (!(c->ioapic.redir[pin] & REDIR_MASKED) &&
+                      APIC_DM(c->ioapic.redir[pin]) == APIC_DM_NMI);
+    pthread_mutex_unlock(&c->lock);
+    return any;
+}
+
 void ioapic_eoi(struct irqchip *c, uint8_t vector)
 {
     struct ioapic *io = &c->ioapic;

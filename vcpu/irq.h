@@ -147,6 +147,8 @@ void irq_pulse(struct vm_cpus *vm, unsigned gsi);
 
 uint32_t ioapic_read(struct irqchip *c, uint32_t offset);
 void ioapic_write(struct irqchip *c, uint32_t offset, uint32_t val);
+/* Is there a pin that is not masked and sends NMIs? */
+bool ioapic_sends_nmi(struct irqchip *c);
 void ioapic_eoi(struct irqchip *c, uint8_t vector); /* broadcast by a level EOI */
 
 uint8_t pic_read(struct irqchip *c, uint16_t port); /* 0x20 0x21 0xa0 0xa1 0x4d0 0x4d1 */

@@ -48,7 +48,23 @@ bool vcpu_take_kick(struct vcpu *v)
     return was;
 }
 
-void vcpu_wait(struct vcpu *v)
+bool vcpu_never_wakes(struct vcpu *v)
+{
+    struct vm_cpus *vm = v->vm;
+    uint32_t all = (uint32_t)(((uint64_t)1 << vm->nvcpu) - 1);
+
+    if (v->cpu.rflags & FL_IF)
+        return false;
+    atomic_fetch_or(&vm->deaf, 1u << v->index);
+    /* The messages first: who took one has left the mask before. */
+    for (unsigned i = 0; i < vm->nvcpu; i++)
+        if (atomic_load(&vm->vcpu[i]->lapic.events) &
+            (LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI))
+            return false;
+    return atomic_load(&vm->deaf) == all && !ioapic_sends_nmi(&vm->irqchip);
+}
+
+static void wait(struct vcpu *v)
 {
     uint64_t ns = WAIT_MAX_NS, due = lapic_next_deadline(v);
 
@@ -69,6 +85,13 @@ void vcpu_wait(struct vcpu *v)
     if (!atomic_load(&v->kicked))
         syscall(SYS_futex, &v->futex, FUTEX_WAIT_PRIVATE, 1, &ts, NULL, 0);
     atomic_store(&v->futex, 0);
+}
+
+void vcpu_wait(struct vcpu *v)
+{
+    wait(v);
+    if (atomic_load_explicit(&v->vm->deaf, memory_order_relaxed) >> v->index & 1)
+        atomic_fetch_and(&v->vm->deaf, ~(1u << v->index));
 }
 
 /* What of the vector state the host can save: x87 and SSE always, AVX where it is enabled. */

@@ -95,7 +95,8 @@ struct vm_cpus {
     unsigned nvcpu;
     uint64_t tsc_hz;
     uint8_t maxphyaddr;
-    _Atomic bool stop; /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
+    _Atomic bool stop;     /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
+    _Atomic uint32_t deaf; /* bit per vCPU: halted with interrupts off (vcpu_never_wakes) */
     struct irqchip irqchip;
     const struct cpuid_table *cpuid;     /* built once by cpuid_build() */
     struct bt *bt;                       /* the shared code cache, NULL without bt */
@@ -135,6 +136,10 @@ void vcpu_kick(struct vcpu *v);
 
 /* Engine side: take note of a kick (clears it, restores poll_ptr). True when there was one. */
 bool vcpu_take_kick(struct vcpu *v);
+
+/* After EXIT_HLT, before vcpu_wait(), not with kvm: do all CPUs sleep with interrupts off, and is
+ * there nothing left that could send an NMI, INIT or SIPI? */
+bool vcpu_never_wakes(struct vcpu *v);
 
 /* Block the thread until an interrupt may be deliverable, a kick, or vm->stop. Uses the LAPIC's own
  * next deadline as the timeout, so an idle guest costs no other thread's wake-up. */
