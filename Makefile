@@ -98,7 +98,7 @@ $(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: \
     $(B)/guests/hello $(B)/guests/runtime.elf
 
 # --- unit tests: tests/unit_*.c, one Criterion program each ---------------------------------------
-UNIT_LIBS := -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -l:liburing.a
+UNIT_LIBS := -Wl,--allow-multiple-definition -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -l:liburing.a
 UNITS := $(patsubst tests/%.c,$(B)/%,$(wildcard tests/unit_*.c))
 # A test may stand in for a function of the tree: its own definition comes first.
 $(B)/unit_%: tests/unit_%.c $(B)/libtest.a
