@@ -64,7 +64,7 @@ int virtq_start(struct virtq *vq, struct ram *ram, uint16_t size, gpa_t desc, gp
     vq->last_avail = vq->last_used = 0;
     vq->in_flight = 0;
     vq->dirty = vq->armed = false;
-    vq->load = vq->trust = vq->quiet = 0;
+    vq->load = vq->trust = vq->quiet = vq->lone = 0;
     vq->depth = 0;
     vq->hold_since = vq->look_at = 0;
     vq->live = true;

@@ -66,6 +66,7 @@ struct virtq {
     bool armed; /* the guest notifies for the next chain */
     /* gathering: the scheduler's (sched.c) */
     uint8_t load;        /* above 0: gather */
+    uint8_t lone;        /* completions that went out one by one */
     uint8_t quiet;       /* looks in a row that found nothing new */
     uint8_t trust;       /* batches that depth is believed for */
     uint16_t depth;      /* requests at a time, as the last quiet look found */
