@@ -202,16 +202,18 @@ static void pool_cancel(struct io *io, struct io_op *op)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Try what is fresh; what would block waits for its file. */
-static void try_fresh(struct pool *p)
+/* Try what is fresh; what would block waits for its file. true: something was completed. */
+static bool try_fresh(struct pool *p)
 {
     struct list now;
     struct io_op *op;
+    bool any = false;
 
     list_take_all(&p->fresh, &now);
     while ((op = list_take(&now))) {
         if (op->flags & OP_CANCEL) {
             io_complete(op, -ECANCELED, false);
+            any = true;
             continue;
         }
         int res = carry_out(op, p->io->file[op->file].fd);
@@ -221,8 +223,10 @@ static void try_fresh(struct pool *p)
             list_add(&p->waiting, op);
         } else {
             io_complete(op, res, false);
+            any = true;
         }
     }
+    return any;
 }
 
 /* A file became ready for op. */
@@ -275,7 +279,9 @@ static void pool_wait(struct io *io, uint64_t until_ns, const sigset_t *mask)
     uint64_t now = until_ns > 1 ? io_now() : 0;
 
     fds[0] = (struct pollfd){.fd = io->wake_fd, .events = POLLIN};
-    try_fresh(p);
+    /* What callbacks did is to be seen by whoever runs after this wait. */
+    if (try_fresh(p))
+        until_ns = 1;
     for (struct io_op *op = p->waiting.first; op && n <= IO_FILES_MAX; op = op->next, n++) {
         short events = op->kind == IO_POLL ? (short)op->len : (short)(reads(op) ? POLLIN : POLLOUT);
 
