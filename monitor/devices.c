@@ -19,11 +19,15 @@ static const struct device_row {
     const char *option;
     unsigned max;
     int (*create)(const char *arg, struct virtio_dev **dev, char *err, size_t len);
+    bool value_optional;
 } rows[DEVICE_KINDS] = {
-    [DEVICE_DISK] = {"disk", 8, blk_create},           [DEVICE_NET] = {"net", 4, net_create},
-    [DEVICE_VSOCK] = {"vsock", 1, vsock_create},       [DEVICE_SHARE] = {"share", 8, fs_create},
-    [DEVICE_CONSOLE] = {"console", 1, console_create}, [DEVICE_RNG] = {"rng", 1, rng_create},
-    [DEVICE_BALLOON] = {"balloon", 1, balloon_create},
+    [DEVICE_DISK] = {"disk", 8, blk_create},
+    [DEVICE_NET] = {"net", 4, net_create},
+    [DEVICE_VSOCK] = {"vsock", 1, vsock_create},
+    [DEVICE_SHARE] = {"share", 8, fs_create},
+    [DEVICE_CONSOLE] = {"console", 1, console_create, true},
+    [DEVICE_RNG] = {"rng", 1, rng_create, true},
+    [DEVICE_BALLOON] = {"balloon", 1, balloon_create, true},
 };
 
 static void warn(const char *label, const char *why)
@@ -31,12 +35,14 @@ static void warn(const char *label, const char *why)
     msg_verbose("%s: the guest's driver broke it: %s", label ? label : "virtio", why);
 }
 
-/* "--disk x.img", as the user wrote it. */
+/* "--disk x.img", "--balloon=64M", as the user wrote it. */
 static const char *name_of(const struct config_device *d, char *buf, size_t len)
 {
     struct text t = {buf, 0, len};
 
-    text_add(&t, "--%s%s%s", rows[d->kind].option, d->arg ? " " : "", d->arg ? d->arg : "");
+    const char *between = rows[d->kind].value_optional ? "=" : " ";
+
+    text_add(&t, "--%s%s%s", rows[d->kind].option, d->arg ? between : "", d->arg ? d->arg : "");
     return buf;
 }
 
@@ -115,13 +121,14 @@ const char *devices_cmdline(const struct machine *m, const char *cmdline)
     for (unsigned i = 0; i < n; i++)
         text_add(&t, " virtio_mmio.device=4K@0x%llx:%u", (unsigned long long)virtio_slot_base(i),
                  virtio_slot_gsi(i));
-    const char *rest = strstr(cmdline, " -- ");
+    const char *rest = strncmp(cmdline, "-- ", 3) ? strstr(cmdline, " -- ") : cmdline;
     size_t head = rest ? (size_t)(rest - cmdline) : strlen(cmdline);
-    size_t len = strlen(cmdline) + t.len + 1;
+    size_t len = strlen(cmdline) + t.len + 2;
     char *s = malloc(len);
 
     if (s)
-        snprintf(s, len, "%.*s%s%s", (int)head, cmdline, list, rest ? rest : "");
+        snprintf(s, len, "%.*s%s%s%s", (int)head, cmdline, list, rest && !head ? " " : "",
+                 rest ? rest : "");
     return s;
 }
 

@@ -58,6 +58,27 @@ else
     not_ok "blk a comma in a name" "$(head -c 200 "$tmp/err")"
 fi
 
+# --- a guest of our own that polls the device, on every engine ---
+{ printf 'text on the disk\n'; head -c 495 /dev/zero; } >"$tmp/text.img"
+kvm=$("$mayfly" check 2>/dev/null | sed -n 's/^kvm *\([a-z]*\).*/\1/p')
+for e in interp bt kvm; do
+    if [ $e = kvm ] && [ "$kvm" != software ] && [ "$kvm" != hardware ]; then
+        skipped "blk polled, kvm" "no /dev/kvm"
+        continue
+    fi
+    timeout 60 "$mayfly" run --engine $e --timeout 30 --stats="$tmp/stats" --disk "$tmp/text.img" \
+        build/guests/kvm/disk -- 200 >"$tmp/out" 2>"$tmp/err"
+    status=$?
+    writes=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["bus"]["mmio_writes"])' "$tmp/stats")
+    if [ $status -ne 0 ] || [ "$(tr -d '\r\0' <"$tmp/out")" != "text on the disk" ]; then
+        not_ok "blk polled, $e" "status $status, $(head -c 100 "$tmp/out") $(head -c 100 "$tmp/err")"
+    elif [ $e = kvm ] && [ "$writes" -gt 30 ]; then
+        not_ok "blk polled, kvm" "$writes MMIO writes left the kernel: no ioeventfd"
+    else
+        ok "blk polled, $e: 200 requests, $writes MMIO writes"
+    fi
+done
+
 if [ ! -s $kernel ] || [ ! -d .cache/root ]; then
     skipped "blk under Debian" "no Debian kernel in .cache (tests/kernel.sh)"
     finish
