@@ -2,7 +2,8 @@
 # `make bench-bt`: the same kernels natively, in a unikernel under bt, in Debian's kernel under bt and
 # under QEMU's TCG, and programs of Debian's packages in the last two. The places take turns, ROUNDS
 # of REPS each; times are pooled. Outputs must be equal everywhere, or the status is 1; the bars of
-# speed are printed, and decide nothing. On a busy machine read the minima.
+# speed are printed, and decide nothing. On a busy machine read the minima, of many short repetitions:
+# ROUNDS=1 REPS=60 DIVISOR=20.
 # ROUNDS, REPS, DIVISOR (shorter kernels), PROGRAMS (times a round), BOOTS, PLACES; ROWS=FILE keeps
 # the raw rows.
 # shellcheck source=tests/lib.sh
