@@ -137,13 +137,14 @@ static int wr_mtrr_def(struct vcpu *v, uint32_t msr, uint64_t val)
 
 static int wr_misc_enable(struct vcpu *v, uint32_t msr, uint64_t val)
 {
-    const uint64_t known = 0x400c51889;
+    /* SDM 4 table 2-2: these can be read back as written, whether or not there is something here
+     * that they switch; 7, 11 and 12 only read: no performance monitoring, no BTS, no PEBS. */
+    const uint64_t writable = 0x400c50009, fixed = 0x1880;
 
     (void)msr;
-    /* Fast strings (bit 0) is all there is to switch; 11 and 12 say "no BTS, no PEBS". */
-    if (val & ~known)
+    if (val & ~(writable | fixed))
         return cpu_gp0(&v->cpu);
-    v->cpu.misc_enable = (v->cpu.misc_enable & ~(uint64_t)1) | (val & 1);
+    v->cpu.misc_enable = (v->cpu.misc_enable & fixed) | (val & writable);
     return CPU_OK;
 }
 
