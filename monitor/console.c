@@ -67,6 +67,11 @@ void console_restore(void)
         tcsetattr(0, TCSANOW, &saved);
 }
 
+bool console_is_raw(void)
+{
+    return atomic_load(&raw);
+}
+
 /* --- output: with c->lock held --- */
 
 static void fail(struct console *c, int err)

@@ -103,6 +103,7 @@ void console_init(struct machine *m, struct console *c);
 void console_raw(struct console *c);
 /* Put the terminal back. Async-signal-safe, any thread, any number of times. */
 void console_restore(void);
+bool console_is_raw(void);
 enum flush { FLUSH_TRY, FLUSH_WAIT, FLUSH_LAST };
 /* Write what is buffered. TRY: only what does not block. WAIT: until the buffer is empty or the
  * machine stops. LAST: until it is empty. */

@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "seccomp/seccomp.h"
+#include "vcpu/hostexec.h"
 
 #define STOP_PATIENCE_NS 250000000u /* for vCPUs to leave what they do */
 #define LOCK_PATIENCE_NS 10000000   /* for a device that waits for stdout */
@@ -38,7 +39,7 @@ struct loop {
     pthread_t thread;
     struct io *_Atomic io; /* NULL until the thread has made it */
     atomic_bool look;      /* loop_wake() was called */
-    atomic_bool pit_dirty, finish;
+    atomic_bool pit_dirty, finish, dying;
     uint64_t pit_next; /* ns */
     uint64_t stop_by;  /* ns, once the machine has stopped */
     bool timed_out;
@@ -229,6 +230,25 @@ _Noreturn void loop_finish(struct machine *m)
     atomic_store(&m->loop->finish, true);
     loop_wake(m);
     wait_forever();
+}
+
+/* The thread that called is about to die of a fault. A vCPU's filter does not let it at the
+ * terminal: this thread puts it back, if it can within a moment. */
+static void on_dying(void)
+{
+    static const struct timespec tick = {.tv_nsec = 10000000};
+    static uint32_t never;
+
+    if (!this_vcpu) {
+        console_restore();
+        return;
+    }
+    struct machine *m = this_vcpu->vm->machine;
+
+    atomic_store(&m->loop->dying, true);
+    loop_wake(m);
+    for (unsigned i = 0; i < 20 && console_is_raw(); i++)
+        syscall(SYS_futex, &never, FUTEX_WAIT_PRIVATE, 0, &tick, NULL, 0);
 }
 
 /* --- the thread --- */
@@ -447,6 +467,8 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
     io_wait(l->io, next, mask);
     if (signal_seen)
         take_signal(m);
+    if (atomic_load(&l->dying))
+        console_restore();
     if (resized) {
         resized = 0;
         hvc_resized(m->console);
@@ -466,6 +488,7 @@ static void *loop_thread(void *arg)
         msg_error("the I/O thread cannot start: %s", strerror(-err));
         end_now(STATUS_FAILURE);
     }
+    hostfault_dying = on_dying;
     sigprocmask(SIG_SETMASK, NULL, &mask);
     for (unsigned i = 0; i < NSIGNALS; i++)
         sigdelset(&mask, stop_signals[i]);

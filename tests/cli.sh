@@ -233,8 +233,10 @@ if command -v script >/dev/null; then
     is 'Ctrl-A h' 1 "$(grep -c 'Ctrl-A x quits' "$tmp/out")"
     tty '' "$mayfly" run --engine "$engine" --timeout 0.3 "$tmp/halt"
     is 'restored after a timeout' '1 1' "$(grep -c 'status 124' "$tmp/out") $(grep -c ' icanon' "$tmp/out")"
-    tty '' timeout -s TERM 0.3 "$mayfly" run --engine "$engine" "$tmp/halt"
+    tty '' timeout --foreground -s TERM 0.3 "$mayfly" run --engine "$engine" "$tmp/halt"
     is 'restored after SIGTERM' 1 "$(grep -c ' icanon' "$tmp/out")"
+    tty '' timeout --foreground -s SEGV 0.3 "$mayfly" run --engine "$engine" "$tmp/halt"
+    is 'restored after a fault of its own' 1 "$(grep -c ' icanon' "$tmp/out")"
 else
     skipped 'the terminal' 'no script(1)'
 fi

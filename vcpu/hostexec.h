@@ -35,6 +35,8 @@ int hostfault_init(void);
 /* Set guest register number r (enum RAX..) in a handler's context. */
 void hostfault_set_gpr(void *uc, unsigned r, uint64_t val);
 void hostfault_register(const void *start, size_t len, hostfault_fn fn);
+/* What else to do before a fault of the monitor's own ends it, or NULL. Async-signal-safe. */
+extern void (*hostfault_dying)(void);
 /* Each vCPU thread: sigaltstack and the thread's struct vcpu (also sets the host GS base to v). */
 int hostfault_thread_init(struct vcpu *v);
 

@@ -30,6 +30,7 @@ struct range {
 static struct range range[RANGES];
 static _Atomic unsigned nrange;
 static _Thread_local struct vcpu *self;
+void (*hostfault_dying)(void);
 
 void hostfault_register(const void *start, size_t len, hostfault_fn fn)
 {
@@ -68,6 +69,8 @@ static void die(int sig, uintptr_t pc, uintptr_t addr)
     *p++ = '\n';
     if (write(STDERR_FILENO, line, (size_t)(p - line)) < 0)
         errno = 0;
+    if (hostfault_dying)
+        hostfault_dying();
     /* Back to the instruction with the default action in place: it faults again, for good. */
     signal(sig, SIG_DFL);
 }
