@@ -25,11 +25,12 @@
 /* Linear addresses, the same for the guest and natively. What is not listed is absent. */
 enum {
     FZ_CODE = 0x10000000, /* two pages, RWX */
-    FZ_DATA = 0x10010000, /* two pages, RWX */
-    FZ_RO = 0x10014000,   /* one page, read-only, no execute */
-    FZ_SUPER = 0x10016000 /* one page, supervisor's; natively absent */
+    FZ_WIN = 0x10080000,  /* from here to the data is memory where FZ_WINDOWS is asked for */
+    FZ_DATA = 0x10100000, /* two pages, RWX */
+    FZ_RO = 0x10104000,   /* one page, read-only, no execute */
+    FZ_SUPER = 0x10106000 /* one page, supervisor's; natively absent */
 };
-#define FZ_AREA     0x20000u /* from FZ_CODE on: all of these and gaps */
+#define FZ_AREA     0x120000u /* from FZ_CODE on: all of these and gaps */
 #define FZ_MAX_CODE 320
 #define FZ_MAX_INSN 40
 #define FZ_INT3     0xcc /* fills the code pages: where a run ends */
@@ -154,7 +155,11 @@ bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struc
 /* --- fuzz_engine.c --- */
 int fz_engine_init(const char **what);
 void fz_interp_run(const struct fz_case *c, struct fz_result *out);
+/* With debug's bits of bt_debug; FZ_WINDOWS: the data pages are in the translator's linear windows.
+ */
+#define FZ_WINDOWS 0x10000u
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out);
+void fz_engine_tally(void); /* prints how much of bt was used */
 bool fz_guest_xsavec(void); /* does the guest's CPUID offer XSAVEC and compacted images? */
 
 /* --- fuzz_compare.c --- */

@@ -64,6 +64,9 @@ static void run_case(unsigned debug)
     have_native = fz_native_run(&fzcase, &itp, &nat);
     native_runs += have_native;
     faults += itp.vector >= 0;
+    /* What lies before the data pages is absent but for bt with windows. */
+    if (itp.vector == VEC_PF && itp.cr2 - FZ_WIN < FZ_DATA - FZ_WIN)
+        debug &= ~FZ_WINDOWS;
     fz_bt_run(&fzcase, debug, &btr);
     bad = have_native && differ(&nat, FZ_NATIVE, &itp, FZ_INTERP, 0);
     bad |= have_native && differ(&nat, FZ_NATIVE, &btr, FZ_BT, debug);
@@ -77,8 +80,8 @@ static void run_case(unsigned debug)
 
 static void single(uint64_t index)
 {
-    static const uint8_t modes[8] = {
-        0, 0, BT_DBG_NO_LIVENESS, 0, BT_DBG_NO_INLINE, 0, 0, BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
+    static const unsigned modes[8] = {0, FZ_WINDOWS, BT_DBG_NO_LIVENESS, 0, BT_DBG_NO_INLINE,
+                                      0, FZ_WINDOWS, BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
 
     fz_single(&fzcase, seed, index, nforms);
     run_case(modes[index / nforms % 8]);
@@ -86,12 +89,13 @@ static void single(uint64_t index)
 
 static void sequence(uint64_t index)
 {
-    static const uint8_t modes[] = {0,
-                                    BT_DBG_NO_CHAIN,
-                                    BT_DBG_NO_LIVENESS,
-                                    BT_DBG_NO_INLINE,
-                                    BT_DBG_ONE_INSN,
-                                    BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
+    static const unsigned modes[] = {0,
+                                     FZ_WINDOWS,
+                                     BT_DBG_NO_CHAIN,
+                                     BT_DBG_NO_LIVENESS,
+                                     BT_DBG_NO_INLINE,
+                                     BT_DBG_ONE_INSN,
+                                     BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
     bool bad, have_native;
 
     fz_sequence(&fzcase, seed, index, nforms);
@@ -102,7 +106,9 @@ static void sequence(uint64_t index)
     native_runs += have_native;
     faults += itp.vector >= 0;
     bad = have_native && differ(&nat, FZ_NATIVE, &itp, FZ_INTERP, 0);
-    for (unsigned m = 0; m < sizeof(modes); m++) {
+    for (unsigned m = 0; m < sizeof(modes) / sizeof(*modes); m++) {
+        if ((modes[m] & FZ_WINDOWS) && itp.vector == VEC_PF && itp.cr2 - FZ_WIN < FZ_DATA - FZ_WIN)
+            continue;
         fz_bt_run(&fzcase, modes[m], &btr);
         bad |= differ(&itp, FZ_INTERP, &btr, FZ_BT, modes[m]);
     }
@@ -205,6 +211,7 @@ int main(void)
     }
     t = now() - start;
     tally();
+    fz_engine_tally();
     printf("SEED=%lu: %lu single, %lu sequences, %.0f cases/s\n", seed, i, q, (double)(i + q) / t);
     printf("%lu passed, %lu failed\n", passed, failed);
     return failed != 0;

@@ -5,6 +5,7 @@
  */
 #include "tests/fuzz.h"
 #include "tests/vmfix.h"
+#include "vcpu/bt/tr.h"
 #include "vcpu/engine.h"
 #include "vcpu/hostexec.h"
 #include "vcpu/interp.h"
@@ -23,15 +24,22 @@ enum {
     P_DATA1 = 0x11e000,
     P_RO = 0x130000,
     P_SUPER = 0x132000,
+    P_PT_WIN = 0x140000, /* in place of P_PT: the data pages at the end of a long stretch */
+    P_WIN = 0x200000,
     HANDLERS = 0x18000 /* 16 bytes a vector */
 };
 
 static struct vmfix ivm, bvm;
 static struct cpu start; /* what every run begins with */
 
+static bool windows; /* bvm has P_PT_WIN */
+static uint64_t windowed, bt_runs;
+
 static void pte(struct vmfix *f, uint64_t va, uint64_t val)
 {
     vmf_poke64(f, P_PT + (va >> 12 & 511) * 8, val);
+    if (va - FZ_WIN >= FZ_DATA + 0x2000 - FZ_WIN)
+        vmf_poke64(f, P_PT_WIN + (va >> 12 & 511) * 8, val);
 }
 
 static void build(struct vmfix *f)
@@ -52,6 +60,8 @@ static void build(struct vmfix *f)
     pte(f, FZ_DATA + 0x1000, P_DATA1 | rw);
     pte(f, FZ_RO, P_RO | ro | nx);
     pte(f, FZ_SUPER, P_SUPER | super | nx);
+    for (uint64_t va = FZ_WIN; va < FZ_DATA + 0x2000; va += PAGE_SIZE)
+        vmf_poke64(f, P_PT_WIN + (va >> 12 & 511) * 8, (P_WIN + va - FZ_WIN) | rw);
     for (unsigned i = 0; i < 32; i++) {
         uint8_t hlt = 0xf4;
 
@@ -76,8 +86,8 @@ int fz_engine_init(const char **what)
 {
     int err;
 
+    build(&bvm); /* first: windows want its RAM at a low host address */
     build(&ivm);
-    build(&bvm);
     start = ivm.v->cpu;
     err = engine_interp.vm_init(&ivm.vm, what);
     if (!err)
@@ -99,6 +109,8 @@ static uint8_t *page_ptr(struct vmfix *f, uint64_t va)
     static const gpa_t gpa[4] = {P_CODE0, P_CODE1, P_DATA0, P_DATA1};
     unsigned i = va >= FZ_DATA ? 2 : 0;
 
+    if (i && windows && f == &bvm)
+        return f->ram.base + P_WIN + (va & PAGE_MASK) - FZ_WIN;
     return f->ram.base + gpa[i + (va >> 12 & 1)];
 }
 
@@ -141,6 +153,7 @@ static void put_memory(struct vmfix *f, const struct fz_case *c)
     ram_written(&f->ram, P_CODE1, PAGE_SIZE);
     ram_written(&f->ram, P_DATA0, PAGE_SIZE);
     ram_written(&f->ram, P_DATA1, PAGE_SIZE);
+    ram_written(&f->ram, P_WIN + FZ_DATA - FZ_WIN, 2 * PAGE_SIZE);
 }
 
 static void put_state(struct vmfix *f, const struct fz_case *c)
@@ -214,15 +227,42 @@ void fz_interp_run(const struct fz_case *c, struct fz_result *out)
     collect(&ivm, c, out);
 }
 
+static void set_windows(bool on)
+{
+    if (windows != on) {
+        windows = on;
+        vmf_poke64(&bvm, P_PD + (FZ_CODE >> 21) * 8, (on ? P_PT_WIN : P_PT) | 0x67);
+        vcpu_note_paging(bvm.v);
+    }
+    if (on) { /* look for them now: what a timer does otherwise */
+        bvm.v->bt->win_last = FZ_DATA;
+        atomic_store(&bvm.v->bt->win_tick, true);
+        vcpu_kick(bvm.v);
+    }
+}
+
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
 {
-    bt_debug = debug;
-    put_memory(&bvm, c);
-    put_state(&bvm, c);
-    bvm.v->cpu.halted = false;
+    bt_debug = debug & ~FZ_WINDOWS;
     /* Now and then nothing is in the TLB. */
     if ((c->index ^ c->seed) % 3 == 0)
         vcpu_note_paging(bvm.v);
+    set_windows((debug & FZ_WINDOWS) && !c->code_in_data);
+    put_memory(&bvm, c);
+    put_state(&bvm, c);
+    bvm.v->cpu.halted = false;
     engine_bt.run(bvm.v);
+    bt_runs++;
+    windowed += windows && bvm.v->bt->win_len[TLB_USER][WIN_READ];
     collect(&bvm, c, out);
+}
+
+void fz_engine_tally(void)
+{
+    const struct vcpu_stats *s = &bvm.v->stats;
+
+    printf("bt: %lu runs, %lu with windows; %lu blocks, %lu chained, %lu TLB refills, %lu slow "
+           "accesses, %lu callouts, %lu fallbacks, %lu flushes\n",
+           bt_runs, windowed, s->bt_blocks, s->bt_chains, s->bt_tlb_refills, s->bt_slow_mem,
+           s->bt_callouts, s->bt_fallbacks, s->bt_flushes);
 }
