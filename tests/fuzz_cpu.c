@@ -80,8 +80,14 @@ static void run_case(unsigned debug)
 
 static void single(uint64_t index)
 {
-    static const unsigned modes[8] = {0, FZ_WINDOWS, BT_DBG_NO_LIVENESS, 0, BT_DBG_NO_INLINE,
-                                      0, FZ_WINDOWS, BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
+    static const unsigned modes[8] = {0,
+                                      FZ_WINDOWS,
+                                      BT_DBG_NO_LIVENESS,
+                                      0,
+                                      BT_DBG_NO_INLINE,
+                                      0,
+                                      FZ_WINDOWS,
+                                      BT_DBG_ONE_INSN | BT_DBG_NO_CHAIN};
 
     fz_single(&fzcase, seed, index, nforms);
     run_case(modes[index / nforms % 8]);

@@ -321,10 +321,40 @@ static void store_to_code(struct seq *s, int which)
     s->patch[c->n - 1].off = 1 + fz_below(s->r, 4);
 }
 
+/* Flags that nobody reads, until ADD is made ADC behind a branch: who looked ahead must look again.
+ */
+static void add_to_adc(struct seq *s)
+{
+    struct fz_case *c = s->c;
+    bool wide = fz_pct(s->r, 50);
+    uint32_t rel;
+    unsigned at;
+
+    if ((s->keep >> RAX & 1) || !room(s, 8))
+        return;
+    emit(s, (uint8_t[]){0x48, 0x83, 0xf8, (uint8_t)fz_rnd(s->r)}, 4); /* cmp rax, imm8 */
+    rel = (uint32_t)(FZ_DATA + 0x400 + fz_below(s->r, 0x1bf0) - (c->code_va + c->len + 6));
+    emit(s,
+         (uint8_t[]){0x89, 0x1d, (uint8_t)rel, (uint8_t)(rel >> 8), (uint8_t)(rel >> 16),
+                     (uint8_t)(rel >> 24)},
+         6); /* mov [rip + ...], ebx */
+    emit(s, wide ? (uint8_t[]){0xe9, 0, 0, 0, 0} : (uint8_t[]){0xeb, 0}, wide ? 5 : 2);
+    at = c->n;
+    s->target[at - 1] = (int)at;
+    emit(s, (uint8_t[]){0x05, 1, 2, 3, 4}, 5);
+    emit(s, (uint8_t[]){0xc6, 0x05, 0, 0, 0, 0, 0x15}, 7); /* mov byte [rip + ...], 0x15 */
+    s->patch[c->n - 1].insn = (int)at;
+    s->patch[c->n - 1].off = 0;
+}
+
 static void self_modify(struct seq *s)
 {
     unsigned at = s->c->n, first;
 
+    if (fz_pct(s->r, 40)) {
+        add_to_adc(s);
+        return;
+    }
     if (fz_pct(s->r, 40)) { /* an earlier one: the loop comes back to it */
         victim(s);
         some(s, fz_below(s->r, 3));
