@@ -314,6 +314,8 @@ Test(console, size_and_its_change)
 
     go(f, 1);
     cr_assert_eq(reg(f, 0x100), 25u << 16 | 80);
+    cr_assert_eq(reg(f, R_ISR), 2, "the first size is a change too");
+    set_reg(f, 0x64, 2);
     uint32_t generation = reg(f, 0xfc);
 
     vconsole_resized(f->dev); /* to what it is */

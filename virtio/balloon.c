@@ -42,7 +42,7 @@ enum { TAG_FREE = 4, TAG_TOTAL = 5, TAG_AVAILABLE = 6, TAGS = 16 };
 
 enum {
     C_TARGET,
-    C_ACTUAL,
+    C_ACTUAL, /* as the driver said last: Linux resets its devices as it powers off */
     C_INFLATED,
     C_DEFLATED,
     C_REPORTED,
@@ -270,7 +270,6 @@ static void reset(struct virtio_dev *dev)
     pthread_mutex_lock(&dev->lock);
     b->config.actual = b->config.poison_val = 0;
     pthread_mutex_unlock(&dev->lock);
-    b->counter[C_ACTUAL].value = 0;
 }
 
 /* The driver's own fields change without an interrupt to the driver: past virtio_config_set(). */

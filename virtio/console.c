@@ -183,9 +183,20 @@ void vconsole_resized(struct virtio_dev *dev)
         virtio_config_set(dev, 0, size, sizeof size);
 }
 
+/* Linux takes the size from the configuration when it changes, also for the first time. */
+static void start(struct virtio_dev *dev)
+{
+    const struct vconsole *v = (struct vconsole *)dev;
+    uint16_t size[2] = {v->config.cols, v->config.rows};
+
+    if (virtio_has(dev, F_SIZE) && size[0])
+        virtio_config_set(dev, 0, size, sizeof size);
+}
+
 static const struct virtio_ops ops = {
     .name = "console",
     .id = VIRTIO_ID_CONSOLE,
+    .start = start,
     .notify = notify,
     .reset = reset,
     .config_write = config_write,
