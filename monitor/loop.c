@@ -409,6 +409,31 @@ static int confine(void)
     return seccomp_install(io_kind(the_loop.m));
 }
 
+/* With shared directories: no other file from here on, for this thread and its helpers. */
+static int fence(const struct machine *m)
+{
+    struct seccomp_dir dir[VIRTIO_SLOTS];
+    unsigned n = 0;
+    bool vsock = false;
+
+    for (unsigned i = 0; i < m->virtio.ndev; i++) {
+        const struct virtio_dev *dev = m->virtio.dev[i];
+
+        vsock |= dev->ops->id == VIRTIO_ID_VSOCK; /* removes its socket at the end */
+        if (dev->ops->id == VIRTIO_ID_FS) {
+            dir[n].fd = fs_directory(dev, &dir[n].read_only);
+            n++;
+        }
+    }
+    int err = n ? seccomp_beneath(dir, n, vsock) : 0;
+
+    if (err == -EOPNOTSUPP)
+        msg_verbose("shares: this kernel has no Landlock, mayfly's own confinement stands alone");
+    else if (err)
+        msg_error("Landlock: %s; --seccomp off runs without it", strerror(-err));
+    return err == -EOPNOTSUPP ? 0 : err;
+}
+
 static int open_all(struct machine *m, struct loop *l)
 {
     uint64_t hz = m->cpus.tsc_hz;
@@ -434,6 +459,8 @@ static int open_all(struct machine *m, struct loop *l)
     if (m->cfg->seccomp)
         io_pool_confine = confine;
     err = devices_attach(m, io);
+    if (!err && m->cfg->seccomp)
+        err = fence(m);
     if (!err)
         err = io_enable(io);
     if (err)

@@ -8,6 +8,9 @@
 #ifndef SECCOMP_SECCOMP_H
 #define SECCOMP_SECCOMP_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 enum seccomp_kind {
     SECCOMP_VCPU,     /* a vCPU thread under bt or interp */
     SECCOMP_VCPU_KVM, /* a vCPU thread under kvm: also the ioctls of a running VM */
@@ -25,5 +28,15 @@ enum { SECCOMP_WITH_VSOCK = 1, SECCOMP_WITH_FS = 2 };
  * nothing guards the thread and the caller must not run guest code. Call it once set-up is over:
  * no file can be opened and no thread started afterwards. */
 int seccomp_install(enum seccomp_kind kind);
+
+/* On the calling thread and those it starts from then on, for good: no file can be opened for its
+ * contents, made, changed or removed but below these directories, none at all executed. What is
+ * open stays usable. remove_elsewhere: but files may be removed anywhere (a socket at the end).
+ * 0, -EOPNOTSUPP where the kernel has no Landlock (2nd ABI) or it is off, or -errno. */
+struct seccomp_dir {
+    int fd;
+    bool read_only;
+};
+int seccomp_beneath(const struct seccomp_dir *dir, unsigned n, bool remove_elsewhere);
 
 #endif

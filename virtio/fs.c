@@ -56,6 +56,8 @@ struct fs_dev {
     struct virtio_dev dev;
     struct virtio_fs_config config;
     struct fuse_fs *fs;
+    int dir;
+    bool ro;
     struct known known[FILES_MAX];
     unsigned next_known;
     struct slot *free;
@@ -357,10 +359,20 @@ static int make(struct fs_dev *f, const struct wish *w, char *err, size_t len)
         close(fd);
         return e;
     }
+    f->dir = fd;
+    f->ro = w->ro;
     e = fuse_create(&f->fs, fd, w->ro);
     if (!e)
         fuse_on_close(f->fs, file_closing, f);
     return e;
+}
+
+int fs_directory(const struct virtio_dev *dev, bool *read_only)
+{
+    const struct fs_dev *f = (const struct fs_dev *)dev;
+
+    *read_only = f->ro;
+    return f->dir;
 }
 
 int fs_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)

@@ -161,6 +161,8 @@ int blk_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int vsock_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int fs_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
+/* What the share dev serves: the directory's descriptor, the device's own. */
+int fs_directory(const struct virtio_dev *dev, bool *read_only);
 int console_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int rng_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int balloon_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
