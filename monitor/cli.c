@@ -10,13 +10,13 @@
 const char cli_help[] =
     "mayfly runs a kernel or unikernel in a virtual machine, with or without /dev/kvm.\n"
     "\n"
-    "  mayfly run [OPTIONS] GUEST [ARG...]   boot GUEST; the ARGs, joined, are its command line\n"
+    "  mayfly run [OPTIONS] GUEST [ARG...]   boot GUEST with the ARGs, or as its command line\n"
     "  mayfly check                          what this host offers, and which engine auto takes\n"
     "  mayfly --help | --version\n"
     "\n"
     "GUEST is a file: a Linux bzImage or vmlinux, an ELF with a PVH note, a multiboot image, or a\n"
-    "mayfly runtime guest. The word hello means the guest built into mayfly, if no file has that\n"
-    "name. Options end at GUEST.\n"
+    "static Linux program, which runs alone on mayfly's own runtime. The word hello\n"
+    "means the guest built into mayfly, if no file has that name. Options end at GUEST.\n"
     "\n"
     "  -m, --memory SIZE     guest RAM: 512K, 128M, 3G; a plain number is MiB (default 128M)\n"
     "  -c, --cpus N          virtual CPUs, 1 to 16 (default 1)\n"
@@ -30,6 +30,8 @@ const char cli_help[] =
     "      --console             a virtio console (hvc0), beside the serial port\n"
     "      --rng                 random numbers of the host\n"
     "      --balloon[=SIZE]      free guest memory goes back to the host, SIZE of it at once\n"
+    "      --env NAME[=VALUE] for a program: in its environment; without VALUE: as it is here\n"
+    "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"
@@ -45,6 +47,8 @@ const char cli_help[] =
     "  124  --timeout passed               127  no such image\n"
     "  125  mayfly's failure, wrong usage  134  the guest crashed\n"
     "  126  an image that cannot be loaded 128+N  stopped by signal N\n";
+
+#define MAX_ENV 256
 
 struct word {
     const char *name;
@@ -68,6 +72,8 @@ enum {
     OPT_TIMEOUT,
     OPT_STATS,
     OPT_SECCOMP,
+    OPT_ENV,
+    OPT_CWD,
     OPT_VERSION,
     OPT_DEVICE,                        /* enum device_kind is added */
     OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
@@ -82,6 +88,8 @@ static const struct option options[] = {
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"stats", optional_argument, NULL, OPT_STATS},
     {"seccomp", required_argument, NULL, OPT_SECCOMP},
+    {"env", required_argument, NULL, OPT_ENV},
+    {"cwd", required_argument, NULL, OPT_CWD},
     {"disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK},
     {"net", required_argument, NULL, OPT_DEVICE + DEVICE_NET},
     {"vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK},
@@ -227,6 +235,29 @@ static int take_device(enum device_kind kind, const char *arg, struct config *cf
     return 0;
 }
 
+/* --env K=V, or --env K for the value we have ourselves. */
+static int take_env(char *arg, struct config *cfg)
+{
+    static char *list[MAX_ENV + 1];
+    static unsigned n;
+    char *value = strchr(arg, '=') ? NULL : getenv(arg);
+
+    if (*arg == '=' || !*arg) {
+        msg_error("--env %s: no name; give NAME=VALUE", arg);
+        return -1;
+    }
+    if (!strchr(arg, '=') && !value)
+        return 0; /* we have none either */
+    if (n == MAX_ENV) {
+        msg_error("--env: more than %d", MAX_ENV);
+        return -1;
+    }
+    /* NAME=VALUE is how it stands in our own environment, just before the value. */
+    list[n++] = value ? value - strlen(arg) - 1 : arg;
+    cfg->env = list;
+    return 0;
+}
+
 static int take_option(int opt, const char *arg, struct config *cfg)
 {
     int n = 0;
@@ -251,6 +282,15 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         n = choose("seccomp", arg, switch_words);
         cfg->seccomp = n > 0;
         return n;
+    case OPT_ENV:
+        return take_env((char *)(uintptr_t)arg, cfg);
+    case OPT_CWD:
+        if (*arg != '/') {
+            msg_error("--cwd %s: not an absolute path", arg);
+            return -1;
+        }
+        cfg->cwd = arg;
+        return 0;
     case OPT_INITRD:
         cfg->initrd = arg;
         return 0;

@@ -97,7 +97,7 @@ crash() { # NAME STATUS PATTERN
     fi
 }
 crash null 139 '^crash: Segmentation fault at 0x10 (rip 0x4[0-9a-f]*)$'
-crash deep 139 '^crash: Segmentation fault at 0x7ff'
+crash deep 139 '^crash: Segmentation fault at 0x7'
 crash divide 136 '^crash: Floating point exception at 0x4'
 crash illegal 132 '^crash: Illegal instruction at 0x4'
 crash abort 134 '^crash: Aborted$'

@@ -5,7 +5,7 @@
 #include <linux/auxvec.h>
 #include "guests/runtime/vm.h"
 
-#define PIE_BASE 0x555555554000ull
+#define POPULATE (1ull << 20) /* a program up to this size is there as a whole from the start */
 
 struct inode *program_inode;
 const char *program_path;
@@ -78,9 +78,9 @@ static uint64_t build_stack(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr)
     const char *strings = kva(boot.args_gpa);
     uint64_t n = boot.argc + boot.envc, names, text, words, at;
     uint8_t seed[16];
-    struct builder b = {STACK_TOP - 8};
+    struct builder b = {stack_top - 8};
 
-    if (vm_map(STACK_TOP - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, false, NULL, 0,
+    if (vm_map(stack_top - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, false, NULL, 0,
                "[stack]"))
         refuse("too little memory: give more with -m");
     names = push(&b, program_path, length(program_path) + 1);
@@ -140,14 +140,28 @@ static uint64_t build_stack(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr)
     return sp;
 }
 
+/* At the end of the linear part, unless the program wants to be there, or it is too small. */
+static uint64_t place_stack(const Elf64_Phdr *p, const Elf64_Ehdr *h, uint64_t base)
+{
+    uint64_t end = LINEAR_LOW, top = linear_high();
+
+    for (unsigned i = 0; i < h->e_phnum; i++)
+        if (p[i].p_type == PT_LOAD && base + p[i].p_vaddr + p[i].p_memsz > end)
+            end = base + p[i].p_vaddr + p[i].p_memsz;
+    if (top < STACK_SIZE + STACK_GUARD || end > top - STACK_SIZE - STACK_GUARD)
+        top = 0x7fffff000000ull;
+    return top;
+}
+
 _Noreturn void exec_program(void)
 {
     const uint8_t *file = kva(boot.program_gpa);
     const Elf64_Ehdr *h = (const Elf64_Ehdr *)file;
     const Elf64_Phdr *p = (const Elf64_Phdr *)(file + h->e_phoff);
-    uint64_t base = h->e_type == ET_DYN ? PIE_BASE : 0, end = 0, phdr = 0;
+    uint64_t base = h->e_type == ET_DYN ? LINEAR_LOW : 0, start = NEVER, end = 0, phdr = 0;
 
     program_path = kva(boot.path_gpa);
+    stack_top = place_stack(p, h, base);
     for (unsigned i = 0; i < h->e_phnum; i++) {
         if (p[i].p_type == PT_PHDR)
             phdr = base + p[i].p_vaddr;
@@ -157,10 +171,13 @@ _Noreturn void exec_program(void)
 
         if (e > end)
             end = e;
+        start = least(start, page_down(base + p[i].p_vaddr));
         if (!phdr && h->e_phoff >= p[i].p_offset && h->e_phoff < p[i].p_offset + p[i].p_filesz)
             phdr = base + p[i].p_vaddr + (h->e_phoff - p[i].p_offset);
     }
     vm_set_brk(end);
+    if (end - start <= POPULATE)
+        vm_populate(start, end);
     struct regs r = {.vector = (uint64_t)-2,
                      .rip = base + h->e_entry,
                      .cs = 0x33,

@@ -1,54 +1,148 @@
 /*
- * Physical memory. RAM comes zeroed from the monitor, so pages never used before are handed out
- * from the bottom as they are; pages that came back are kept in a list through their own first
- * words and cleared when they go out again. Small blocks come from pages cut into powers of two.
+ * Physical memory. What lies behind the program's file is in two parts:
+ *
+ *   pool: page tables, kernel stacks, small blocks, files | linear part
+ *
+ * A page of the linear part belongs to the address LINEAR_LOW + its distance from the part's start:
+ * program memory there is one stretch with one offset, which the bt engine reaches without a TLB
+ * probe. When the pool is used up, any free page of the linear part will do, from its middle.
+ *
+ * RAM comes zeroed from the monitor, so pages never used before go out as they are; what came back
+ * is cleared when it goes out again. Small blocks come from pages cut into powers of two.
  */
 #include "guests/runtime/runtime.h"
 
 #define RAM_END   (3ull << 30) /* what the monitor's tables map */
+#define POOL_MIN  (1ull << 20)
+#define LARGE     (2ull << 20)
 #define MIN_SHIFT 5u
 #define CLASSES   8u /* 32 bytes to a page */
 
-static uint64_t next, top, first;
-static uint64_t free_list, nfree;
+enum { FRESH, DIRTY, USED };
+
+static uint64_t next, pool_end, top, first;
+static uint64_t pool_list, nfree, cursor;
+static uint8_t *state; /* of the linear part's pages */
 static void *stacks;
 static void *classes[CLASSES];
 
 void frames_init(uint64_t start)
 {
-    first = next = page_up(start);
+    next = page_up(start);
     top = page_down(least(boot.mem_size, RAM_END));
     if (top < next + 64 * PAGE)
         panic("mayfly: too little memory for this program: give more with -m");
+    state = kva(next);
+    next += page_up((top - next) / PAGE);
+    first = next;
+    pool_end = (next + POOL_MIN + LARGE - 1) & ~(LARGE - 1);
+    if (pool_end > next + (top - next) / 2)
+        pool_end = next + page_down((top - next) / 2);
+    cursor = page_down((pool_end + top) / 2);
+    nfree = (top - next) / PAGE;
+}
+
+uint64_t linear_high(void)
+{
+    return LINEAR_LOW + (top - pool_end);
+}
+
+static uint8_t *state_of(uint64_t pa)
+{
+    return &state[(pa - pool_end) / PAGE];
+}
+
+static void take(uint64_t pa)
+{
+    if (*state_of(pa) == DIRTY)
+        fill(kva(pa), 0, PAGE);
+    *state_of(pa) = USED;
+    nfree--;
+}
+
+static uint64_t linear_frame(uint64_t at)
+{
+    return at >= LINEAR_LOW && at < linear_high() ? at - LINEAR_LOW + pool_end : 0;
+}
+
+uint64_t frame_for(uint64_t at)
+{
+    uint64_t pa = linear_frame(at);
+
+    if (pa && *state_of(pa) != USED) {
+        take(pa);
+        return pa;
+    }
+    return frame_alloc();
+}
+
+uint64_t frame_fresh(uint64_t at)
+{
+    uint64_t pa = linear_frame(at);
+
+    if (!pa || *state_of(pa) != FRESH)
+        return 0;
+    take(pa);
+    return pa;
+}
+
+/* n pages in a row that are free, from the linear part's middle on. */
+static uint64_t borrow(unsigned n)
+{
+    uint64_t run = 0, pages = (top - pool_end) / PAGE;
+
+    for (uint64_t i = 0; i < pages + n; i++) {
+        run = *state_of(cursor) == USED ? 0 : run + 1;
+        cursor += PAGE;
+        if (run == n) {
+            for (unsigned k = 1; k <= n; k++)
+                take(cursor - k * PAGE);
+            uint64_t pa = cursor - n * PAGE;
+
+            if (cursor >= top)
+                cursor = pool_end;
+            return pa;
+        }
+        if (cursor >= top) {
+            cursor = pool_end;
+            run = 0;
+        }
+    }
+    return 0;
 }
 
 uint64_t frame_alloc(void)
 {
-    uint64_t pa = free_list;
+    uint64_t pa = pool_list;
 
-    if (!pa) {
-        if (next >= top)
-            return 0;
-        pa = next;
-        next += PAGE;
+    if (pa) {
+        pool_list = *(uint64_t *)kva(pa);
+        nfree--;
+        fill(kva(pa), 0, PAGE);
         return pa;
     }
-    free_list = *(uint64_t *)kva(pa);
+    if (next == pool_end)
+        return nfree ? borrow(1) : 0;
+    pa = next;
+    next += PAGE;
     nfree--;
-    fill(kva(pa), 0, PAGE);
     return pa;
 }
 
 void frame_free(uint64_t pa)
 {
-    *(uint64_t *)kva(pa) = free_list;
-    free_list = pa;
     nfree++;
+    if (pa >= pool_end) {
+        *state_of(pa) = DIRTY;
+        return;
+    }
+    *(uint64_t *)kva(pa) = pool_list;
+    pool_list = pa;
 }
 
 uint64_t frames_free(void)
 {
-    return nfree + (top - next) / PAGE;
+    return nfree;
 }
 
 uint64_t frames_total(void)
@@ -59,16 +153,20 @@ uint64_t frames_total(void)
 void *stack_alloc(void)
 {
     void *s = stacks;
+    uint64_t pa;
 
     if (s) {
         stacks = *(void **)s;
         return (char *)s + STACK_BYTES;
     }
-    if (top - next < STACK_BYTES)
-        return NULL;
-    s = kva(next);
-    next += STACK_BYTES;
-    return (char *)s + STACK_BYTES;
+    if (pool_end - next >= STACK_BYTES) {
+        pa = next;
+        next += STACK_BYTES;
+        nfree -= STACK_BYTES / PAGE;
+    } else {
+        pa = borrow(STACK_BYTES / PAGE);
+    }
+    return pa ? (char *)kva(pa) + STACK_BYTES : NULL;
 }
 
 void stack_free(void *stack_top)

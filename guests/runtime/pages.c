@@ -2,7 +2,7 @@
 #include "guests/runtime/vm.h"
 #include <asm/mman.h>
 
-#define TABLE_BITS (PTE_P | PTE_W | PTE_U)
+#define TABLE_BITS (PTE_P | PTE_W | PTE_U | PTE_A)
 #define SLOTS      512u
 
 static uint64_t *pml4;
@@ -57,7 +57,8 @@ uint64_t pages_bits(uint32_t prot)
 {
     if (!(prot & (PROT_READ | PROT_WRITE | PROT_EXEC)))
         return 0;
-    return PTE_P | PTE_U | (prot & PROT_WRITE ? PTE_W : 0) | (prot & PROT_EXEC ? 0 : PTE_NX);
+    return PTE_P | PTE_U | PTE_A | (prot & PROT_WRITE ? PTE_W | PTE_D : 0) |
+           (prot & PROT_EXEC ? 0 : PTE_NX);
 }
 
 /* The next page from at on that may have an entry: whole missing tables are stepped over. */

@@ -49,7 +49,7 @@ static size_t make_stat(char *out, size_t size)
            "1 (%s) R 0 1 1 0 -1 4194304 0 0 0 0 %d 0 0 0 20 0 %d 0 0 %d %d "
            "18446744073709551615 0 0 %d 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
            program_name(), process_cpu_ns() / (NS / 100), (uint64_t)thread_count(), mapped_bytes(),
-           frames_total() - frames_free(), STACK_TOP);
+           frames_total() - frames_free(), stack_top);
     return length(out);
 }
 

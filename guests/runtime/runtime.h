@@ -98,6 +98,12 @@ extern char bounce[BOUNCE]; /* for calls with program data */
 void frames_init(uint64_t first);
 uint64_t frame_alloc(void); /* zeroed; 0: none left */
 void frame_free(uint64_t pa);
+/* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
+ * zeroed, or any other: 0: none left. The page of one if nobody ever had it: else 0. */
+#define LINEAR_LOW 0x400000ull
+uint64_t linear_high(void);
+uint64_t frame_for(uint64_t at);
+uint64_t frame_fresh(uint64_t at);
 uint64_t frames_free(void);  /* how many */
 uint64_t frames_total(void); /* there ever were */
 void *stack_alloc(void);     /* a kernel stack; its top, NULL: no memory */

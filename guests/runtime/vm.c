@@ -3,12 +3,14 @@
 #include <asm/mman.h>
 #include <linux/mman.h>
 
-#define RESERVE    64u /* pages that only the runtime may take */
-#define OVERCOMMIT 8u  /* times the memory there is */
-#define AROUND     16u /* pages of a file mapped by one fault */
-#define LOWEST     (64ull << 10)
+#define RESERVE     64u /* pages that only the runtime may take */
+#define OVERCOMMIT  8u  /* times the memory there is */
+#define BLOCK       (2ull << 20)
+#define HEAP_BRIDGE (1ull << 20) /* a mapping worth it */
+#define AROUND      16u          /* pages of a file mapped by one fault */
+#define LOWEST      (64ull << 10)
 
-static uint64_t brk_start, brk_now;
+uint64_t stack_top;
 static uint64_t committed; /* bytes of private writable mappings */
 
 /* --- faults --- */
@@ -39,7 +41,7 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
     own = *e & PTE_OWNED;
     if (!v->inode) {
         if (!pa) {
-            pa = frame_alloc();
+            pa = frame_for(at);
             own = true;
         }
     } else if (!own) {
@@ -50,8 +52,8 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
         page = inode_page(v->inode, n, v->shared);
         if (v->shared) {
             pa = page;
-        } else if (write || !page) {
-            pa = frame_alloc();
+        } else if (write || !page || v->prot & PROT_WRITE || v->inode == program_inode) {
+            pa = frame_for(at);
             own = true;
             if (pa && page)
                 copy(kva(pa), kva(page), PAGE);
@@ -62,23 +64,50 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
     }
     if (!pa)
         out_of_memory();
+    bool there = *e;
+
     *e = pa | bits | (own ? PTE_OWNED : 0);
-    pages_flush(at);
+    if (there)
+        pages_flush(at);
     return 0;
 }
 
-/* Pages of a file that are in memory anyway: their neighbours will be wanted. */
+/* Pages nobody had yet cost nothing before they are touched: the rest of the 2 MiB around comes
+ * along, while memory is plenty. */
+static void map_block(struct vma *v, uint64_t at)
+{
+    uint64_t from = at & ~(BLOCK - 1), end = least(from + BLOCK, v->end), pa, *e;
+    uint64_t bits = pages_bits(v->prot) | PTE_OWNED;
+
+    if (frames_free() < frames_total() / 2)
+        return;
+    for (from = from < v->start ? v->start : from; from < end; from += PAGE) {
+        e = pages_entry(from, false);
+        if (e && !*e && (pa = frame_fresh(from)))
+            *e = pa | bits;
+    }
+}
+
+/* The program's own neighbours will be wanted too. */
 static void map_around(struct vma *v, uint64_t at)
 {
-    uint64_t bits = pages_bits(v->prot) & ~PTE_W, from = at & ~(AROUND * PAGE - 1);
-    uint64_t end = least(from + AROUND * PAGE, v->end);
+    uint64_t from = at & ~(AROUND * PAGE - 1), end = least(from + AROUND * PAGE, v->end), *e;
+    struct fault f;
 
     for (from = from < v->start ? v->start : from; from < end; from += PAGE) {
-        uint64_t n = (v->offset + (from - v->start)) / PAGE, *e = pages_entry(from, false);
-
-        if (e && !*e && n * PAGE < v->inode->size)
-            *e = inode_page(v->inode, n, false) | bits;
+        e = pages_entry(from, false);
+        if (e && !*e && frames_free() > RESERVE && serve(v, from, v->prot & PROT_WRITE, &f))
+            break;
     }
+}
+
+void vm_populate(uint64_t start, uint64_t end)
+{
+    struct fault f;
+
+    for (struct vma *v = vma_find(start); v && v->start < end; v = v->next)
+        for (uint64_t at = v->start; v->prot && at < least(v->end, end); at += PAGE)
+            serve(v, at, v->prot & PROT_WRITE, &f);
 }
 
 int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f)
@@ -92,7 +121,9 @@ int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f)
     at = page_down(at);
     int err = serve(v, at, write, f);
 
-    if (!err && !write && v->inode && v->inode->flat && !v->shared)
+    if (!err && !v->inode)
+        map_block(v, at);
+    else if (!err && v->inode == program_inode && !v->shared)
         map_around(v, at);
     return err;
 }
@@ -105,7 +136,7 @@ static bool counts(uint32_t prot, bool shared)
 }
 
 /* A program that asks for more than there is hears so at once, when it can still be told. */
-static bool affordable(uint64_t len)
+bool vm_affordable(uint64_t len)
 {
     return len / PAGE + RESERVE <= frames_free() &&
            committed + len <= frames_total() * PAGE * OVERCOMMIT;
@@ -186,13 +217,15 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
         if (flags & MAP_FIXED_NOREPLACE && !vma_free(at, at + len))
             return -EEXIST;
     } else {
+        if (len >= HEAP_BRIDGE && prot & PROT_WRITE)
+            heap_bridge();
         at = page_up(at);
         if (at < LOWEST || !user_range(at, len) || !vma_free(at, at + len))
             at = vma_gap(len);
         if (!at)
             return -ENOMEM;
     }
-    if (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !affordable(len))
+    if (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !vm_affordable(len))
         return -ENOMEM;
     if (shared && !i) { /* shared with nobody but ourselves: still its pages are one file's */
         anon = i = inode_new(0100600);
@@ -241,7 +274,7 @@ int64_t sys_mprotect(uint64_t at, uint64_t len, uint64_t prot)
     for (struct vma *v = vma_find(at); v && v->start < end; v = v->next)
         if (!counts(v->prot, v->shared) && counts((uint32_t)prot, v->shared))
             more += v->end - v->start;
-    if (more && !affordable(more))
+    if (more && !vm_affordable(more))
         return -ENOMEM;
     for (struct vma *v = vma_find(at); v && v->start < end; v = v->next) {
         if (counts(v->prot, v->shared))
@@ -291,7 +324,7 @@ int64_t sys_mremap(uint64_t at, uint64_t old, uint64_t len, uint64_t flags, uint
         if (len == old)
             return (int64_t)at;
     }
-    if (len > old && counts(v->prot, v->shared) && !affordable(len - old))
+    if (len > old && counts(v->prot, v->shared) && !vm_affordable(len - old))
         return -ENOMEM;
     like = *v;
     like.offset += at - v->start;
@@ -329,28 +362,6 @@ int64_t sys_mremap(uint64_t at, uint64_t old, uint64_t len, uint64_t flags, uint
     pages_move(at, to, moved);
     err = unmap(at, at + old);
     return err ? err : (int64_t)to;
-}
-
-void vm_set_brk(uint64_t start)
-{
-    brk_start = brk_now = start;
-}
-
-int64_t sys_brk(uint64_t want)
-{
-    uint64_t from = page_up(brk_now), to = page_up(want);
-
-    if (want < brk_start || want > MMAP_TOP)
-        return (int64_t)brk_now;
-    if (to > from) {
-        if (!affordable(to - from) || !vma_free(from, to) ||
-            vm_map(from, to - from, PROT_READ | PROT_WRITE, false, NULL, 0, "[heap]"))
-            return (int64_t)brk_now;
-    } else if (to < from && unmap(to, from)) {
-        return (int64_t)brk_now;
-    }
-    brk_now = want;
-    return (int64_t)want;
 }
 
 int64_t sys_msync(uint64_t at, uint64_t len)

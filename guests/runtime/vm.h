@@ -35,6 +35,8 @@ void vma_merge(uint64_t start, uint64_t end);
 #define PTE_P     1ull
 #define PTE_W     2ull
 #define PTE_U     4ull
+#define PTE_A     0x20ull
+#define PTE_D     0x40ull
 #define PTE_OWNED 0x200ull /* the frame goes with the mapping */
 #define PTE_NX    (1ull << 63)
 #define PTE_ADDR  0x000ffffffffff000ull
@@ -52,10 +54,18 @@ void pages_flush(uint64_t at);
 int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f);
 int vm_map(uint64_t start, uint64_t len, uint32_t prot, bool shared, struct inode *i, uint64_t off,
            const char *name);
+bool vm_affordable(uint64_t len);
+/* Have all pages there now. */
+void vm_populate(uint64_t start, uint64_t end);
+#define STACK_SIZE  (8ull << 20)
+#define STACK_GUARD (1ull << 20)
+extern uint64_t stack_top; /* end of the linear part */
+#define MMAP_TOP 0x7ffff0000000ull
+
+/* --- heap.c --- */
 void vm_set_brk(uint64_t start);
-#define STACK_SIZE (8ull << 20)
-#define STACK_TOP  0x7fffff000000ull
-#define MMAP_TOP   (STACK_TOP - STACK_SIZE - (1ull << 20))
+uint64_t vm_heap_limit(void); /* mappings begin here */
+void heap_bridge(void);
 
 /* --- exec.c --- */
 _Noreturn void exec_program(void);

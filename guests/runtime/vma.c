@@ -118,21 +118,44 @@ int vma_add(const struct vma *like)
     return 0;
 }
 
-/* The list goes upward, so the highest gap is the last one that fits. */
-uint64_t vma_gap(uint64_t len)
+/* The highest gap below limit: the list goes upward, so it is the last one that fits. */
+static uint64_t highest_gap(uint64_t low, uint64_t limit, uint64_t len)
 {
-    uint64_t from = 1ull << 20, best = 0;
+    uint64_t from = low, best = 0;
 
     for (struct vma *v = vmas; v; v = v->next) {
-        uint64_t end = least(v->start, MMAP_TOP);
+        uint64_t end = least(v->start, limit);
 
         if (end > from && end - from >= len)
             best = end - len;
-        from = v->end;
+        if (v->end > from)
+            from = v->end;
     }
-    if (from < MMAP_TOP && MMAP_TOP - from >= len)
-        best = MMAP_TOP - len;
+    if (from < limit && limit - from >= len)
+        best = limit - len;
     return best;
+}
+
+static uint64_t lowest_gap(uint64_t low, uint64_t limit, uint64_t len)
+{
+    for (struct vma *v = vmas; v && low < limit; v = v->next) {
+        if (v->end <= low)
+            continue;
+        if (v->start > low && v->start - low >= len)
+            break;
+        low = v->end;
+    }
+    return low < limit && limit - low >= len ? low : 0;
+}
+
+/* In the linear part right above the heap, so that both are one stretch; else anywhere above. */
+uint64_t vma_gap(uint64_t len)
+{
+    uint64_t top = stack_top - STACK_SIZE - STACK_GUARD, at = 0;
+
+    if (vm_heap_limit() < top && top <= linear_high())
+        at = lowest_gap(vm_heap_limit(), top, len);
+    return at ? at : highest_gap(1ull << 32, MMAP_TOP, len);
 }
 
 bool vma_free(uint64_t start, uint64_t end)

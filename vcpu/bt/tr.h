@@ -75,7 +75,7 @@ struct bt_vcpu {
     uint64_t win_page[TLB_CTXS][WIN_KINDS]; /* largest page a window is made of */
     bool win_global[TLB_CTXS][WIN_KINDS];
     unsigned win_wait, win_attempts;
-    gva_t win_last; /* refilled last, beyond the stack */
+    gva_t win_last[TLB_CTXS]; /* refilled last, beyond the stack */
     _Atomic bool win_tick;
     uint8_t *ras; /* mapping of the return stack, a guard page first */
     uint64_t ras_gen, ras_flushes;

@@ -181,7 +181,7 @@ static uint64_t reach(const struct vcpu *v, unsigned ctx)
 static void try_all(struct vcpu *v, unsigned ctx)
 {
     struct bt_vcpu *bv = v->bt;
-    uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP], lin = bv->win_last;
+    uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP], lin = bv->win_last[ctx];
     bool stack = lin - sp + PAGE_SIZE < 16 * PAGE_SIZE;
 
     for (unsigned write = 0; write < 2; write++) {
@@ -198,7 +198,7 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
     struct bt_vcpu *bv = v->bt;
 
     if (lin - v->cpu.gpr[RSP] + PAGE_SIZE >= 16 * PAGE_SIZE)
-        bv->win_last = lin;
+        bv->win_last[ctx] = lin;
     if (++bv->win_wait < WAIT_REFILLS || bv->win_attempts >= MAX_ATTEMPTS ||
         (bt_debug & BT_DBG_NO_WINDOW))
         return;
