@@ -134,7 +134,7 @@ static const struct {
     long (*call)(void);
     unsigned allowed;
 } cases[] = {
-    {"openat", do_openat, 0},
+    {"openat", do_openat, FS}, /* Landlock says where */
     {"socket", do_socket, 0},
     {"Unix socket", do_socket_unix, VSOCK},
     {"connect", do_connect, VSOCK},

@@ -197,7 +197,7 @@ for i in $(seq 10); do
     "$mayfly" run --engine "$engine" -m 256M --timeout 60 --initrd "$tmp/initrd" \
         --disk "$tmp/disk" $kernel $append t=power </dev/null >"$tmp/out" 2>"$tmp/err" &
     pid=$!
-    for _ in $(seq 300); do
+    for _ in $(seq 1100); do
         [ "$(grep -c '^T: synced' "$tmp/out")" -ge $((i % 4 + 2)) ] && break
         sleep 0.05
     done
