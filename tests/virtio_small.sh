@@ -1,5 +1,5 @@
 #!/bin/bash
-# shellcheck source=tests/lib.sh
+# shellcheck source=tests/lib.sh disable=SC2086,SC2317
 # Debian's drivers of the console, entropy and balloon devices, under bt: hvc0 both ways with and
 # without a reader, its size, /dev/hwrng, and memory that comes back to the host.
 . "$(dirname "$0")/lib.sh"
