@@ -25,7 +25,7 @@
 /* Linear addresses, the same for the guest and natively. What is not listed is absent. */
 enum {
     FZ_CODE = 0x10000000, /* two pages, RWX */
-    FZ_WIN = 0x10080000,  /* from here to the data is memory where FZ_WINDOWS is asked for */
+    FZ_WIN = 0x100c0000,  /* from here to the data is memory where FZ_WINDOWS is asked for */
     FZ_DATA = 0x10100000, /* two pages, RWX */
     FZ_RO = 0x10104000,   /* one page, read-only, no execute */
     FZ_SUPER = 0x10106000 /* one page, supervisor's; natively absent */
@@ -159,6 +159,8 @@ void fz_interp_run(const struct fz_case *c, struct fz_result *out);
  */
 #define FZ_WINDOWS 0x10000u
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out);
+/* From now on bt is kicked every so many microseconds: such a run does not repeat. 0 or -errno. */
+int fz_kicks(unsigned us);
 void fz_engine_tally(void); /* prints how much of bt was used */
 bool fz_guest_xsavec(void); /* does the guest's CPUID offer XSAVEC and compacted images? */
 

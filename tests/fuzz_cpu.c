@@ -1,7 +1,8 @@
 /*
  * fuzz_cpu: the command. Variables: SEED (default 1), CASES and SEQS (how many of each;
  * TIME=seconds instead: until then, singles and sequences by turns), ONLY=s123 or q123 (one case,
- * and say what came of it). Prints "N passed, N failed" and how many forms were covered.
+ * and say what came of it), KICKS=microseconds (kick bt that often), UNCOVERED=1 (list forms
+ * without a run). Prints "N passed, N failed" and how many forms were covered.
  */
 #include <dlfcn.h>
 #include <signal.h>
@@ -200,6 +201,8 @@ int main(void)
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = env("SEED", 1);
     if (init())
+        return 1;
+    if (env("KICKS", 0) && fz_kicks((unsigned)env("KICKS", 0)))
         return 1;
     if (getenv("ONLY"))
         return only(getenv("ONLY"));

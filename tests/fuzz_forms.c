@@ -15,6 +15,7 @@ struct form {
     uint8_t p66, rep_byte, lock, rexw; /* legacy */
     uint8_t vex, l, w, pp, map, opcode, modrm;
     bool vvvv_free;
+    unsigned first; /* form of this opcode */
     struct insn example;
 };
 
@@ -123,7 +124,7 @@ static void consider(struct form *f)
     if (!with_none && !with_one)
         return;
     sig_of(&in, &s);
-    for (unsigned i = 0; i < nforms; i++)
+    for (unsigned i = f->first; i < nforms; i++)
         if (!memcmp(&forms[i].sig, &s, sizeof(s)))
             return;
     if (nforms == MAX_FORMS)
@@ -159,7 +160,9 @@ unsigned fz_forms_init(void)
         abort();
     for (unsigned map = 0; map < 4; map++)
         for (unsigned op = 0; op < 256; op++) {
-            if (map == 0 && is_prefix(op))
+            unsigned first = nforms;
+
+            if ((map == 0 && is_prefix(op)) || (map == 1 && (op == 0x38 || op == 0x3a)))
                 continue;
             for (unsigned p = 0; p < 24; p++) {
                 struct form f = {.p66 = p & 1,
@@ -167,7 +170,8 @@ unsigned fz_forms_init(void)
                                  .lock = p >> 2 & 1,
                                  .rep_byte = reps[p >> 3],
                                  .map = (uint8_t)map,
-                                 .opcode = (uint8_t)op};
+                                 .opcode = (uint8_t)op,
+                                 .first = first};
 
                 each_modrm(&f);
             }
@@ -177,7 +181,8 @@ unsigned fz_forms_init(void)
                                  .w = p >> 1 & 1,
                                  .pp = (uint8_t)(p >> 2),
                                  .map = (uint8_t)map,
-                                 .opcode = (uint8_t)op};
+                                 .opcode = (uint8_t)op,
+                                 .first = first};
 
                 each_modrm(&f);
             }

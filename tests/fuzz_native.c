@@ -102,6 +102,9 @@ static struct {
     uint64_t lo, hi;
 } map[512];
 static unsigned nmap;
+#define LEAVINGS (FZ_MAX_CODE + 16u)
+static uint8_t filler[2 * PAGE_SIZE];
+static unsigned last; /* offset in the code pages of what the case before wrote */
 static uint8_t *const code = (uint8_t *)(uintptr_t)FZ_CODE;
 static uint8_t *const data = (uint8_t *)(uintptr_t)FZ_DATA;
 
@@ -179,6 +182,7 @@ int fz_native_init(const char **what)
     if (mmap(code, FZ_AREA, rwx, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != code)
         return -errno;
     memset(code, FZ_INT3, 2 * PAGE_SIZE);
+    memset(filler, FZ_INT3, sizeof(filler));
     memset(data, 0, 2 * PAGE_SIZE);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
         ro[i] = (uint8_t)(i * 37);
@@ -225,8 +229,12 @@ static void put_code(const struct fz_case *c)
     uint64_t end = c->code_va + c->len, limit = FZ_CODE + 2 * PAGE_SIZE;
     unsigned n = c->len;
 
-    /* A stray store may have been anywhere in them. */
-    memset(code, FZ_INT3, 2 * PAGE_SIZE);
+    /* The code of the case before; and a stray store may have been anywhere in the pages. Looking
+     * is cheaper than storing to what the CPU takes for code. */
+    memset(code + last, FZ_INT3, 2 * PAGE_SIZE - last < LEAVINGS ? 2 * PAGE_SIZE - last : LEAVINGS);
+    if (memcmp(code, filler, sizeof(filler)))
+        memset(code, FZ_INT3, 2 * PAGE_SIZE);
+    last = c->code_in_data ? 0 : (unsigned)(c->code_va - FZ_CODE);
     if (!c->code_in_data) {
         if (end > limit)
             n = (unsigned)(limit - c->code_va);
