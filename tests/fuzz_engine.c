@@ -238,7 +238,8 @@ static void set_windows(bool on)
         vcpu_note_paging(bvm.v);
     }
     if (on) { /* look for them now: what a timer does otherwise */
-        bvm.v->bt->win_last = FZ_DATA;
+        bvm.v->cpu.gpr[RSP] = 0;
+        bt_window_refill(bvm.v, FZ_DATA, TLB_USER);
         atomic_store(&bvm.v->bt->win_tick, true);
         vcpu_kick(bvm.v);
     }
