@@ -457,6 +457,8 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
         if (atomic_load_explicit(&v->bt->win_tick, memory_order_relaxed))
             bt_window_tick(v);
     }
+    if (v->bt->win_redo)
+        bt_window_redo(v);
     if (look) {
         n = vcpu_inject(v);
         /* Something waits for IF: the next STI must notice. */

@@ -77,6 +77,8 @@ struct bt_vcpu {
     unsigned win_wait, win_attempts;
     gva_t win_last[TLB_CTXS]; /* refilled last, beyond the stack */
     _Atomic bool win_tick;
+    bool win_redo; /* a window was dropped */
+    unsigned win_budget;
     uint8_t *ras; /* mapping of the return stack, a guard page first */
     uint64_t ras_gen, ras_flushes;
     uint8_t ras_key;
@@ -129,6 +131,8 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx);
 /* On the vCPU's own thread: have bt_window_tick() called once, soon. 0 or -errno. */
 int bt_window_timer(struct vcpu *v);
 void bt_window_tick(struct vcpu *v);
+/* Mappings changed: the windows dropped for it may be as they were. At the top of the run loop. */
+void bt_window_redo(struct vcpu *v);
 void bt_window_drop(struct vcpu *v, bool global_too);
 void bt_window_drop_page(struct vcpu *v, gva_t lin);
 /* A page now holds translated code. The world stands still. */

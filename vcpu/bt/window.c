@@ -21,9 +21,10 @@
 #define sigev_notify_thread_id _sigev_un._tid /* glibc has no name for it before 2.38 */
 #endif
 
-#define WAIT_REFILLS 64 /* TLB refills between two attempts */
-#define MAX_ATTEMPTS 64 /* that change nothing for the better */
-#define MAX_MOVES    4  /* of a window's start or offset: each costs all translations */
+#define WAIT_REFILLS 64   /* TLB refills between two attempts */
+#define MAX_ATTEMPTS 64   /* that change nothing for the better */
+#define MAX_MOVES    4    /* of a window's start or offset: each costs all translations */
+#define REDO_BUDGET  1000 /* windows looked for again at once after a change of mappings */
 #define MIN_LEN      (256 * 1024u)
 #define TICK_NS      3000000
 #define TICK_SIGNAL  (SIGRTMIN + 2)
@@ -69,8 +70,16 @@ static bool page_ok(struct vcpu *v, const struct walk_ctx *w, gva_t lin, unsigne
 
 static bool has_code(const struct ram *ram, gpa_t gpa, uint64_t len)
 {
-    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn < (gpa + len) >> PAGE_SHIFT; pfn++)
-        if (ram->attr[pfn] & RAM_ATTR_CODE)
+    uint64_t pfn = gpa >> PAGE_SHIFT, end = (gpa + len) >> PAGE_SHIFT, eight;
+
+    /* RAM_ATTR_CODE is the only attribute: eight pages at a time. */
+    for (; pfn + 8 <= end; pfn += 8) {
+        __builtin_memcpy(&eight, ram->attr + pfn, 8);
+        if (eight)
+            return true;
+    }
+    for (; pfn < end; pfn++)
+        if (ram->attr[pfn])
             return true;
     return false;
 }
@@ -228,6 +237,7 @@ int bt_window_timer(struct vcpu *v)
 
     if (bt_debug & BT_DBG_NO_WINDOW)
         return 0;
+    v->bt->win_budget = REDO_BUDGET;
     ticked = v;
     sigemptyset(&sa.sa_mask);
     ev.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
@@ -243,12 +253,33 @@ void bt_window_tick(struct vcpu *v)
     try_all(v, bt_key(v) & KEY_CTX);
 }
 
+void bt_window_redo(struct vcpu *v)
+{
+    struct bt_vcpu *bv = v->bt;
+    unsigned ctx = bt_key(v) & KEY_CTX;
+
+    bv->win_redo = false;
+    if (!bv->win_budget)
+        return;
+    bv->win_budget--;
+    for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+        if (v->vm->bt->win[ctx][kind].on && !bv->win_len[ctx][kind])
+            try_one(v, v->vm->bt->win[ctx][kind].lo, ctx, kind);
+}
+
+/* A window in use is not any more. */
+static void drop(struct vcpu *v, unsigned ctx, unsigned kind)
+{
+    set_limits(v, ctx, kind, 0, false);
+    v->bt->win_redo = true;
+}
+
 void bt_window_drop(struct vcpu *v, bool global_too)
 {
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < WIN_KINDS; kind++)
             if (v->bt->win_len[ctx][kind] && (global_too || !v->bt->win_global[ctx][kind]))
-                set_limits(v, ctx, kind, 0, false);
+                drop(v, ctx, kind);
 }
 
 void bt_window_drop_page(struct vcpu *v, gva_t lin)
@@ -259,7 +290,7 @@ void bt_window_drop_page(struct vcpu *v, gva_t lin)
             uint64_t slack = v->bt->win_page[ctx][kind];
 
             if (lin - v->vm->bt->win[ctx][kind].lo + slack < v->bt->win_len[ctx][kind] + 2 * slack)
-                set_limits(v, ctx, kind, 0, false);
+                drop(v, ctx, kind);
         }
 }
 
