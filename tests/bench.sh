@@ -65,4 +65,27 @@ if [ -n "$qemu" ]; then
         -initrd $initrd -append "$append"
     ratio "QEMU / mayfly bt, bzImage" "$median" "$bt"
 fi
+
+# Exits of an idle guest: two runs, one of which sleeps for 10 s more; what they differ by is idling.
+# Every HLT, port access and access to a virtio register counts.
+exits_of() {
+    awk '{ gsub(/[",:{}]/, " ") }
+        /^ *[a-z]+0 *$/ || NF == 1 { section = $1; next }
+        section == "exits" || section == "devices" || $1 == "exits" { n += $2 }
+        END { print n }' "$tmp/stats"
+}
+idle() { # SECONDS: the exits of a run that sleeps so long
+    echo "echo T: idle; sleep $1" >"$tmp/idle.script"
+    MODULES="char/virtio_console char/hw_random/virtio-rng virtio/virtio_balloon" \
+        tests/guest_initrd.sh "$tmp/idle.img" "$tmp/idle.script"
+    "$mayfly" run --engine bt -m 256M --timeout 120 --console --rng --balloon --stats="$tmp/stats" \
+        --initrd "$tmp/idle.img" $vmlinuz $append </dev/null 2>"$tmp/err" | grep 'T: idle' >/dev/null && exits_of
+}
+# The balloon's driver reports free memory in the seconds after boot: not idle yet.
+short=$(idle 5) long=$(idle 15)
+if [ -n "$short" ] && [ -n "$long" ]; then
+    awk -v n=$((long - short)) 'BEGIN { printf "Idle Debian, hvc0, rng and balloon, bt: %d exits in 10 s, %.1f a second\n", n, n / 10 }'
+else
+    echo "idle: failed: $(head -n 1 "$tmp/err")"
+fi
 finish
