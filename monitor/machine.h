@@ -50,8 +50,8 @@ void console_write(struct machine *m, const void *buf, size_t len); /* any threa
 /* The serial port's receive FIFO has room again (the guest read a byte, or enabled reception): what
  * is kept back from stdin may go on. Any thread, lock held; cheap. */
 void console_rx_space(struct machine *m);
-/* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input, -EAGAIN
- * when none is here yet (and from then on stdin is being read). Lock held. */
+/* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input,
+ * -EAGAIN when none is here yet (and from then on stdin is being read). Lock held. */
 int console_read(struct machine *m, uint8_t *buf, unsigned len);
 /* Would it give something, or the end? If not, stdin is being read from then on. */
 int console_ready(struct machine *m);
@@ -96,7 +96,7 @@ struct machine {
     uint8_t port92, port_cf9, shutdown_matched; /* bytes of "Shutdown" seen */
     struct boot_result boot;
     struct console *console;
-    struct loop *loop; /* event loop (loop.c) */
+    struct loop *loop;    /* event loop (loop.c) */
     uint8_t input_vector; /* a runtime guest wants this interrupt when stdin has something */
     struct virtio_bus virtio;
     uint64_t unclaimed_reads, unclaimed_writes;

@@ -4,9 +4,7 @@
  */
 #include "virtio/virtio.h"
 
-#include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "virtio/bus.h"
 
@@ -52,11 +50,6 @@ enum {
 #define ISR_CONFIG 2u
 
 #define TRANSPORT_FEATURES (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX)
-
-unsigned virtio_slot_gsi(unsigned slot)
-{
-    return slot < 3 ? 5 + slot : 10 + slot - 3;
-}
 
 /* --- interrupts and requests --- */
 
@@ -481,46 +474,4 @@ bool virtio_mmio_write(struct virtio_bus *bus, gpa_t gpa, unsigned size, uint64_
         reg_write(dev, off, (uint32_t)val);
     pthread_mutex_unlock(&dev->lock);
     return true;
-}
-
-/* kvm: doorbells and interrupts go by descriptor, past the vCPU's thread. One doorbell a device:
- * the driver writes the queue's number to one address, and a look at all rings is cheap. */
-static int make_eventfds(struct virtio_dev *dev)
-{
-    struct virtio_bus *bus = dev->bus;
-    int r;
-
-    dev->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    dev->irq_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (dev->event_fd < 0 || dev->irq_fd < 0)
-        return -errno;
-    r = bus->ioeventfd(bus->vm, virtio_slot_base(dev->slot) + R_QUEUE_NOTIFY, 4, dev->event_fd,
-                       false);
-    if (!r)
-        r = bus->irqfd(bus->vm, dev->gsi, dev->irq_fd, false);
-    return r;
-}
-
-int virtio_bus_add(struct virtio_bus *bus, struct virtio_dev *dev)
-{
-    if (bus->ndev >= VIRTIO_SLOTS)
-        return -ENOSPC;
-    if (!dev->nqueues || dev->nqueues > VIRTIO_QUEUES_MAX)
-        return -EINVAL;
-    dev->bus = bus;
-    dev->ram = bus->ram;
-    dev->slot = bus->ndev;
-    dev->gsi = virtio_slot_gsi(dev->slot);
-    dev->event_fd = dev->irq_fd = -1;
-    dev->instance = 0;
-    for (unsigned i = 0; i < bus->ndev; i++)
-        dev->instance += bus->dev[i]->ops == dev->ops;
-    pthread_mutex_init(&dev->lock, NULL);
-    pthread_cond_init(&dev->ready, NULL);
-    for (unsigned q = 0; q < dev->nqueues; q++) {
-        dev->vq[q].dev = dev;
-        dev->vq[q].index = (uint16_t)q;
-    }
-    bus->dev[bus->ndev++] = dev;
-    return bus->ioeventfd ? make_eventfds(dev) : 0;
 }
