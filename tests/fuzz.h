@@ -5,7 +5,8 @@
  *
  *   fuzz_forms.c    every instruction form that decode() accepts, and instances of a form
  *   fuzz_state.c    random registers, vector state and memory
- *   fuzz_place.c    registers and memory made to fit an instruction's operands
+ *   fuzz_place.c    registers and memory made to fit an instruction's operands (with fuzz_vec.c,
+ *                   fuzz_flow.c)
  *   fuzz_seq.c      short sequences: loops, branches, self-modification
  *   fuzz_native.c   on the host CPU, with its faults caught
  *   fuzz_engine.c   in a guest at CPL 3, by interp or bt

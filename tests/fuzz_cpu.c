@@ -158,7 +158,7 @@ static int init(void)
     int err = fz_engine_init(&what);
 
     if (!err)
-        err = fz_native_init(&what);
+        err = fz_native_init(&what); /* last: it must know all memory of ours */
     if (err) {
         printf("skipped: %s: %s\n", what, strerror(-err));
         return err;

@@ -72,6 +72,7 @@ static void build(struct vmfix *f)
         vmf_poke(f, HANDLERS + i * 16, &hlt, 1);
     }
     vmf_poke64(f, VMF_TSS + 4, KERNEL + VMF_RSP0);
+    vmf_poke16(f, VMF_TSS + 102, 0x68); /* no I/O bitmap: no ports, as natively */
     memset(ram_ptr(&f->ram, P_CODE0, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
     memset(ram_ptr(&f->ram, P_CODE1, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
     for (unsigned i = 0; i < PAGE_SIZE; i++)

@@ -172,12 +172,26 @@ bool fz_native_bases(void)
     return fz_nat.bases;
 }
 
+static bool host_has_avx(void)
+{
+    uint32_t a = 1, b, c = 0, d;
+
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    if (!(c >> 27 & 1)) /* OSXSAVE */
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & 6) == 6;
+}
+
 int fz_native_init(const char **what)
 {
     struct sigaction sa = {.sa_sigaction = fz_nat_on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     const int rwx = PROT_READ | PROT_WRITE | PROT_EXEC;
     uint8_t *ro = (uint8_t *)(uintptr_t)FZ_RO;
 
+    *what = "AVX";
+    if (!host_has_avx())
+        return -EOPNOTSUPP;
     *what = "mapping the arena";
     if (mmap(code, FZ_AREA, rwx, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != code)
         return -errno;
