@@ -22,12 +22,55 @@ void net_link_down(struct net *n)
     virtio_look_again(&n->dev, NET_TX);
 }
 
+/*
+ * Interrupt moderation. While a stream goes (6 MB/s and more), the driver hears of received frames
+ * and of sent ones no more often than a network card would tell it, and does not notify: the queues
+ * are looked at by time. What a delay of this length costs a stream is covered by TCP's windows and
+ * its limit on what it queues (1 ms of the rate); a guest that waits for single answers never gets
+ * into this state.
+ */
+#define BULK_BYTES (256u << 10)
+#define TICK_NS    10000000u
+#define RX_PACE_NS 1000000u
+#define TX_PACE_NS 250000u
+
+static void set_bulk(struct net *n, bool bulk)
+{
+    n->bulk = bulk;
+    n->bytes = 0;
+    n->dev.vq[NET_RX].pace = bulk ? RX_PACE_NS : 0;
+    n->dev.vq[NET_TX].pace = bulk ? TX_PACE_NS : 0;
+    io_timer_set(n->dev.io, &n->tick, bulk ? io_now() + TICK_NS : 0);
+}
+
+static void on_tick(struct io_timer *t)
+{
+    struct net *n = (struct net *)((char *)t - offsetof(struct net, tick));
+
+    set_bulk(n, n->running && n->bytes >= BULK_BYTES / 4);
+}
+
+void net_traffic(struct net *n, uint32_t bytes)
+{
+    n->bytes += bytes;
+    if (n->bulk || n->bytes < BULK_BYTES)
+        return;
+    uint64_t now = io_now();
+
+    if (now - n->since < TICK_NS)
+        set_bulk(n, true);
+    n->since = now;
+    n->bytes = 0;
+}
+
 void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent)
 {
-    if (sent)
+    if (sent) {
         n->count.tx_frames++;
-    else
+        net_traffic(n, c->out_len);
+    } else {
         n->count.tx_dropped++;
+    }
     virtq_push(&n->dev.vq[NET_TX], c, 0);
 }
 
@@ -81,6 +124,7 @@ static void reset(struct virtio_dev *dev)
     if (!n->running)
         return;
     n->running = false;
+    set_bulk(n, false);
     n->backend->reset(n);
 }
 
@@ -135,6 +179,7 @@ int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
     n->config.status = htole16(NET_S_LINK_UP);
     n->config.max_virtqueue_pairs = htole16(1);
     n->link_up = true;
+    n->tick.fire = on_tick;
     n->dev.ops = &net_ops;
     n->dev.config = (uint8_t *)&n->config;
     n->dev.config_len = sizeof n->config;

@@ -103,6 +103,12 @@ struct net {
     uint16_t free_buf[NET_BUFS], ready[NET_BUFS];
     struct net_buf buf[NET_BUFS];
 
+    /* net.c: is a stream going? */
+    bool bulk;
+    uint32_t bytes;
+    uint64_t since;
+    struct io_timer tick;
+
     struct {
         uint64_t rx_frames, tx_frames, rx_dropped, tx_dropped, filtered;
     } count;
@@ -111,6 +117,8 @@ struct net {
 /* --- net.c --- */
 /* The peer is gone, for good: the driver is told, what it sends is dropped. */
 void net_link_down(struct net *n);
+/* So many bytes went through, either way. */
+void net_traffic(struct net *n, uint32_t bytes);
 /* A frame of the driver is done with. */
 void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent);
 /* Pop and drop everything in the transmit queue. */

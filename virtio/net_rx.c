@@ -132,5 +132,6 @@ void net_rx_finish(struct net *n, struct net_take *t, uint32_t len)
         n->free_buf[n->nfree++] = t->buf[k];
     }
     n->count.rx_frames++;
+    net_traffic(n, len);
     net_rx_return(n, t, used);
 }

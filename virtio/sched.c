@@ -166,6 +166,22 @@ static void sooner(uint64_t *next, uint64_t t)
         *next = t;
 }
 
+/* A queue under moderation: is an interrupt due? */
+static bool paced(struct virtq *vq, uint64_t now)
+{
+    vq->hold_since = 0;
+    vq->pace_due |= virtq_publish(vq);
+    if (now < vq->pace_at && (uint16_t)(vq->next_used - vq->pace_from) < vq->size / 4)
+        return false;
+    vq->pace_at = now + vq->pace;
+    vq->pace_from = vq->next_used;
+    if (!vq->pace_due)
+        return false;
+    vq->pace_due = false;
+    vq->count.interrupts++;
+    return true;
+}
+
 /* What a device's queues need: true, look at the device again at once. */
 static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
 {
@@ -179,8 +195,13 @@ static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
     for (unsigned q = 0; q < dev->nqueues && !dev->broken; q++) {
         struct virtq *vq = &dev->vq[q];
 
-        if (!vq->live || (vq->armed && !vq->dirty))
+        if (!vq->live || (vq->armed && !vq->dirty && !vq->pace_due))
             continue;
+        if (vq->pace) {
+            interrupt |= paced(vq, now);
+            sooner(next, vq->pace_at);
+            continue;
+        }
         uint64_t t = gather(vq, now);
 
         if (t) {
@@ -188,7 +209,8 @@ static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
             continue;
         }
         vq->hold_since = 0;
-        if (virtq_publish(vq)) {
+        if (virtq_publish(vq) || vq->pace_due) {
+            vq->pace_due = false;
             vq->count.interrupts++;
             interrupt = true;
         }

@@ -42,6 +42,12 @@ struct virtq {
                   * the queue is looked at by time instead of by notification meanwhile. Streams
                   * (blk, net) want it; it never delays a guest that has one request at a time. */
 
+    /* Interrupt moderation, at any time: while not 0, the guest is interrupted at most every pace
+     * ns (sooner when a quarter of the ring was completed since), and the queue is looked at that
+     * often, and in every pass, instead of asking for notifications. What is completed can be seen
+     * by a guest that looks. */
+    uint32_t pace;
+
     /* --- read only for devices --- */
     struct virtio_dev *dev;
     uint16_t index;
@@ -63,7 +69,10 @@ struct virtq {
     uint16_t seen;      /* avail.idx as last read */
     uint16_t published; /* used.idx as the guest sees it, and as of the last look at used_event */
     bool event_idx, dirty;
-    bool armed; /* the guest notifies for the next chain */
+    uint64_t pace_at;   /* under moderation: when the next interrupt may be */
+    uint16_t pace_from; /* next_used at the last one */
+    bool pace_due;      /* the guest wants one */
+    bool armed;         /* the guest notifies for the next chain */
     /* gathering: the scheduler's (sched.c) */
     uint8_t load;        /* above 0: gather */
     uint8_t lone;        /* completions that went out one by one */
