@@ -216,7 +216,8 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
 }
 
 /* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they
- * are looked for once, a moment after the start: late enough that short-lived guests never pay. */
+ * are looked for once, after a moment of CPU time: late enough that short-lived guests never pay.
+ */
 static _Thread_local struct vcpu *ticked;
 
 static void on_tick(int sig)
@@ -241,7 +242,8 @@ int bt_window_timer(struct vcpu *v)
     ticked = v;
     sigemptyset(&sa.sa_mask);
     ev.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    if (sigaction(TICK_SIGNAL, &sa, NULL) || syscall(SYS_timer_create, CLOCK_MONOTONIC, &ev, &id) ||
+    if (sigaction(TICK_SIGNAL, &sa, NULL) ||
+        syscall(SYS_timer_create, CLOCK_THREAD_CPUTIME_ID, &ev, &id) ||
         syscall(SYS_timer_settime, id, 0, &in, NULL))
         return -errno;
     return 0;
