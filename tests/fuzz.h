@@ -55,6 +55,7 @@ struct fz_case {
     uint8_t data[2][PAGE_SIZE]; /* the data pages before the run, code not in them */
     bool code_in_data;
     bool no_native;                     /* only interp against bt */
+    unsigned patches;                   /* stores into the code, of a byte each */
     uint16_t undef;                     /* flags undefined at the end */
     uint16_t undef_at[FZ_MAX_INSN + 1]; /* ... before instruction i */
     /* Memory that is not compared: x87 pointers in saved images. */

@@ -40,6 +40,21 @@ static unsigned at_insn(const struct fz_case *c, uint64_t rip)
     return c->n;
 }
 
+/* Did a stray store change the code, beyond what was meant? */
+static bool other_code(const struct fz_case *c, const struct fz_result *x)
+{
+    unsigned changed = 0;
+
+    for (unsigned i = 0; i < c->len; i++) {
+        uint64_t off = c->code_va + i - (c->code_in_data ? FZ_DATA : FZ_CODE);
+
+        if (off < 2 * PAGE_SIZE)
+            changed +=
+                x->page[(c->code_in_data ? 0 : 2) + off / PAGE_SIZE][off % PAGE_SIZE] != c->code[i];
+    }
+    return changed > c->patches;
+}
+
 static uint64_t flags_differ(const struct fz_case *c, const struct fz_result *a,
                              const struct fz_result *b, bool bt, unsigned debug)
 {
@@ -54,8 +69,8 @@ static uint64_t flags_differ(const struct fz_case *c, const struct fz_result *a,
             mask |= FL_RF;
         if (bt && !(debug & BT_DBG_NO_LIVENESS))
             mask &= ~(uint64_t)fz_dead_flags(c, i);
-        /* In the middle of an instruction: what is dead there is not known. */
-        if (bt && i == c->n && b->st.rip - c->code_va < c->len)
+        /* In the middle of an instruction, or of another: what is dead there is not known. */
+        if (bt && ((i == c->n && b->st.rip - c->code_va < c->len) || other_code(c, b)))
             mask &= ~(uint64_t)FL_ARITH;
     }
     return (a->st.rflags ^ b->st.rflags) & mask;

@@ -393,6 +393,7 @@ static bool resolve(struct seq *s)
                 memcpy(c->code + c->off[i] + in->imm_off, &rel, in->imm_len);
             }
         } else if (s->patch[i].insn >= 0) {
+            c->patches++;
             const struct insn *v = &c->in[s->patch[i].insn];
 
             rel = c->off[s->patch[i].insn] + (v->imm_off ? v->imm_off : v->disp_off) +

@@ -231,7 +231,7 @@ void fz_random_state(struct fz_case *c, struct fz_rng *r, unsigned room, bool al
 {
     struct fz_state *s = &c->st;
 
-    c->n = c->len = c->nmask = 0;
+    c->n = c->len = c->nmask = c->patches = 0;
     c->pad_va = 0;
     c->no_native = false;
     c->undef = 0;
