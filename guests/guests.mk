@@ -27,7 +27,7 @@ $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
 	@mkdir -p $$(@D)
 	$(Q)$(MUSL_CC) $(GUEST_BASE) -c -o $$@ $$<
-$(G)/$(1): $$($(1)_OBJ)
+$(G)/$(1): $$($(1)_OBJ) guests/guests.mk
 	$(Q)$(MUSL_CC) -static -no-pie -Wl,--build-id=none -Wl,-z,norelro -s -o $$@.tmp \
 	    $$(filter %.o,$$^)
 	@mv $$@.tmp $$@

@@ -40,6 +40,8 @@ struct boot_request {
     char *const *argv, *const *env;
     const char *cwd;           /* where it starts, or NULL */
     uint32_t std_flags;        /* MAYFLY_BOOT_* of bootblock.h */
+    unsigned ndevice;          /* virtio devices, */
+    uint64_t virtio_base;      /* from here on, a page each */
     struct boot_image runtime; /* the embedded runtime */
     enum boot_choice boot;
     uint64_t tsc_hz;

@@ -129,6 +129,8 @@ int boot_program(const struct boot_request *req, struct ram *ram, struct cpu *cp
         .tsc_hz = req->tsc_hz,
         .hypercall_port = MAYFLY_PORT,
         .program_len = req->kernel.len,
+        .virtio_base = req->virtio_base,
+        .virtio_count = req->ndevice,
     };
     struct elf program, runtime;
     int err = elf_read(&req->kernel, &program, res);

@@ -26,7 +26,8 @@ const char cli_help[] =
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
     "      --net ...             a network card, see README\n"
     "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"
-    "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG\n"
+    "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG;\n"
+    "                                             a program finds the first one at /host\n"
     "      --console             a virtio console (hvc0), beside the serial port\n"
     "      --rng                 random numbers of the host\n"
     "      --balloon[=SIZE]      free guest memory goes back to the host, SIZE of it at once\n"
@@ -105,6 +106,7 @@ static const struct option options[] = {
     {"bt-no-liveness", no_argument, NULL, OPT_BT + BT_DBG_NO_LIVENESS},
     {"bt-no-inline", no_argument, NULL, OPT_BT + BT_DBG_NO_INLINE},
     {"bt-no-window", no_argument, NULL, OPT_BT + BT_DBG_NO_WINDOW},
+    {"bt-eager", no_argument, NULL, OPT_BT + BT_DBG_EAGER},
     {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},
     {NULL, 0, NULL, 0},
 };

@@ -335,6 +335,8 @@ static int load(struct machine *m, struct boot_request *req)
     req->env = m->cfg->env;
     req->cwd = m->cfg->cwd;
     req->std_flags = standard_flags(m);
+    req->ndevice = m->virtio.ndev;
+    req->virtio_base = VIRTIO_BASE;
     image_runtime(&req->runtime);
     /* Linux has ACPI and would find a device of both lists twice. */
     req->cmdline =

@@ -86,6 +86,34 @@ for engine in bt interp; do
     done
 done
 
+# --- the host's directory at /host, options ---------------------------------------------------------
+mkdir "$tmp/share"
+seq 1 50000 >"$tmp/share/numbers"
+sum=$(sha256sum <"$tmp/share/numbers")
+for engine in bt interp; do
+    "$mayfly" run --engine $engine --timeout 30 --share "$tmp/share" "$bb" sha256sum /host/numbers >"$tmp/guest" 2>"$tmp/err"
+    if [ "${sum%% *}" = "$(cut -d ' ' -f 1 "$tmp/guest")" ]; then ok "$engine share: read"; else not_ok "$engine share: read" "$(cat "$tmp/guest" "$tmp/err")"; fi
+    for lib in musl glibc; do
+        "$mayfly" run --engine $engine --timeout 30 --share "$tmp/share" --env DIR=/host $p/files.$lib >"$tmp/guest" 2>"$tmp/err" </dev/null
+        got=$?
+        if [ $got -eq 0 ] && ! grep -q FAIL "$tmp/guest" && [ "$(ls "$tmp/share")" = numbers ]; then
+            ok "$engine share: files.$lib"
+        else
+            not_ok "$engine share: files.$lib" "status $got $(grep -m 2 FAIL "$tmp/guest")"
+        fi
+    done
+done
+"$mayfly" run --engine bt --timeout 10 --share "$tmp/share" --cwd /host --env WORD='a b' "$bb" sh -c 'pwd; echo "$WORD" >made; exit 5' >"$tmp/guest" 2>"$tmp/err"
+got=$?
+if [ $got -eq 5 ] && [ "$(cat "$tmp/guest")" = /host ] && [ "$(cat "$tmp/share/made")" = 'a b' ]; then
+    ok "share: --cwd, --env, a file made there"
+else
+    not_ok "share: --cwd, --env, a file made there" "status $got $(cat "$tmp/guest" "$tmp/err")"
+fi
+"$mayfly" run --engine bt --share "$tmp/none" hello >/dev/null 2>"$tmp/err"
+got=$?
+if [ $got -eq 125 ] && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then ok "share that is not there"; else not_ok "share that is not there" "status $got"; fi
+
 # --- crashes: one line, 128 + N --------------------------------------------------------------------
 crash() { # NAME STATUS PATTERN
     "$mayfly" run --engine bt --timeout 30 $p/crash "$1" </dev/null >"$tmp/guest" 2>"$tmp/err"

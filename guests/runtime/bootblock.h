@@ -34,8 +34,10 @@ struct mayfly_boot {
     uint64_t args_gpa; /* argc + envc strings, each with its NUL */
     uint64_t args_len;
     uint64_t argc, envc;
-    uint64_t path_gpa; /* the program's name as the user gave it, with a NUL */
-    uint64_t cwd_gpa;  /* where it starts, with a NUL; 0: / */
+    uint64_t path_gpa;    /* the program's name as the user gave it, with a NUL */
+    uint64_t cwd_gpa;     /* where it starts, with a NUL; 0: / */
+    uint64_t virtio_base; /* virtio-mmio devices, a page each */
+    uint64_t virtio_count;
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */

@@ -3,6 +3,7 @@
 #include <asm/ioctls.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/process.h"
 
 #define IOV_LIMIT 1024u
@@ -245,6 +246,8 @@ int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
         at = (int64_t)off;
     else if (whence == 1)
         at = (int64_t)(f->pos + off);
+    else if (whence == 2 && f->inode && f->inode->node)
+        hostfs_refresh(f->inode), at = (int64_t)(f->inode->size + off);
     else if (whence == 2)
         at = (int64_t)((f->inode ? f->inode->size : 0) + off);
     else
@@ -261,7 +264,8 @@ int64_t sys_ftruncate(uint64_t fd, uint64_t size)
 
     if (!f)
         return -EBADF;
-    if (!f->inode || f->ops != &regular_ops || (f->flags & 3) == O_RDONLY || (int64_t)size < 0)
+    if (!f->inode || (f->ops != &regular_ops && f->ops != &hostfile_ops) ||
+        (f->flags & 3) == O_RDONLY || (int64_t)size < 0)
         return -EINVAL;
     return inode_resize(f->inode, size);
 }
@@ -407,10 +411,10 @@ struct record {
     char name[256];
 };
 
-static int64_t put_record(uint64_t at, uint64_t room, const struct inode *i, uint64_t off,
-                          const char *name, size_t n)
+int64_t put_record(uint64_t at, uint64_t room, uint64_t ino, unsigned type, uint64_t off,
+                   const char *name, size_t n)
 {
-    struct record r = {.ino = i->ino, .off = off, .type = (uint8_t)(i->mode >> 12 & 15)};
+    struct record r = {.ino = ino, .off = off, .type = (uint8_t)type};
     size_t size = (offsetof(struct record, name) + n + 1 + 7) & ~7ull;
 
     if (size > room)
@@ -429,6 +433,8 @@ int64_t sys_getdents64(uint64_t fd, uint64_t buf, uint64_t size)
         return -EBADF;
     if (!f->inode || !S_ISDIR(f->inode->mode))
         return -ENOTDIR;
+    if (f->inode->node)
+        return hostfs_getdents(f, buf, size);
     struct inode *dir = f->inode;
     struct entry *e = dir->entries;
 
@@ -439,7 +445,8 @@ int64_t sys_getdents64(uint64_t fd, uint64_t buf, uint64_t size)
         if (!i)
             break;
         if (n >= f->pos) {
-            int64_t len = put_record(buf + done, size - done, i, n + 1, name, length(name));
+            int64_t len = put_record(buf + done, size - done, i->ino, i->mode >> 12 & 15, n + 1,
+                                     name, length(name));
 
             if (len <= 0)
                 return done ? (int64_t)done : len ? len : -EINVAL;

@@ -35,7 +35,8 @@ struct inode {
     struct inode *parent;
     const struct file_ops *ops; /* a device */
     uint64_t rdev;
-    char *target; /* of a symbolic link */
+    char *target;  /* of a symbolic link */
+    uint64_t node; /* the host's file: its FUSE node; 0: ours */
     /* /proc: makes the content when opened, in at most size bytes; returns its length. */
     size_t (*make)(char *out, size_t size);
 };

@@ -3,6 +3,7 @@
 #include <asm/poll.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/process.h"
 
 #define FANOUT   512u
@@ -57,6 +58,18 @@ void inode_drop(struct inode *i)
     kfree(i, sizeof *i);
 }
 
+/* Zero, or the host's. */
+static uint64_t fresh_page(struct inode *i, uint64_t n)
+{
+    uint64_t pa = frame_alloc();
+
+    if (pa && i->node && hostfs_page(i, n, kva(pa))) {
+        frame_free(pa);
+        return 0;
+    }
+    return pa;
+}
+
 uint64_t inode_page(struct inode *i, uint64_t n, bool create)
 {
     uint64_t *leaf;
@@ -65,6 +78,7 @@ uint64_t inode_page(struct inode *i, uint64_t n, bool create)
         return n * PAGE < i->size ? kpa(i->flat) + n * PAGE : 0;
     if (n >= FANOUT * FANOUT)
         return 0;
+    create |= i->node != 0; /* read from the host below */
     if (!i->pages && (!create || !(i->pages = kalloc(PAGE))))
         return 0;
     leaf = i->pages[n / FANOUT];
@@ -75,7 +89,7 @@ uint64_t inode_page(struct inode *i, uint64_t n, bool create)
     }
     /* The last pages are for the program's own memory. */
     if (!leaf[n % FANOUT] && create && frames_free() > 64)
-        leaf[n % FANOUT] = frame_alloc();
+        leaf[n % FANOUT] = fresh_page(i, n);
     return leaf[n % FANOUT];
 }
 
@@ -84,6 +98,8 @@ int inode_resize(struct inode *i, uint64_t size)
 {
     if (i->flat)
         return -ETXTBSY;
+    if (i->node)
+        return hostfs_resize(i, size);
     if (size > MAX_SIZE)
         return -EFBIG;
     if (size < i->size) {
@@ -198,6 +214,8 @@ const struct file_ops directory_ops = {.read = directory_read, .seekable = true}
 
 struct inode *dir_find(struct inode *dir, const char *name, size_t len)
 {
+    if (dir->node)
+        return hostfs_find(dir, name, len);
     for (struct entry *e = dir->entries; e; e = e->next) {
         size_t k = 0;
 
@@ -211,6 +229,8 @@ struct inode *dir_find(struct inode *dir, const char *name, size_t len)
 
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
+    if (dir->node)
+        return -EPERM;
     struct entry *e = kalloc(sizeof *e + len + 1), **p = &dir->entries;
 
     if (!e)

@@ -1,4 +1,5 @@
 /* The runtime's start. */
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 
 struct mayfly_boot boot;
@@ -21,6 +22,7 @@ _Noreturn void runtime_main(uint64_t block)
     program_inode->size = boot.program_len;
     devices_init();
     proc_init();
+    hostfs_init();
     if (boot.cwd_gpa && !path_walk(0, kva(boot.cwd_gpa), true, &p) && p.inode)
         cwd = p.inode;
     exec_program();

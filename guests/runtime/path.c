@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/path.h"
 #include "guests/runtime/process.h"
 
@@ -175,6 +176,11 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
         return -EISDIR;
     if (!p->dir->nlink)
         return -ENOENT;
+    if (p->dir->node) {
+        err = (int)hostfs_create(p->dir, p->name, p->len, mode);
+        *made = err ? NULL : dir_find(p->dir, p->name, p->len);
+        return err ? err : *made ? 0 : -ENOENT;
+    }
     i = inode_new(mode);
     if (!i)
         return -ENOSPC;
@@ -262,7 +268,11 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
         f = err ? NULL : file_new(&regular_ops, text, (uint32_t)flags);
         inode_drop(text);
     } else {
-        f = file_new(i->ops, i, (uint32_t)flags);
+        f = file_new(i->node ? &regular_ops : i->ops, i, (uint32_t)flags);
+        if (f && i->node && (err = hostfs_open(f))) {
+            file_drop(f);
+            return err;
+        }
     }
     return f ? fd_install(f, 0, flags & O_CLOEXEC) : -ENFILE;
 }

@@ -4,6 +4,7 @@
 #include <linux/fs.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/path.h"
 #include "guests/runtime/process.h"
 
@@ -37,8 +38,11 @@ int64_t sys_symlinkat(uint64_t target, uint64_t dirfd, uint64_t at)
         kfree(text, PATH_LIMIT);
         return n < 0 ? n : n ? err : -ENOENT;
     }
-    err = path_create(&p, S_IFLNK | 0777, &i);
-    if (!err) {
+    if (p.dir->node && p.name && !p.inode)
+        err = hostfs_symlink(p.dir, p.name, p.len, text);
+    else
+        err = path_create(&p, S_IFLNK | 0777, &i);
+    if (!err && !p.dir->node) {
         i->target = kalloc((size_t)n + 1);
         if (i->target)
             copy(i->target, text, (size_t)n);
@@ -70,8 +74,10 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
         err = -ENOTDIR;
     else if (!(flags & AT_REMOVEDIR) && S_ISDIR(p.inode->mode))
         err = -EISDIR;
-    else if (flags & AT_REMOVEDIR && p.inode->entries)
+    else if (flags & AT_REMOVEDIR && p.inode->entries && !p.inode->node)
         err = -ENOTEMPTY;
+    else if (p.dir->node)
+        err = hostfs_remove(p.dir, p.name, p.len, flags & AT_REMOVEDIR);
     else
         err = dir_remove(p.dir, p.name, p.len);
     if (!err)
@@ -109,6 +115,8 @@ static int64_t rename_at(const struct place *a, const struct place *b, uint64_t 
         return -EBUSY;
     if (b->inode == i)
         return 0;
+    if (a->dir->node || b->dir->node)
+        return hostfs_rename(a->dir, a->name, a->len, b->dir, b->name, b->len);
     if (S_ISDIR(i->mode) && is_above(i, b->dir))
         return -EINVAL;
     if (b->inode) {
@@ -171,6 +179,10 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
             err = -EPERM;
         else if (b.inode)
             err = -EEXIST;
+        else if (b.dir->node)
+            err = hostfs_link(b.dir, b.name, b.len, a.inode);
+        else if (a.inode->node)
+            err = -EXDEV;
         else
             err = dir_add(b.dir, b.name, b.len, a.inode);
         kfree(to, PATH_LIMIT);

@@ -245,6 +245,7 @@ user_sp:
     .balign 4096
 image_pdpt:
     .skip 4096
+    .globl image_pd
 image_pd:
     .skip 4096
 image_pt:

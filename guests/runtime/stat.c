@@ -5,6 +5,7 @@
 #include <linux/fcntl.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 
 #define TMPFS_MAGIC 0x01021994
 
@@ -96,6 +97,8 @@ int64_t sys_fstat(uint64_t fd, uint64_t out)
 
     if (!f)
         return -EBADF;
+    if (f->inode && f->inode->node)
+        hostfs_refresh(f->inode);
     describe(f, f->inode, &s);
     return copy_out(out, &s, sizeof s);
 }

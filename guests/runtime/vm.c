@@ -1,4 +1,5 @@
 /* Memory calls, and the page faults that give memory when it is first touched. */
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 #include <asm/mman.h>
 #include <linux/mman.h>
@@ -198,7 +199,7 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
 
         if (!f)
             return -EBADF;
-        if (!f->inode || f->ops != &regular_ops) {
+        if (!f->inode || (f->ops != &regular_ops && (f->ops != &hostfile_ops || shared))) {
             if (f->inode && f->inode->rdev != 0x105) /* /dev/zero maps as nothing */
                 return -ENODEV;
         } else {
