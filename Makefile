@@ -159,6 +159,7 @@ bench: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/initrd.gz $(B)/timeit
 	@tests/kernel.sh $(CACHE)
 	@tests/bench.sh
+	@tests/bench_blk.sh
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu
