@@ -160,6 +160,7 @@ bench: deps-test
 	@tests/kernel.sh $(CACHE)
 	@tests/bench.sh
 	@tests/bench_blk.sh
+	@tests/bench_fs.sh
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu
