@@ -248,7 +248,7 @@ static void set_windows(bool on)
 
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
 {
-    bt_debug = debug & ~FZ_WINDOWS;
+    bt_debug = (debug & ~(unsigned)FZ_WINDOWS) | BT_DBG_EAGER;
     /* Now and then nothing is in the TLB. */
     if ((c->index ^ c->seed) % 3 == 0)
         vcpu_note_paging(bvm.v);

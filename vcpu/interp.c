@@ -155,7 +155,7 @@ static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec
     if (v->cpu.rflags & FL_AC)
         ctx = mem_tlb_ctx(v, v->cpu.cpl == 3 ? ACC_USER : 0);
     p = tlb_lookup(&v->tlb, ctx, TLB_X, lin, 16);
-    if (!p || !cache) {
+    if (!p || !cache || v->cold) {
         *out = tmp;
         if (decode_slow(v, tmp, lin, room, mode) != CPU_OK)
             return CPU_FAULT;

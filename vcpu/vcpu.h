@@ -114,6 +114,7 @@ struct vcpu {
     _Atomic(uint32_t *) poll_ptr;
     uint32_t poll_word;
     _Atomic uint32_t kicked; /* 1: someone wants the CPU to look up: set before poll_ptr */
+    bool cold;               /* interp: code that will hardly come again, decode and forget */
     bool fpu_live;           /* vector state is in the host registers, cpu.xsave is stale */
     struct bt_hot hot;
     struct bt_vcpu *bt;

@@ -28,6 +28,8 @@
 #define BT_CODE_SIZE  (64 * MIB)
 #define BT_META_SIZE  (48 * MIB)
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
+#define BT_HEAT_SIZE  (1u << 14)
+#define BT_HOT        3 /* times that code is interpreted before it is translated */
 #define BT_HASH_SIZE  (1u << 17)
 
 /* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */

@@ -402,6 +402,9 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
     return info;
 }
 
+/* Instead of a code address: interpret up to the next branch. */
+#define COLD 1u
+
 /* What the jump cache has for cpu.rip, as translated code would find it; 0: nothing. */
 static uint64_t cached_code(const struct vcpu *v)
 {
@@ -411,11 +414,48 @@ static uint64_t cached_code(const struct vcpu *v)
     return e->rip == v->cpu.rip && v->bt->ctx_key[key & KEY_CTX] == key ? e->code : 0;
 }
 
-/* The code to enter next, linked from where we came. 0: interpret, or (*fault) deliver. */
+/* Most code of a boot runs once or twice: translating that costs more than interpreting it. Counts
+ * how often RIP was come to; collisions only make a block seem warmer than it is. */
+static bool is_cold(struct vcpu *v)
+{
+    uint64_t rip = v->cpu.rip;
+    uint8_t *heat = &v->bt->heat[(rip >> 1 ^ rip >> 14) & (BT_HEAT_SIZE - 1)];
+
+    if (*heat >= BT_HOT || (bt_debug & BT_DBG_EAGER))
+        return false;
+    ++*heat;
+    return true;
+}
+
+/* Interpret from cpu.rip to the next branch, or so. True: leave run() with *r. */
+static bool interpret_run(struct vcpu *v, enum exit_reason *r)
+{
+    bool leaves = false;
+
+    v->stats.bt_cold_runs++;
+    v->cold = true;
+    for (unsigned n = 0; n < BT_MAX_INSNS; n++) {
+        uint64_t at = v->cpu.rip;
+
+        leaves = step_leaves(v, interp_step(v), r);
+        if (leaves || v->cpu.halted || v->cpu.rip - at > INSN_MAX ||
+            atomic_load_explicit(&v->kicked, memory_order_relaxed) ||
+            (!v->cpu.int_shadow && irq_waits(v)))
+            break;
+    }
+    v->cold = false;
+    return leaves;
+}
+
+/* The code to enter next, linked from where we came. 0: interpret, or (*fault) deliver;
+ * COLD. */
 static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_gen, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     struct where w;
+
+    if (is_cold(v))
+        return COLD;
     uint64_t code =
         link || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed) ? 0 : cached_code(v);
 
@@ -523,6 +563,12 @@ static enum exit_reason run(struct vcpu *v)
         if (fault) {
             if (cpu_deliver_exception(v))
                 return out(v, EXIT_SHUTDOWN);
+            continue;
+        }
+        if (code == COLD) {
+            if (interpret_run(v, &r))
+                return out(v, r);
+            look = true;
             continue;
         }
         if (!code) {

@@ -77,7 +77,8 @@ struct bt_vcpu {
     unsigned win_wait, win_attempts;
     gva_t win_last[TLB_CTXS]; /* refilled last, beyond the stack */
     _Atomic bool win_tick;
-    bool win_redo; /* a window was dropped */
+    uint8_t heat[BT_HEAT_SIZE]; /* by hash of RIP: how often it was come to, up to BT_HOT */
+    bool win_redo;              /* a window was dropped */
     unsigned win_budget;
     uint8_t *ras; /* mapping of the return stack, a guard page first */
     uint64_t ras_gen, ras_flushes;
