@@ -76,4 +76,14 @@ for engine in interp bt kvm; do
     verdict timer $g/timer
     verdict smc $g/smc
 done
+
+# The translator with each of its techniques off, and with nothing too cold to be translated.
+engine=bt
+for off in eager no-chain no-liveness no-inline no-window one-insn; do
+    for guest in selftest timer smc; do
+        pattern='^verdict: [1-9][0-9]* passed, 0 failed'
+        run "--bt-$off $guest" 0 - --bt-$off $g/$guest
+    done
+done
+pattern=
 finish
