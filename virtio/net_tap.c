@@ -17,11 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READS      8u
 #define WRITES     64u
-#define ERRORS_MAX 64u /* in a row: the tap is no more */
+#define ERRORS_MAX 64u  /* in a row: the tap is no more */
+#define BUSY_TRIES 100u /* of 10 ms */
 
 struct tap_read {
     struct io_op op;
@@ -212,6 +214,20 @@ static int tap_fail(int fd, int e, const char *name, char *err, size_t len)
     return -e;
 }
 
+/* A run that has just ended may still hold the tap: the kernel takes its ring apart after the
+ * process is gone. */
+static int take(int fd, struct ifreq *ifr)
+{
+    struct timespec pause = {.tv_nsec = 10000000};
+
+    for (unsigned i = 0; ioctl(fd, TUNSETIFF, ifr); i++) {
+        if (errno != EBUSY || i == BUSY_TRIES)
+            return -1;
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 int net_tap_open(struct net *n, const char *name, char *err, size_t len)
 {
     struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
@@ -229,8 +245,7 @@ int net_tap_open(struct net *n, const char *name, char *err, size_t len)
         return -e;
     }
     snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
-    if (ioctl(fd, TUNSETIFF, &ifr) || ioctl(fd, TUNSETVNETHDRSZ, &hdr) ||
-        ioctl(fd, TUNSETVNETLE, &one))
+    if (take(fd, &ifr) || ioctl(fd, TUNSETVNETHDRSZ, &hdr) || ioctl(fd, TUNSETVNETLE, &one))
         return tap_fail(fd, errno, name, err, len);
     struct tap *t = calloc(1, sizeof *t);
 
