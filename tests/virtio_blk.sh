@@ -194,6 +194,7 @@ rm -f "$tmp/tree/known"
 image "$tmp/disk" 64 "$tmp/tree"
 total=0
 for i in $(seq 10); do
+    : >"$tmp/out"
     "$mayfly" run --engine "$engine" -m 256M --timeout 60 --initrd "$tmp/initrd" \
         --disk "$tmp/disk" $kernel $append t=power </dev/null >"$tmp/out" 2>"$tmp/err" &
     pid=$!
@@ -262,6 +263,7 @@ fi
 # The file shrinks while the guest runs.
 truncate -s 16M "$tmp/disk"
 mkfifo "$tmp/key"
+: >"$tmp/out" # before anybody looks for lines in it
 (
     exec 3>"$tmp/key"
     for _ in $(seq 600); do
@@ -272,7 +274,6 @@ mkfifo "$tmp/key"
     echo >&3
     sleep 1
 ) &
-: >"$tmp/out"
 if input=$tmp/key guest shrink --disk "$tmp/disk" && grep -qx "T: I/O error" "$tmp/text"; then
     ok "blk a file that shrinks is an I/O error"
 else
