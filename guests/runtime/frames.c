@@ -25,6 +25,7 @@ static uint64_t pool_list, nfree, cursor;
 static uint8_t *state; /* of the linear part's pages */
 static void *stacks;
 static void *classes[CLASSES];
+static char *fresh[CLASSES], *fresh_end[CLASSES]; /* of a page not yet cut up */
 
 void frames_init(uint64_t start)
 {
@@ -76,14 +77,22 @@ uint64_t frame_for(uint64_t at)
     return frame_alloc();
 }
 
-uint64_t frame_fresh(uint64_t at)
+uint64_t frames_map(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits)
 {
-    uint64_t pa = linear_frame(at);
+    uint64_t pa = linear_frame(at), done = 0;
 
-    if (!pa || *state_of(pa) != FRESH)
+    if (!pa)
         return 0;
-    take(pa);
-    return pa;
+    uint8_t *s = state_of(pa);
+
+    for (uint64_t i = 0; i < n && pa < top; i++, pa += PAGE)
+        if (!entry[i] && s[i] == FRESH) {
+            entry[i] = pa | bits;
+            s[i] = USED;
+            done++;
+        }
+    nfree -= done;
+    return done;
 }
 
 /* n pages in a row that are free, from the linear part's middle on. */
@@ -192,15 +201,17 @@ void *kalloc(size_t n)
     size_t size = (size_t)1 << (MIN_SHIFT + c);
     void *p = classes[c];
 
+    if (!p && fresh[c] < fresh_end[c]) {
+        fresh[c] += size;
+        return fresh[c] - size;
+    }
     if (!p) {
         uint64_t pa = frame_alloc();
 
         if (!pa)
             return NULL;
-        if (size == PAGE)
-            return kva(pa);
-        for (size_t at = size; at < PAGE; at += size)
-            kfree((char *)kva(pa) + at, size);
+        fresh[c] = (char *)kva(pa) + size;
+        fresh_end[c] = (char *)kva(pa) + PAGE;
         return kva(pa);
     }
     classes[c] = *(void **)p;

@@ -3,7 +3,7 @@
 #include "guests/runtime/vm.h"
 
 #define BLOCK     (2ull << 20)
-#define HEAP_STEP (512ull << 10)
+#define HEAP_STEP (256ull << 10)
 #define HEAP_ROOM (16ull << 20) /* for brk, before mappings begin */
 
 static uint64_t brk_start, brk_now, heap_end;

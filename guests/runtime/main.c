@@ -20,9 +20,6 @@ _Noreturn void runtime_main(uint64_t block)
     program_inode = inode_new(0100755);
     program_inode->flat = kva(boot.program_gpa);
     program_inode->size = boot.program_len;
-    devices_init();
-    proc_init();
-    hostfs_init();
     if (boot.cwd_gpa && !path_walk(0, kva(boot.cwd_gpa), true, &p) && p.inode)
         cwd = p.inode;
     exec_program();

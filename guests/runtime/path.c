@@ -86,9 +86,24 @@ static int walk(struct inode *dir, const char *path, bool follow, unsigned depth
     }
 }
 
+/* The tree is filled when the first path is walked: many a program never names a file. */
+static void fill_tree(void)
+{
+    static bool done;
+
+    if (done)
+        return;
+    done = true;
+    devices_init();
+    proc_init();
+    hostfs_init();
+}
+
 int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)
 {
     struct inode *dir = cwd;
+
+    fill_tree();
 
     if (!*path)
         return -ENOENT;

@@ -99,11 +99,12 @@ void frames_init(uint64_t first);
 uint64_t frame_alloc(void); /* zeroed; 0: none left */
 void frame_free(uint64_t pa);
 /* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
- * zeroed, or any other: 0: none left. The page of one if nobody ever had it: else 0. */
+ * zeroed, or any other: 0: none left. The n pages from at on that nobody ever
+ * had, into the empty ones of n page table entries; how many. */
 #define LINEAR_LOW 0x400000ull
 uint64_t linear_high(void);
 uint64_t frame_for(uint64_t at);
-uint64_t frame_fresh(uint64_t at);
+uint64_t frames_map(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits);
 uint64_t frames_free(void);  /* how many */
 uint64_t frames_total(void); /* there ever were */
 void *stack_alloc(void);     /* a kernel stack; its top, NULL: no memory */

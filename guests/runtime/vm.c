@@ -4,8 +4,9 @@
 #include <asm/mman.h>
 #include <linux/mman.h>
 
-#define RESERVE     64u /* pages that only the runtime may take */
-#define OVERCOMMIT  8u  /* times the memory there is */
+#define RESERVE     64u            /* pages that only the runtime may take */
+#define OVERCOMMIT  8u             /* times the memory there is */
+#define STACK_BLOCK (256ull << 10) /* what a window of bt is at least */
 #define BLOCK       (2ull << 20)
 #define HEAP_BRIDGE (1ull << 20) /* a mapping worth it */
 #define AROUND      16u          /* pages of a file mapped by one fault */
@@ -77,16 +78,16 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
  * along, while memory is plenty. */
 static void map_block(struct vma *v, uint64_t at)
 {
-    uint64_t from = at & ~(BLOCK - 1), end = least(from + BLOCK, v->end), pa, *e;
-    uint64_t bits = pages_bits(v->prot) | PTE_OWNED;
+    uint64_t block = v->end == stack_top ? STACK_BLOCK : BLOCK;
+    uint64_t from = at & ~(block - 1), end = least(from + block, v->end), *e;
 
     if (frames_free() < frames_total() / 2)
         return;
-    for (from = from < v->start ? v->start : from; from < end; from += PAGE) {
-        e = pages_entry(from, false);
-        if (e && !*e && (pa = frame_fresh(from)))
-            *e = pa | bits;
-    }
+    if (from < v->start)
+        from = v->start;
+    e = pages_entry(from, false);
+    if (e)
+        frames_map(from, (end - from) / PAGE, e, pages_bits(v->prot) | PTE_OWNED);
 }
 
 /* The program's own neighbours will be wanted too. */
@@ -152,8 +153,11 @@ static void uncount(uint64_t start, uint64_t end)
 
 static int unmap(uint64_t start, uint64_t end)
 {
-    int err = vma_cut(start, end);
+    int err;
 
+    if (vma_free(start, end))
+        return 0;
+    err = vma_cut(start, end);
     if (err)
         return err;
     uncount(start, end);
