@@ -68,13 +68,21 @@ static const struct host_dirent *next_entry(struct fuse_handle *h, int *err)
     return (const struct host_dirent *)(b->data + b->pos);
 }
 
+void fuse_dirbuf_free(struct fuse_fs *fs, struct fuse_handle *h)
+{
+    fs->dirbufs -= h->buf != NULL;
+    free(h->buf);
+    h->buf = NULL;
+}
+
 /* Begin at cookie off: where the last call ended, if the guest just reads on. */
-static int seek_entry(struct fuse_handle *h, uint64_t off)
+static int seek_entry(struct fuse_fs *fs, struct fuse_handle *h, uint64_t off)
 {
     if (!h->buf) {
-        h->buf = malloc(sizeof *h->buf);
+        h->buf = fs->dirbufs < FUSE_DIRBUFS_MAX ? malloc(sizeof *h->buf) : NULL;
         if (!h->buf)
             return -ENOMEM;
+        fs->dirbufs++;
         h->buf->off = 0;
         h->buf->pos = h->buf->len = 0;
     }
@@ -114,7 +122,7 @@ static int read_entries(struct fuse_fs *fs, struct fuse_req *r, bool plus)
         return -ENOTDIR;
     if (room > FUSE_REPLY_MAX)
         room = FUSE_REPLY_MAX;
-    int err = seek_entry(h, r->a.read.offset);
+    int err = seek_entry(fs, h, r->a.read.offset);
 
     if (err)
         return err;
@@ -142,6 +150,9 @@ static int read_entries(struct fuse_fs *fs, struct fuse_req *r, bool plus)
         h->buf->off = (uint64_t)e->off;
         h->buf->pos += e->reclen;
     }
+    /* The end: many directories stay open after that, few are in the middle. */
+    if (!e)
+        fuse_dirbuf_free(fs, h);
     return r->out_len ? 0 : err;
 }
 

@@ -1,7 +1,6 @@
 /* Open files of the guest, and the process's budget of descriptors. */
 #include "virtio/fuse_impl.h"
 
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -86,7 +85,7 @@ void fuse_handle_free(struct fuse_fs *fs, struct fuse_handle *h)
         fs->closing(fs->opaque, h->file);
     if (h->fd >= 0)
         fuse_fd_close(h->fd);
-    free(h->buf);
+    fuse_dirbuf_free(fs, h);
     *h = (struct fuse_handle){.gen = h->gen + 1, .fd = -1, .next_free = fs->handle_free};
     fs->handle_free = (uint32_t)(h - fs->handle);
     fs->count.handles--;

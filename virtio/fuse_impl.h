@@ -20,7 +20,8 @@
 #define FUSE_INODES_MAX  (1u << 20)
 #define FUSE_HANDLES_MAX (1u << 14)
 #define FUSE_BUCKETS     (1u << 17)
-#define FUSE_DEPTH_MAX   512u /* directories reopened for one request */
+#define FUSE_DEPTH_MAX   512u  /* directories reopened for one request */
+#define FUSE_DIRBUFS_MAX 1024u /* directories in the middle of being read */
 #define FUSE_WRITE_MAX   (1u << 20)
 #define FUSE_REPLY_MAX   65536u /* of what is not file data */
 #define FUSE_TEXT_MAX    (65536u + 4096u + 512u)
@@ -69,7 +70,7 @@ struct fuse_fs {
     uint32_t inodes_high, inode_free, newest, oldest;
     struct fuse_handle *handle; /* [FUSE_HANDLES_MAX] */
     uint32_t handles_high, handle_free;
-    unsigned inode_fds, inode_fds_max;
+    unsigned inode_fds, inode_fds_max, dirbufs;
     struct fuse_counts count;
     void (*closing)(void *opaque, int file);
     void *opaque;
@@ -191,6 +192,7 @@ fuse_op fuse_op_lookup, fuse_op_forget, fuse_op_batch_forget, fuse_op_getattr, f
 fuse_op fuse_op_open, fuse_op_create, fuse_op_read, fuse_op_write, fuse_op_release, fuse_op_fsync,
     fuse_op_fallocate, fuse_op_lseek, fuse_op_copy;
 /* --- fuse_dir.c --- */
+void fuse_dirbuf_free(struct fuse_fs *fs, struct fuse_handle *h);
 fuse_op fuse_op_opendir, fuse_op_readdir, fuse_op_readdirplus, fuse_op_releasedir, fuse_op_fsyncdir;
 /* --- fuse_name.c --- */
 fuse_op fuse_op_mknod, fuse_op_mkdir, fuse_op_symlink, fuse_op_readlink, fuse_op_link,
