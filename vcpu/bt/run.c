@@ -64,7 +64,8 @@ static bool irq_waits(struct vcpu *v)
 {
     uint32_t ev = atomic_load_explicit(&v->lapic.events, memory_order_relaxed);
 
-    if (ev & (LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI))
+    if ((ev & (LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI)) ||
+        (v->cpu.nmi_pending && !v->cpu.nmi_blocked)) /* IRET has just let it through */
         return true;
     if (!(v->cpu.rflags & FL_IF))
         return false;
