@@ -5,7 +5,8 @@
 #include <linux/auxvec.h>
 #include "guests/runtime/vm.h"
 
-#define POPULATE (1ull << 20) /* a program up to this size is there as a whole from the start */
+#define POPULATE_MEMORY (16ull << 20)
+#define POPULATE        (1ull << 20) /* a program up to this size is there as a whole from the start */
 
 struct inode *program_inode;
 const char *program_path;
@@ -176,7 +177,7 @@ _Noreturn void exec_program(void)
             phdr = base + p[i].p_vaddr + (h->e_phoff - p[i].p_offset);
     }
     vm_set_brk(end);
-    if (end - start <= POPULATE)
+    if (boot.program_len <= POPULATE && end - start <= POPULATE_MEMORY)
         vm_populate(start, end);
     struct regs r = {.vector = (uint64_t)-2,
                      .rip = base + h->e_entry,

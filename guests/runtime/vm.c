@@ -108,8 +108,14 @@ void vm_populate(uint64_t start, uint64_t end)
     struct fault f;
 
     for (struct vma *v = vma_find(start); v && v->start < end; v = v->next)
-        for (uint64_t at = v->start; v->prot && at < least(v->end, end); at += PAGE)
+        for (uint64_t at = v->start, step; v->prot && at < least(v->end, end); at += step) {
             serve(v, at, v->prot & PROT_WRITE, &f);
+            step = PAGE;
+            if (!v->inode) {
+                map_block(v, at);
+                step = BLOCK - at % BLOCK;
+            }
+        }
 }
 
 int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f)

@@ -146,13 +146,22 @@ static bool find(struct vcpu *v, gva_t lin, unsigned ctx, bool write, struct str
     return s->hi - s->lo >= MIN_LEN;
 }
 
+/* What is read may be constants; the data to be written lies behind them as a rule, up to the end
+ * of the same stretch. */
+static bool find_for(struct vcpu *v, gva_t lin, unsigned ctx, bool write, struct stretch *s)
+{
+    if (find(v, lin, ctx, write, s))
+        return true;
+    return write && find(v, lin, ctx, false, s) && find(v, s->hi - PAGE_SIZE, ctx, true, s);
+}
+
 static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
 {
     struct bt *bt = v->vm->bt;
     struct bt_window *win = &bt->win[ctx][kind];
     struct stretch s;
 
-    if (lin > INT32_MAX || !find(v, lin, ctx, kind & WIN_WRITE, &s))
+    if (lin > INT32_MAX || !find_for(v, lin, ctx, kind & WIN_WRITE, &s))
         return;
     v->bt->win_page[ctx][kind] = s.page;
     uint64_t host = (uintptr_t)v->vm->ram->base + s.lo + s.delta;
@@ -191,6 +200,9 @@ static void try_all(struct vcpu *v, unsigned ctx)
 {
     struct bt_vcpu *bv = v->bt;
     uint64_t had = reach(v, ctx), sp = v->cpu.gpr[RSP], lin = bv->win_last[ctx];
+    /* No refill was seen yet: a program's code and data are neighbours. */
+    if (!lin)
+        lin = v->cpu.rip;
     bool stack = lin - sp + PAGE_SIZE < 16 * PAGE_SIZE;
 
     for (unsigned write = 0; write < 2; write++) {
