@@ -161,6 +161,7 @@ bench: deps-test
 	@tests/bench.sh
 	@tests/bench_blk.sh
 	@tests/bench_fs.sh
+	@tests/bench_net.sh
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu

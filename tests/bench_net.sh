@@ -53,7 +53,6 @@ export -f http_get
 measure() { # who
     who=$1
     vm rx >"$tmp/out" 2>&1 </dev/null
-    cp "$tmp/out" "build/test/bench_net-$who.out"
     rx=$(tr -d '\r' <"$tmp/out" | awk '/T: seconds/ { print $4 - $3 }')
     : >"$tmp/out"
     vm tx >"$tmp/out" 2>&1 </dev/null &
@@ -70,7 +69,6 @@ measure() { # who
     [ "$got" = $((mib << 20)) ] || tx=0
     inside pkill -TERM -P "$p" 2>/dev/null
     wait "$p" 2>/dev/null
-    cp "$tmp/out" "build/test/bench_net-$who.tx"; inside ip -s link show tap0 >>"build/test/bench_net-$who.tx"
     printf '  %-10s into the guest %6s Gb/s   out of it %6s Gb/s\n' "$who" "$(rate "${rx:-0}")" "$(rate "$tx")"
 }
 echo "net: $mib MiB by TCP over a tap, load $(cut -d' ' -f1 /proc/loadavg)"

@@ -156,25 +156,21 @@ static int open_backend(struct net *n, const struct net_options *o, char *err, s
     return e ? e : net_stream_open(n, fd, o->restricted, err, len);
 }
 
-int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
+struct net *net_new(const struct net_options *o, char *err, size_t len)
 {
-    struct net_options o;
-    int e = net_options_parse(arg, &o, err, len);
-
-    if (e)
-        return e;
     struct net *n = calloc(1, sizeof *n);
+    int e;
 
     if (!n) {
         snprintf(err, len, "out of memory");
-        return -ENOMEM;
+        return NULL;
     }
-    if (o.has_mac) {
-        memcpy(n->config.mac, o.mac, 6);
+    if (o->has_mac) {
+        memcpy(n->config.mac, o->mac, 6);
     } else if ((e = random_mac(n->config.mac))) {
         snprintf(err, len, "getrandom: %s; give mac=", strerror(-e));
         free(n);
-        return e;
+        return NULL;
     }
     n->config.status = htole16(NET_S_LINK_UP);
     n->config.max_virtqueue_pairs = htole16(1);
@@ -191,6 +187,17 @@ int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
     n->dev.features = NET_BIT(MAC) | NET_BIT(STATUS) | NET_BIT(MTU) | NET_BIT(MRG_RXBUF) |
                       NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) | NET_BIT(CTRL_MAC_ADDR) |
                       NET_BIT(GUEST_CSUM);
+    return n;
+}
+
+int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
+{
+    struct net_options o;
+    int e = net_options_parse(arg, &o, err, len);
+    struct net *n = e ? NULL : net_new(&o, err, len);
+
+    if (!n)
+        return e ? e : -ENOMEM;
     e = open_backend(n, &o, err, len);
     if (e) {
         free(n);

@@ -139,6 +139,10 @@ struct net_options {
 /* 0, or -EINVAL with one clause in err. */
 int net_options_parse(const char *arg, struct net_options *o, char *err, size_t len);
 
+/* --- net.c --- */
+/* A device without a backend; NULL with a clause in err. free() it if nothing comes of it. */
+struct net *net_new(const struct net_options *o, char *err, size_t len);
+
 /* --- net_rx.c --- */
 void net_rx_init(struct net *n);
 /* Take buffers of at least want bytes (the first ones that come to it). May be less: see

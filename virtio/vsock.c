@@ -368,7 +368,7 @@ int vsock_create(const char *arg, struct virtio_dev **dev, char *err, size_t len
     v->dev.nqueues = VSOCK_QUEUES;
     v->dev.vq[VSOCK_RX].size_max = 256;
     v->dev.vq[VSOCK_TX].size_max = 256;
-    v->dev.vq[VSOCK_EVENT].size_max = 16;
+    v->dev.vq[VSOCK_EVENT].size_max = 64;
     v->dev.config = (uint8_t *)&v->guest_cid;
     v->dev.config_len = sizeof v->guest_cid;
     snprintf(v->label, sizeof v->label, "vsock %u at '%s'", (unsigned)v->cid, v->path);
