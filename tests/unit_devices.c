@@ -1,5 +1,6 @@
 /* How guests are told of the virtio devices: in the DSDT, and on the command line. */
 #include <criterion/criterion.h>
+#include <stdlib.h>
 #include <string.h>
 #include "monitor/core.h"
 
@@ -7,8 +8,15 @@ static struct machine m;
 
 static const char *with(unsigned ndev, const char *cmdline)
 {
+    static const char *last;
+
+    if (last)
+        free((void *)last);
     m.virtio.ndev = ndev;
-    return devices_cmdline(&m, cmdline);
+    const char *s = devices_cmdline(&m, cmdline);
+
+    last = s == cmdline ? NULL : s;
+    return s;
 }
 
 #define A "virtio_mmio.device=4K@0xd0000000:5"
@@ -27,6 +35,7 @@ Test(devices, command_line)
 
     cr_assert(strstr(all, " virtio_mmio.device=4K@0xd0010000:23"));
     cr_assert(strstr(all, ":10 ") && !strstr(all, ":8 ") && !strstr(all, ":9 "));
+    with(0, "");
 }
 
 /* Every LNRO0005 of the DSDT, with what follows it in its _CRS. */
