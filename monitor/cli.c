@@ -24,7 +24,7 @@ const char cli_help[] =
     "      --boot NAME       auto, linux, pvh, multiboot, elf (default auto: by the image)\n"
     "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
-    "      --net ...             a network card, see README\n"
+    "      --net tap=NAME|user[,...]              a network card, see README\n"
     "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"
     "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG;\n"
     "                                             a program finds the first one at /host\n"

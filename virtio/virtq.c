@@ -66,7 +66,9 @@ int virtq_start(struct virtq *vq, struct ram *ram, uint16_t size, gpa_t desc, gp
     vq->dirty = vq->armed = false;
     vq->load = vq->trust = vq->quiet = vq->lone = 0;
     vq->depth = 0;
-    vq->hold_since = vq->look_at = 0;
+    vq->hold_since = vq->look_at = vq->pace_at = 0;
+    vq->pace_from = 0;
+    vq->pace_due = false;
     vq->live = true;
     return 0;
 }
