@@ -127,7 +127,8 @@ void bt_ras_settle(struct vcpu *v);
 
 /* --- window.c --- */
 unsigned bt_window_class(unsigned size);
-/* The TLB was refilled for lin: perhaps a window would have saved it. Within a callout. */
+/* The TLB was refilled for lin: perhaps a window would have saved it; bt_window_tick() will see.
+ * Within a callout. */
 void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx);
 /* On the vCPU's own thread: have bt_window_tick() called once, soon. 0 or -errno. */
 int bt_window_timer(struct vcpu *v);

@@ -224,7 +224,9 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
         (bt_debug & BT_DBG_NO_WINDOW))
         return;
     bv->win_wait = 0;
-    try_all(v, ctx);
+    /* Not here: stopping the world lets others empty the cache that this callout returns into. */
+    bv->win_tick = true;
+    vcpu_kick(v);
 }
 
 /* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they

@@ -24,7 +24,9 @@ void bt_world_enter(struct vcpu *v);
 /* v leaves run(), or is about to wait. */
 void bt_world_leave(struct vcpu *v);
 
-/* By a running vCPU's own thread, without bt->lock: every other vCPU stands still until start. */
+/* By a running vCPU's own thread, without bt->lock, and never from a callout (the thread counts as
+ * standing still while it waits for its turn, and the cache may be emptied): every other vCPU
+ * stands still until start. */
 void bt_world_stop(struct vcpu *v);
 void bt_world_start(struct vcpu *v);
 
