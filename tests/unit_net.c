@@ -160,8 +160,12 @@ static void begin(bool uring, bool restricted, uint64_t features)
 
 static void finish(void)
 {
+    struct net *n = (struct net *)f->dev;
+
     close(peer);
     fix_free(f);
+    free(n->state);
+    free(n);
 }
 
 /* Frame i of the driver: out_len bytes after the header, each the frame's number. */

@@ -52,7 +52,10 @@ static void begin(bool uring)
 
 static void finish(void)
 {
+    struct virtio_dev *dev = f->dev;
+
     fix_free(f);
+    free(dev);
     cr_expect_eq(access(path, F_OK), 0);
     unlink(port_path);
 }

@@ -29,16 +29,19 @@ void net_link_down(struct net *n)
  * its limit on what it queues (1 ms of the rate); a guest that waits for single answers never gets
  * into this state.
  */
-#define BULK_BYTES (256u << 10)
-#define TICK_NS    10000000u
-#define RX_PACE_NS 1000000u
-#define TX_PACE_NS 250000u
+#define BULK_BYTES  (64u << 10)
+#define TICK_NS     10000000u
+#define RX_PACE_NS  500000u
+#define ACK_PACE_NS 3500000u /* received frames while most of the bytes go out */
+#define TX_PACE_NS  2000000u
 
 static void set_bulk(struct net *n, bool bulk)
 {
+    bool out = n->sent > n->bytes / 2;
+
     n->bulk = bulk;
-    n->bytes = 0;
-    n->dev.vq[NET_RX].pace = bulk ? RX_PACE_NS : 0;
+    n->bytes = n->sent = 0;
+    n->dev.vq[NET_RX].pace = !bulk ? 0 : out ? ACK_PACE_NS : RX_PACE_NS;
     n->dev.vq[NET_TX].pace = bulk ? TX_PACE_NS : 0;
     io_timer_set(n->dev.io, &n->tick, bulk ? io_now() + TICK_NS : 0);
 }
@@ -60,13 +63,14 @@ void net_traffic(struct net *n, uint32_t bytes)
     if (now - n->since < TICK_NS)
         set_bulk(n, true);
     n->since = now;
-    n->bytes = 0;
+    n->bytes = n->sent = 0;
 }
 
 void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent)
 {
     if (sent) {
         n->count.tx_frames++;
+        n->sent += c->out_len;
         net_traffic(n, c->out_len);
     } else {
         n->count.tx_dropped++;
