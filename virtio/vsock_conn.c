@@ -79,10 +79,10 @@ static void set_deadline(struct vsock *v, struct vsock_conn *c)
 static struct vsock_conn *add(struct vsock *v, int fd, enum vsock_state state)
 {
     uint16_t i = v->free_conn;
-    struct vsock_conn *c = &v->conn[i];
 
     if (i == VSOCK_NONE)
         return NULL;
+    struct vsock_conn *c = &v->conn[i];
     /* A former life of the entry may have left it in the list of ready ones: it stays there. */
     struct vsock_conn fresh = {.state = state,
                                .fd = fd,
