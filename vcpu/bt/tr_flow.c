@@ -230,8 +230,13 @@ static void stub_indirect(struct tr *t, struct pending *p)
     if (p->how == BR_CALL) {
         e_lea(e, RSP, RSP, REG_NONE, 0, 8, 8, 8); /* nobody will come back to this one */
     } else if (p->how == BR_RET) {
-        /* Not where the last CALL came from: calls and returns are out of step. */
-        e_gs_load(e, RSP, VOFF(hot.ras_base));
+        /* Not where the last CALL came from. That CALL's entry goes, unless it is the bottom: a
+         * return address changed on the stack, as retpolines do, leaves the callers' entries good.
+         */
+        e_gs(e, 0x3b, RSP, VOFF(hot.ras_base), true); /* cmp rsp, gs:[ras_base] */
+        e8(e, 0x73);                                  /* jae over the lea */
+        e8(e, 5);
+        e_lea(e, RSP, RSP, REG_NONE, 0, 16, 8, 8);
         t->i = t->n - 1;
         poll(t, p, VOFF(poll_ptr));
         uint32_t miss = jc_probe(t);
