@@ -107,7 +107,7 @@ ping -c 2 -W 5 10.77.0.1 >/dev/null && echo "T: after reset"
 I
 mkfifo "$tmp/never" # an input that does not end: nc would tell the guest at once
 exec 9<>"$tmp/never"
-inside busybox nc -l -p 5001 >"$tmp/upload" <&9 &
+ip netns exec "$ns" busybox nc -l -p 5001 >"$tmp/upload" <&9 &
 pids+=($!)
 run "net tap" --net tap=tap0,mac=02:00:00:00:00:41 --stats="$tmp/stats"
 has 'net tap mac' 'T: mac 02:00:00:00:00:41'
@@ -149,7 +149,7 @@ run "net tap gone" --net tap=tap1
 has 'net tap gone: carrier lost' 'T: carrier 0'
 
 # A tap that is open already.
-inside "$mayfly" run --engine "$engine" --net tap=tap0 --initrd "$tmp/initrd" $vmlinuz $append >"$tmp/busy.out" 2>&1 </dev/null &
+ip netns exec "$ns" "$mayfly" run --engine "$engine" --net tap=tap0 --initrd "$tmp/initrd" $vmlinuz $append >"$tmp/busy.out" 2>&1 </dev/null &
 busy=$!
 pids+=($busy)
 for _ in $(seq 50); do
@@ -219,15 +219,25 @@ $zeros" ]; then ok 'net user hostfwd'; else not_ok 'net user hostfwd' "$(head -c
 user 'net user restrict' user,restrict,hostfwd=tcp:127.0.0.1:9090-:80
 has 'net user restrict: nothing is reached' 'T: no small'
 if grep -q 'inside says hello' "$tmp/got"; then ok 'net user restrict: hostfwd'; else not_ok 'net user restrict: hostfwd' "$(head -c 200 "$tmp/got.err")"; fi
-for _ in $(seq 30); do
-    pgrep -f 'passt .*127.0.0.1/9090:80' >/dev/null || break
+passt_ends() { # NAME
+    for _ in $(seq 30); do
+        pgrep -f 'passt .*127.0.0.1/9090:80' >/dev/null || break
+        sleep 0.1
+    done
+    if pgrep -f 'passt .*127.0.0.1/9090:80' >/dev/null; then not_ok "$1" "it is still there"; else ok "$1"; fi
+}
+passt_ends 'net user: passt ends with the run'
+ip netns exec "$ns" "$mayfly" run --engine "$engine" --net user,hostfwd=tcp:127.0.0.1:9090-:80 \
+    --initrd "$tmp/initrd" $vmlinuz $append >/dev/null 2>&1 </dev/null &
+victim=$!
+for _ in $(seq 100); do
+    pgrep -f 'passt .*127.0.0.1/9090:80' >/dev/null && break
     sleep 0.1
 done
-if pgrep -f 'passt .*127.0.0.1/9090:80' >/dev/null; then
-    not_ok 'net user: passt ends with the run' "still there"
-else
-    ok 'net user: passt ends with the run'
-fi
+sleep 0.5
+kill -9 $victim
+wait $victim 2>/dev/null
+passt_ends 'net user: passt ends with a killed run'
 background ip netns exec "$ns" busybox httpd -f -p 127.0.0.1:9091 -h "$tmp/www"
 sleep 0.3
 inside_refused 'net user: host port in use' 'passt.*9091' --net user,hostfwd=tcp:127.0.0.1:9091-:80
