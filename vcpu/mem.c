@@ -175,11 +175,6 @@ typedef uint16_t any_u16 __attribute__((aligned(1), may_alias));
 typedef uint32_t any_u32 __attribute__((aligned(1), may_alias));
 typedef uint64_t any_u64 __attribute__((aligned(1), may_alias));
 
-/* Guest accesses are aligned or not, as the guest likes. */
-typedef uint16_t __attribute__((aligned(1), may_alias)) u16_any;
-typedef uint32_t __attribute__((aligned(1), may_alias)) u32_any;
-typedef uint64_t __attribute__((aligned(1), may_alias)) u64_any;
-
 /* Single host accesses for the sizes that the architecture makes atomic. */
 static void move_ram(uint8_t *to, const uint8_t *from, unsigned size)
 {
@@ -188,13 +183,13 @@ static void move_ram(uint8_t *to, const uint8_t *from, unsigned size)
         *(volatile uint8_t *)to = *(const volatile uint8_t *)from;
         break;
     case 2:
-        *(volatile u16_any *)to = *(const volatile u16_any *)from;
+        *(volatile any_u16 *)to = *(const volatile any_u16 *)from;
         break;
     case 4:
-        *(volatile u32_any *)to = *(const volatile u32_any *)from;
+        *(volatile any_u32 *)to = *(const volatile any_u32 *)from;
         break;
     case 8:
-        *(volatile u64_any *)to = *(const volatile u64_any *)from;
+        *(volatile any_u64 *)to = *(const volatile any_u64 *)from;
         break;
     default:
         copy_bytes(to, from, size);
