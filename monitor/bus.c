@@ -106,6 +106,15 @@ static const struct pio_device *piece(uint16_t port, unsigned left, unsigned *si
     return d;
 }
 
+/* A guest that polls a device in a tight loop takes the lock again before a waiter wakes; the mutex
+ * is not fair, so give way to the I/O thread for a bounded while. */
+static void bus_lock(struct machine *m)
+{
+    for (unsigned n = 0; n < 1000 && atomic_load(&m->lock_wanted); n++)
+        sched_yield();
+    pthread_mutex_lock(&m->lock);
+}
+
 static uint64_t device_read(struct machine *m, const struct pio_device *d, uint16_t port,
                             unsigned size)
 {
@@ -114,7 +123,7 @@ static uint64_t device_read(struct machine *m, const struct pio_device *d, uint1
     count(&m->pio_count[d - devices]);
     if (d->own_lock)
         return d->read(m, port, size) & mask(size);
-    pthread_mutex_lock(&m->lock);
+    bus_lock(m);
     val = d->read(m, port, size);
     pthread_mutex_unlock(&m->lock);
     return val & mask(size);
@@ -129,7 +138,7 @@ static void device_write(struct machine *m, const struct pio_device *d, uint16_t
         d->write(m, port, size, val);
         return;
     }
-    pthread_mutex_lock(&m->lock);
+    bus_lock(m);
     d->write(m, port, size, val);
     pthread_mutex_unlock(&m->lock);
 }

@@ -280,7 +280,11 @@ bool loop_lock(struct machine *m)
         t.tv_nsec -= 1000000000;
         t.tv_sec++;
     }
-    if (!pthread_mutex_timedlock(&m->lock, &t))
+    atomic_fetch_add(&m->lock_wanted, 1);
+    int err = pthread_mutex_timedlock(&m->lock, &t);
+
+    atomic_fetch_sub(&m->lock_wanted, 1);
+    if (!err)
         return true;
     loop_wake(m);
     return false;
@@ -476,6 +480,13 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
 {
     uint64_t next = take_deadlines(m, l), t;
 
+    /* The receiver was switched on: stdin flows once it has been on for a moment. */
+    if (m->console->settling) {
+        take_input(m, console_settle);
+        t = clock_ns() + 1000000;
+        if (m->console->settling && (!next || t < next))
+            next = t;
+    }
     if (std_ready(l, &l->in, console_wants_input(m->console), POLLIN))
         take_input(m, console_input);
     if (std_ready(l, &l->out, console_output_waits(m->console), POLLOUT)) {
