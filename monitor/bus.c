@@ -1,4 +1,5 @@
 /* The machine's bus: which device answers a port or an address, and access splitting. */
+#include <sched.h>
 #include "monitor/hypercall.h"
 #include "monitor/legacy.h"
 #include "monitor/ports.h"
