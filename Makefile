@@ -180,8 +180,13 @@ $(B)/initrd.gz: tests/initrd.sh tests/init
 	@mkdir -p $(@D)
 	tests/initrd.sh $@
 
-install: mayfly
+install: mayfly $(G)/mayfly-cc
 	install -D -s -m 755 mayfly $(DESTDIR)$(PREFIX)/bin/mayfly
+	install -D -m 755 $(G)/mayfly-cc $(DESTDIR)$(PREFIX)/bin/mayfly-cc
+	install -D -m 644 guests/runtime/bootblock.h $(DESTDIR)$(PREFIX)/include/mayfly/bootblock.h
+	install -D -m 644 $(G)/mayfly.ld $(DESTDIR)$(PREFIX)/lib/mayfly/mayfly.ld
+	install -D -m 644 $(G)/libmayfly.a $(DESTDIR)$(PREFIX)/lib/mayfly/libmayfly.a
+	strip -g $(DESTDIR)$(PREFIX)/lib/mayfly/libmayfly.a
 
 SOURCES = $(shell git ls-files '*.c' '*.h')
 format-check:

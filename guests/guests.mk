@@ -15,9 +15,18 @@ $(G)/runtime/%.o: guests/runtime/%.S
 	@mkdir -p $(@D)
 	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
 
-$(G)/runtime.elf: $(RUNTIME_OBJ) guests/runtime/runtime.ld
+# The library, with its linker script and mayfly-cc beside it: program + library = a bootable image.
+$(G)/libmayfly.a: $(RUNTIME_OBJ)
+	@rm -f $@
+	$(Q)ar rcsD $@ $^
+$(G)/mayfly.ld: guests/runtime/runtime.ld
+	@cp $< $@
+$(G)/mayfly-cc: guests/runtime/mayfly-cc $(G)/libmayfly.a $(G)/mayfly.ld
+	@cp $< $@
+# Without a program: what mayfly puts below one.
+$(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 	$(Q)$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/runtime/runtime.ld -Wl,--build-id=none \
-	    -Wl,-z,max-page-size=4096 -s -o $@.tmp $(RUNTIME_OBJ)
+	    -Wl,-z,max-page-size=4096 -s -o $@.tmp $(G)/libmayfly.a
 	@mv $@.tmp $@
 
 # Programs: one folder each, every C file of it; ordinary static musl programs.
@@ -34,6 +43,10 @@ $(G)/$(1): $$($(1)_OBJ) guests/guests.mk
 endef
 $(foreach g,$(PROGRAMS),$(eval $(call program,$g)))
 GUESTS := $(PROGRAMS:%=$(G)/%)
+# Each as an image of its own.
+$(G)/%.img: $(G)/% $(G)/mayfly-cc
+	$(Q)$(G)/mayfly-cc --program $< -o $@
+GUESTS += $(G)/hello.img
 
 # --- bare guests: linked for 64-bit, the container made ELF32 ---
 BARE := selftest timer smc nanobench

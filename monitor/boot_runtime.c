@@ -1,17 +1,18 @@
 /*
- * Runtime guests of our own: a static ELF64 with the note "mayfly" (guests/runtime/bootblock.h is
- * the contract). This is the fast launch, so it touches as few pages as it can: besides the image,
- * the boot block with the GDT and a short command line behind it, and three pages of page tables
- * for up to 1 GiB.
+ * What boots on the boot block (guests/runtime/bootblock.h is the contract): the embedded runtime
+ * below a program (boot_program.c), and images that say by the note "mayfly" that they hold both
+ * (guests/runtime/mayfly-cc makes them). This is the fast launch, so it touches as few pages as it
+ * can: besides the image, the boot block with the GDT and short arguments behind it, and three
+ * pages of page tables for up to 1 GiB.
  */
 #include <elf.h>
+#include <errno.h>
 #include <string.h>
 #include "guests/runtime/bootblock.h"
 #include "monitor/elf.h"
 #include "monitor/ports.h"
 
-#define BLOCK_END (BOOT_BLOCK_GPA + PAGE_SIZE)
-#define BLOCK_GDT (BLOCK_END - BOOT_GDT_BYTES)
+#define BLOCK_END (BOOT_BLOCK_GPA + PAGE_SIZE - BOOT_GDT_BYTES)
 
 static int check_note(const struct elf *e, struct boot_result *res)
 {
@@ -28,52 +29,97 @@ static int check_note(const struct elf *e, struct boot_result *res)
                          version, MAYFLY_BOOT_VERSION);
     if (!e->is64 || e->type != ET_EXEC)
         return boot_fail(res, "a damaged mayfly guest: not a static 64-bit executable");
-    for (unsigned i = 0; i < e->nsegment; i++)
-        if (e->segment[i].type == PT_LOAD && e->segment[i].memsz &&
-            e->segment[i].paddr != e->segment[i].vaddr)
-            return boot_fail(res,
-                             "a damaged mayfly guest: segment %u is not mapped where it is "
-                             "loaded",
-                             i);
     return 0;
 }
 
-/* Behind the boot block when it fits there, which saves a page; else where kernels get theirs. */
-static int put_cmdline(const struct boot_request *req, struct ram *ram, struct mayfly_boot *block,
-                       struct boot_result *res)
+static uint64_t strings_size(char *const *list)
 {
-    const uint64_t at = BOOT_BLOCK_GPA + sizeof *block;
-    const char *args = req->cmdline ? req->cmdline : "";
-    uint64_t len = strlen(args);
+    uint64_t n = 0;
 
-    if (len >= BLOCK_GDT - at) {
-        block->cmdline_gpa = BOOT_CMDLINE;
-        return boot_cmdline(req, ram, "", BOOT_CMDLINE_MAX - 1, &block->cmdline_len, res);
+    for (; list && *list; list++)
+        n += strlen(*list) + 1;
+    return n;
+}
+
+/* Copy them; returns how many there are. */
+static uint64_t put_strings(char *const *list, char **out)
+{
+    uint64_t n = 0;
+
+    for (; list && list[n]; n++)
+        *out = stpcpy(*out, list[n]) + 1;
+    return n;
+}
+
+/* Behind the boot block where they fit, which saves pages; else at `at`. Returns the end. */
+static int put_args(const struct boot_request *req, struct ram *ram, uint64_t at,
+                    struct mayfly_boot *b, uint64_t *end, struct boot_result *res)
+{
+    const char *path = req->argv ? req->argv[0] : req->kernel.path;
+    uint64_t size = strings_size(req->argv) + strings_size(req->env);
+    uint64_t all = size + strlen(path) + 1 + (req->cwd ? strlen(req->cwd) + 1 : 0);
+
+    *end = at;
+    if (all <= BLOCK_END - (BOOT_BLOCK_GPA + sizeof *b)) {
+        at = BOOT_BLOCK_GPA + sizeof *b;
+    } else {
+        *end = at + all;
+        if (boot_claim(ram, at, all, BOOT_LOW_NONE, res))
+            return -ENOEXEC;
     }
-    block->cmdline_gpa = at;
-    block->cmdline_len = len;
-    return ram_write(ram, at, args, len + 1) ? boot_fail(res, "no memory: give -m 2M or more") : 0;
+    char *start = ram_ptr(ram, at, all), *p = start;
+
+    if (!start)
+        return boot_fail(res, "no memory: give -m 4M or more");
+    b->args_gpa = at;
+    b->args_len = size;
+    b->argc = put_strings(req->argv, &p);
+    b->envc = put_strings(req->env, &p);
+    b->path_gpa = at + (uint64_t)(p - start);
+    p = stpcpy(p, path) + 1;
+    if (req->cwd) {
+        b->cwd_gpa = at + (uint64_t)(p - start);
+        stpcpy(p, req->cwd);
+    }
+    return 0;
+}
+
+int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
+                 const struct elf *runtime, struct mayfly_boot *b, struct boot_result *res)
+{
+    int err = put_args(req, ram, b->image_end, b, &b->image_end, res);
+
+    if (err)
+        return err;
+    memcpy(b->magic, MAYFLY_BOOT_MAGIC, sizeof b->magic);
+    b->version = MAYFLY_BOOT_VERSION;
+    b->flags = req->std_flags;
+    b->mem_size = ram->size;
+    b->tsc_hz = req->tsc_hz;
+    b->hypercall_port = MAYFLY_PORT;
+    b->virtio_base = req->virtio_base;
+    b->virtio_count = req->ndevice;
+    memcpy(b->seed, req->seed, sizeof b->seed);
+    if (ram_write(ram, BOOT_BLOCK_GPA, b, sizeof *b))
+        return boot_fail(res, "no memory: give -m 4M or more");
+    elf_load(runtime, ram);
+    boot_cpu_long_sized(ram, cpu, runtime->entry, ram->low, BLOCK_END);
+    cpu->gpr[RDI] = BOOT_BLOCK_GPA;
+    res->runtime = true;
+    return 0;
 }
 
 int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
                      struct boot_result *res)
 {
-    struct mayfly_boot block = {
-        .magic = MAYFLY_BOOT_MAGIC,
-        .version = MAYFLY_BOOT_VERSION,
-        .mem_size = ram->size,
-        .tsc_hz = req->tsc_hz,
-        .hypercall_port = MAYFLY_PORT,
-    };
+    struct mayfly_boot block = {0};
     struct elf e;
     int err = elf_read(&req->kernel, &e, res);
 
-    if (err)
-        return err;
-    err = check_note(&e, res);
-    if (err)
-        return err;
-    err = elf_claim(&e, ram, BOOT_LOW_NONE, res);
+    if (!err)
+        err = check_note(&e, res);
+    if (!err)
+        err = elf_claim(&e, ram, BOOT_LOW_NONE, res);
     if (err)
         return err;
     if (!elf_has_phys(&e, e.entry))
@@ -88,17 +134,6 @@ int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu
         block.initrd_len = req->initrd.len;
         block.image_end = block.initrd_gpa + block.initrd_len;
     }
-    err = put_cmdline(req, ram, &block, res);
-    if (err)
-        return err;
-    memcpy(block.seed, req->seed, sizeof block.seed);
-    if (ram_write(ram, BOOT_BLOCK_GPA, &block, sizeof block))
-        return boot_fail(res, "no memory: give -m 2M or more");
-    elf_load(&e, ram);
-    boot_cpu_long_sized(ram, cpu, e.entry, ram->low, BLOCK_GDT);
-    cpu->cr4 |= CR4_OSFXSR | CR4_OSXMMEXCPT; /* compiled C may use SSE from its first instruction */
-    cpu->gpr[RDI] = BOOT_BLOCK_GPA;
     res->protocol = "elf";
-    res->runtime = true;
-    return 0;
+    return boot_runtime(req, ram, cpu, &e, &block, res);
 }

@@ -48,6 +48,13 @@ int boot_cmdline(const struct boot_request *req, struct ram *ram, const char *pr
 /* The last part of a path, for the guest to read as a name: blanks become '_', cut to size. */
 void boot_basename(const char *path, char *out, size_t size);
 
+struct elf;
+struct mayfly_boot;
+/* The end of both ways to the runtime: its arguments behind the block where they fit, else at
+ * image_end (which moves); the rest of the block; the image, claimed before; the CPU. */
+int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
+                 const struct elf *runtime, struct mayfly_boot *b, struct boot_result *res);
+
 /* Identity page tables of 2 MiB pages for [0, bytes) at BOOT_PML4, bytes <= 4 GiB, and the GDT at
  * gdt. boot_cpu_long() is this with 4 GiB and BOOT_GDT_GPA. */
 void boot_cpu_long_sized(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t bytes,

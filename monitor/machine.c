@@ -416,7 +416,7 @@ static int launch(struct machine *m)
         return status;
     m->t.loaded = clock_ns();
     /* A program's line discipline is the host's own. */
-    if (strcmp(m->boot.protocol, "program") && isatty(0))
+    if (!m->boot.runtime && isatty(0))
         console_raw(m->console);
     status = start_threads(m);
     if (!status) {

@@ -403,7 +403,11 @@ Test(boot, runtime)
 {
     struct run *r = begin(128);
     const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
+    char *argv[] = {"image", "two words", "", NULL}, *env[] = {"A=b", NULL};
 
+    r->req.argv = argv;
+    r->req.env = env;
+    r->req.cwd = "/tmp";
     cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
     cr_assert_str_eq(r->res.protocol, "elf");
     cr_assert(r->res.runtime);
@@ -414,8 +418,13 @@ Test(boot, runtime)
     cr_assert_eq(b->version, 1);
     cr_assert_eq(b->mem_size, 128 * MIB);
     cr_assert_eq(b->tsc_hz, 2100000000);
-    cr_assert_str_eq(AT(r, char, b->cmdline_gpa), r->req.cmdline);
-    cr_assert_eq(b->cmdline_len, strlen(r->req.cmdline));
+    cr_assert_eq(b->argc, 3);
+    cr_assert_eq(b->envc, 1);
+    cr_assert_eq(b->args_len, sizeof "image\0two words\0\0A=b");
+    cr_assert_arr_eq(AT(r, char, b->args_gpa), "image\0two words\0\0A=b", b->args_len);
+    cr_assert_str_eq(AT(r, char, b->path_gpa), "image");
+    cr_assert_str_eq(AT(r, char, b->cwd_gpa), "/tmp");
+    cr_assert_eq(b->program_gpa, 0);
     cr_assert_eq(b->image_end, 0x201000 + ELF_BSS);
     cr_assert_eq(b->initrd_gpa, 0);
     cr_assert_arr_eq(b->seed, r->req.seed, 32);
@@ -433,17 +442,18 @@ Test(boot, runtime_sizes)
         struct run *r = begin(mem[m]);
         const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
         uint64_t top = (r->ram.low + 2 * MIB - 1) / (2 * MIB) * (2 * MIB);
-        char big[9000];
+        char big[9000], *argv[] = {"image", big, NULL};
 
         memset(big, 'y', sizeof big - 1);
         big[sizeof big - 1] = 0;
-        r->req.cmdline = big;
+        r->req.argv = argv;
         give_initrd(r);
         cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
-        cr_assert_str_eq(AT(r, char, b->cmdline_gpa), big);
+        cr_assert_eq(b->args_gpa, 0x203000 + sizeof initrd);
+        cr_assert_str_eq(AT(r, char, b->args_gpa + 6), big);
         cr_assert_eq(b->initrd_gpa, 0x203000);
         cr_assert_eq(b->initrd_len, sizeof initrd);
-        cr_assert_eq(b->image_end, 0x203000 + sizeof initrd);
+        cr_assert_eq(b->image_end, b->args_gpa + b->args_len + sizeof "image");
         cr_assert_arr_eq(AT(r, uint8_t, 0x203000), initrd, sizeof initrd);
         cr_assert_eq(b->mem_size, mem[m] * MIB);
         cr_assert_eq(translate(r, top - 1), top - 1);
@@ -457,18 +467,18 @@ Test(boot, runtime_sizes)
     end(r);
 }
 
-/* The command line goes behind the boot block up to the GDT, never over it. */
-Test(boot, runtime_cmdline_edge)
+/* The arguments go behind the boot block up to the GDT, never over it. */
+Test(boot, runtime_arguments_edge)
 {
-    for (size_t n = 3800; n < 4096; n++) {
+    for (size_t n = 1800; n < 2048; n++) {
         struct run *r = begin(4);
         const struct mayfly_boot *b = AT(r, struct mayfly_boot, 0x6000);
-        char *s = calloc(1, n + 1);
+        char *s = calloc(1, n + 1), *argv[] = {s, NULL};
 
         memset(s, 'z', n);
-        r->req.cmdline = s;
+        r->req.argv = argv;
         cr_assert_eq(load(r, img_runtime()), 0, "%s", r->res.error);
-        cr_assert_str_eq(AT(r, char, b->cmdline_gpa), s);
+        cr_assert_str_eq(AT(r, char, b->args_gpa), s);
         check_segs(r);
         free(s);
         end(r);

@@ -21,16 +21,14 @@ struct mayfly_boot {
     uint32_t flags;       /* MAYFLY_BOOT_TTY(fd), MAYFLY_BOOT_CLOSED(fd) */
     uint64_t mem_size;    /* bytes of RAM in all (past 3 GiB it continues at 4 GiB) */
     uint64_t tsc_hz;      /* frequency of RDTSC */
-    uint64_t cmdline_gpa; /* the ARGs joined by spaces; a NUL follows */
-    uint64_t cmdline_len; /* without the NUL */
     uint64_t image_end;   /* first free byte after the image, its bss included */
     uint64_t initrd_gpa;  /* 0 when there is none */
     uint64_t initrd_len;
     uint64_t hypercall_port; /* MAYFLY_PORT */
     uint8_t seed[32];        /* fresh random bytes for this run */
-    /* The rest is 0 for a guest with the note: a static Linux program for the embedded runtime. */
-    uint64_t program_gpa; /* its file, page-aligned; the rest of the last page is zero */
-    uint64_t program_len;
+    /* The program's file, page-aligned, the rest of the last page zero. 0 for an image with the
+     * note, which has it inside. */
+    uint64_t program_gpa, program_len;
     uint64_t args_gpa; /* argc + envc strings, each with its NUL */
     uint64_t args_len;
     uint64_t argc, envc;

@@ -4,6 +4,8 @@
 
 struct mayfly_boot boot;
 
+extern const char program_start[], program_end[]; /* runtime.ld: the same where there is none */
+
 _Noreturn void runtime_main(uint64_t block);
 _Noreturn void runtime_main(uint64_t block)
 {
@@ -11,12 +13,22 @@ _Noreturn void runtime_main(uint64_t block)
     struct place p;
 
     boot = *given;
+    if (!boot.program_gpa) {
+        boot.program_gpa = kpa(program_start);
+        boot.program_len = (uint64_t)(program_end - program_start);
+    }
     cpu_init();
     clock_init();
     frames_init(boot.image_end);
     pages_init();
     fs_init();
     program_path = kva(boot.path_gpa);
+    if (!boot.program_len) {
+        say("mayfly: %s: no program inside: run the program itself, or make an image of it with "
+            "mayfly-cc",
+            program_path);
+        machine_exit(126);
+    }
     program_inode = inode_new(0100755);
     program_inode->flat = kva(boot.program_gpa);
     program_inode->size = boot.program_len;

@@ -1,0 +1,81 @@
+#!/bin/bash
+# Programs with the runtime in one bootable image: mayfly-cc and libmayfly.a, from the build and as
+# installed.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+g=build/guests
+
+# gives NAME STATUS FILE COMMAND…: status and stdout.
+gives() {
+    local name=$1 want=$2 file=$3 got
+    shift 3
+    "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    got=$?
+    if [ $got -eq "$want" ] && cmp -s "$tmp/out" "$file"; then
+        ok "$name"
+    else
+        not_ok "$name" "status $got, not $want: $(head -c 300 "$tmp/out" "$tmp/err")"
+    fi
+}
+
+printf 'hello, world\ntwo words\n\n' >"$tmp/hello"
+for engine in bt interp; do
+    gives "$engine hello.img" 7 "$tmp/hello" "$mayfly" run --engine $engine --timeout 60 $g/hello.img 'two words' '' --exit 7
+done
+gives "hello.img, arguments over a page" 0 <(printf 'hello, world\n%05000d\n' 5) "$mayfly" run --timeout 60 $g/hello.img "$(printf %05000d 5)"
+
+make -s install DESTDIR="$tmp/root" PREFIX=/usr >"$tmp/log" 2>&1 || not_ok install "$(tail -n 3 "$tmp/log")"
+cc=$tmp/root/usr/bin/mayfly-cc
+for f in bin/mayfly bin/mayfly-cc include/mayfly/bootblock.h lib/mayfly/libmayfly.a lib/mayfly/mayfly.ld; do
+    [ -s "$tmp/root/usr/$f" ] || not_ok install "no $f"
+done
+
+cat >"$tmp/sum.c" <<'END'
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int twice(int);
+int main(int argc, char **argv)
+{
+    int n, sum = 0;
+    char cwd[100];
+    while (scanf("%d", &n) == 1)
+        sum += twice(n);
+    printf("%d %s %s %s %d\n", sum, argv[argc - 1], getenv("WORD"), getcwd(cwd, sizeof cwd), isatty(1));
+    return 9;
+}
+END
+echo 'int twice(int n) { return 2 * n; }' >"$tmp/twice.c"
+(cd "$tmp" && "$cc" -O1 -c twice.c && "$cc" -O1 -o sum.img sum.c twice.o) || not_ok mayfly-cc "status $?"
+echo '110 last a b /tmp 0' >"$tmp/sum"
+gives "mayfly-cc: objects, sources, stdin, --env, --cwd" 9 "$tmp/sum" \
+    sh -c "seq 1 10 | $mayfly run --env 'WORD=a b' --cwd /tmp --timeout 60 $tmp/sum.img first last"
+
+for kind in "glibc:gcc -static" "pie:gcc -static-pie"; do
+    ${kind#*:} -o "$tmp/args" tests/progs/args.c
+    "$tmp/args" one 'two words' >"$tmp/args.out"
+    status=$?
+    "$cc" --program "$tmp/args" -o "$tmp/args.img"
+    gives "mayfly-cc --program: ${kind%%:*}" $status "$tmp/args.out" "$mayfly" run --timeout 60 "$tmp/args.img" one 'two words'
+done
+
+refuses() { # NAME PATTERN COMMAND…
+    local name=$1 pattern=$2
+    shift 2
+    if "$@" >"$tmp/out" 2>&1; then
+        not_ok "$name" "status 0"
+    elif ! grep -q "$pattern" "$tmp/out" || [ "$(wc -l <"$tmp/out")" -ne 1 ]; then
+        not_ok "$name" "$(head -c 300 "$tmp/out")"
+    else
+        ok "$name"
+    fi
+}
+refuses "mayfly-cc: dynamic" 'dynamically linked' "$cc" --program /bin/ls -o "$tmp/x.img"
+refuses "mayfly-cc: no program" 'not an x86-64' "$cc" --program "$tmp/sum.c" -o "$tmp/x.img"
+refuses "an image without a program" 'no program inside' "$mayfly" run --timeout 10 $g/runtime.elf
+if [ -e "$tmp/x.img" ] || ls -d "$tmp"/x.img.* "$tmp"/sum.img.* >/dev/null 2>&1; then
+    not_ok "mayfly-cc leaves nothing behind" "$(ls "$tmp")"
+else
+    ok "mayfly-cc leaves nothing behind"
+fi
+finish
