@@ -100,6 +100,7 @@ int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cp
     b->virtio_base = req->virtio_base;
     b->virtio_count = req->ndevice;
     memcpy(b->seed, req->seed, sizeof b->seed);
+    memcpy(b->auxv_seed, req->seed + sizeof b->seed, sizeof b->auxv_seed);
     if (ram_write(ram, BOOT_BLOCK_GPA, b, sizeof *b))
         return boot_fail(res, "no memory: give -m 4M or more");
     elf_load(runtime, ram);

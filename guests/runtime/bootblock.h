@@ -36,6 +36,7 @@ struct mayfly_boot {
     uint64_t cwd_gpa;     /* where it starts, with a NUL; 0: / */
     uint64_t virtio_base; /* virtio-mmio devices, a page each */
     uint64_t virtio_count;
+    uint8_t auxv_seed[16]; /* AT_RANDOM, fresh as seed */
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */

@@ -41,12 +41,7 @@ static struct {
     uint64_t rsp[3], reserved1, ist[7], reserved2;
     uint16_t reserved3, io_map;
 } __attribute__((packed)) tss = {.io_map = 104};
-static struct {
-    uint16_t offset0, sel;
-    uint8_t ist, type;
-    uint16_t offset1;
-    uint32_t offset2, zero;
-} idt[256];
+extern const char idt[], idt_end[];
 static char fault_stack[4096] __attribute__((aligned(16)));
 
 uint32_t fpu_bytes = 512;
@@ -86,18 +81,6 @@ void cpu_set_gs(uint64_t base)
     wrmsr(MSR_GS_BASE, base);
 }
 
-static void set_gate(unsigned vector, const char *stub, unsigned dpl)
-{
-    uint64_t h = (uintptr_t)stub;
-
-    idt[vector].offset0 = (uint16_t)h;
-    idt[vector].sel = SEL_KCODE;
-    idt[vector].ist = vector == 8;
-    idt[vector].type = (uint8_t)(0x8e | dpl << 5);
-    idt[vector].offset1 = (uint16_t)(h >> 16);
-    idt[vector].offset2 = (uint32_t)(h >> 32);
-}
-
 static void load_tables(void)
 {
     uint64_t t = (uintptr_t)&tss;
@@ -105,13 +88,8 @@ static void load_tables(void)
     tss.ist[0] = (uintptr_t)fault_stack + sizeof(fault_stack);
     gdt[7] = (sizeof(tss) - 1) | (t & 0xffffff) << 16 | 0x89ull << 40 | (t >> 24 & 0xff) << 56;
     gdt[8] = t >> 32;
-    for (unsigned i = 0; i < 32; i++)
-        set_gate(i, trap_stubs + i * TRAP_STUB, i == 3 || i == 4 ? 3 : 0);
-    set_gate(VECTOR_TIMER, trap_stubs + VECTOR_TIMER * TRAP_STUB, 0);
-    set_gate(VECTOR_INPUT, trap_stubs + VECTOR_INPUT * TRAP_STUB, 0);
-    set_gate(VECTOR_SPURIOUS, trap_stubs + 63 * TRAP_STUB, 0);
     struct table_pointer gp = {sizeof(gdt) - 1, (uintptr_t)gdt};
-    struct table_pointer ip = {sizeof(idt) - 1, (uintptr_t)idt};
+    struct table_pointer ip = {(uint16_t)(idt_end - idt - 1), (uintptr_t)idt};
 
     __asm__ volatile("lgdt %0\n\t"
                      "pushq %2\n\t"

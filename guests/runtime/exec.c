@@ -78,7 +78,6 @@ static uint64_t build_stack(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr)
 {
     const char *strings = kva(boot.args_gpa);
     uint64_t n = boot.argc + boot.envc, names, text, words, at;
-    uint8_t seed[16];
     struct builder b = {stack_top - 8};
 
     if (vm_map(stack_top - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, false, NULL, 0,
@@ -87,8 +86,7 @@ static uint64_t build_stack(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr)
     names = push(&b, program_path, length(program_path) + 1);
     text = push(&b, strings, boot.args_len);
     at = push(&b, "x86_64", 7);
-    random_bytes(seed, sizeof seed);
-    uint64_t random = push(&b, seed, sizeof seed);
+    uint64_t random = push(&b, boot.auxv_seed, sizeof boot.auxv_seed);
 
     add_aux(AT_HWCAP, cpuid_edx());
     add_aux(AT_PAGESZ, PAGE);

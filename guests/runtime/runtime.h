@@ -60,10 +60,9 @@ struct regs {
 };
 
 /* --- start.S --- */
-extern char syscall_entry[], trap_stubs[], thread_begin[];
-#define TRAP_STUB  16 /* bytes from one stub to the next */
-#define TRAP_STUBS 66 /* exceptions, then the interrupts from VECTOR_TIMER */
-enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_SPURIOUS = 0xff };
+extern char syscall_entry[], thread_begin[];
+/* The IDT has gates for exceptions and for vectors 0x40-0x4f. */
+enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_SPURIOUS = 0x4f };
 extern uint64_t kernel_sp; /* where the running thread's kernel stack begins */
 void switch_stacks(uint64_t *save, uint64_t load);
 /* 0, or -EFAULT: part may have been copied. */

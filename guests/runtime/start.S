@@ -1,6 +1,7 @@
 /* The runtime's entries: the boot, system calls, traps, and the switch between threads. */
 
 #define KMAP_SLOT 256
+#define SEL_KCODE 0x08
 #define SEL_UDATA 0x2b
 #define SEL_UCODE 0x33
 
@@ -14,7 +15,9 @@
     /*
      * 64-bit, CPL0, identity map of 2 MiB pages, RDI = boot block. RIP-relative addresses are
      * physical until the jump. The monitor's tables stay in use: slot 256 of the PML4 becomes all
-     * of RAM, never executable; slot 511 the image, by its sections' rights; slot 0 the program's.
+     * of RAM, never executable; slot 511 the image, in two large pages: the first 2 MiB, with the
+     * code, may be executed and not written, the next written and not executed; slot 0 the
+     * program's.
      */
     .section .text.entry, "ax"
     .globl runtime_entry
@@ -28,36 +31,16 @@ runtime_entry:
     orl $0x10000, %eax
     movq %rax, %cr0
 
-    leaq image_pt(%rip), %rbx
-    leaq image_start(%rip), %rsi
-    leaq text_end(%rip), %r8
-    leaq rodata_end(%rip), %r9
-    leaq image_end(%rip), %r10
     movq $1, %r11
     shlq $63, %r11             /* NX */
-1:  movq %rsi, %rax
-    orq $1, %rax
-    cmpq %r8, %rsi
-    jb 2f
-    orq %r11, %rax
-    cmpq %r9, %rsi
-    jb 2f
-    orq $2, %rax
-2:  movq %rsi, %rcx
-    shrq $12, %rcx
-    andl $511, %ecx
-    movq %rax, (%rbx,%rcx,8)
-    addq $4096, %rsi
-    cmpq %r10, %rsi
-    jb 1b
-
     leaq image_pd(%rip), %rcx
-    orq $3, %rbx
-    movq %rbx, 8(%rcx)         /* 2 MiB */
+    movq $0xa1, (%rcx)         /* P, A, PS */
+    leaq 0x2000e3(%r11), %rax  /* 2 MiB: P, W, A, D, PS, NX */
+    movq %rax, 8(%rcx)
     leaq image_pdpt(%rip), %rdx
-    orq $3, %rcx
+    orq $0x23, %rcx
     movq %rcx, 510*8(%rdx)
-    orq $3, %rdx
+    orq $0x23, %rdx
     movq %cr3, %rax
     movq (%rax), %rcx
     movq %rdx, 511*8(%rax)
@@ -140,11 +123,11 @@ thread_begin:
     jmp back_to_user
 
     /* Traps: 8, 10-14, 17, 21, 29, 30 push an error code (SDM 3A 6.13); the others get a zero. */
-    .balign 16
+    .balign 2048
     .globl trap_stubs
 trap_stubs:
     .set vector, 0
-    .rept 66
+    .rept 80
     .balign 16
     .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
     .else
@@ -230,6 +213,30 @@ user_access_failed:
     movl $-14, %eax            /* -EFAULT */
     ret
 
+    /* Interrupt gates (SDM 3A 6.14.1). The linker script has the pieces of trap_stubs' address. */
+    .macro gate stub, dpl=0, ist=0
+    .word trap_stubs_low + 16 * (\stub), SEL_KCODE
+    .byte \ist, 0x8e | (\dpl) << 5
+    .word trap_stubs_middle
+    .long -1, 0
+    .endm
+
+    .section .rodata
+    .balign 16
+    .globl idt, idt_end
+idt:
+    .set vector, 0
+    .rept 32
+    gate vector, (vector == 3 || vector == 4) & 3, (vector == 8) & 1
+    .set vector, vector + 1
+    .endr
+    .skip 32 * 16              /* no vectors from 0x20 to 0x3f */
+    .rept 16
+    gate vector + 32
+    .set vector, vector + 1
+    .endr
+idt_end:
+
     .bss
     .balign 16
     .skip 16384
@@ -247,8 +254,6 @@ image_pdpt:
     .skip 4096
     .globl image_pd
 image_pd:
-    .skip 4096
-image_pt:
     .skip 4096
 
     .section .note.GNU-stack, "", @progbits

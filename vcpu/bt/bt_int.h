@@ -29,7 +29,12 @@
 #define BT_META_SIZE  (48 * MIB)
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
 #define BT_HEAT_SIZE  (1u << 14)
-#define BT_HOT        3 /* times that code is interpreted before it is translated */
+/* Times that code is interpreted before it is translated: translating costs as much as some 10
+ * runs, and of what has run for a millisecond more is to be expected than of what has just begun.
+ */
+#define BT_HOT_EARLY  12
+#define BT_HOT        3
+#define BT_EARLY_RUNS 2000 /* up to the next branch, interpreted */
 #define BT_HASH_SIZE  (1u << 17)
 
 /* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */

@@ -422,7 +422,9 @@ static bool is_cold(struct vcpu *v)
     uint64_t rip = v->cpu.rip;
     uint8_t *heat = &v->bt->heat[(rip >> 1 ^ rip >> 14) & (BT_HEAT_SIZE - 1)];
 
-    if (*heat >= BT_HOT || (bt_debug & BT_DBG_EAGER))
+    unsigned hot = v->stats.bt_cold_runs < BT_EARLY_RUNS ? BT_HOT_EARLY : BT_HOT;
+
+    if (*heat >= hot || (bt_debug & BT_DBG_EAGER))
         return false;
     ++*heat;
     return true;
