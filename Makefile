@@ -164,6 +164,11 @@ bench: deps-test
 	@tests/bench_fs.sh
 	@tests/bench_net.sh
 
+.PHONY: bench-launch
+bench-launch: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/launch $(B)/kvm_floor
+	@tests/bench_launch.sh
+
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu
 	@tests/fuzz.sh
@@ -176,6 +181,11 @@ $(B)/timeit: tests/timeit.c
 	@mkdir -p $(@D)
 	$(SAY) CC $@
 	$(Q)$(GLIBC_CC) $(BASE) -o $@ $<
+# Small and static: a launch counts the resident set of who spawned it.
+$(B)/launch $(B)/kvm_floor: $(B)/%: tests/%.c
+	@mkdir -p $(@D)
+	$(SAY) CC $@
+	$(Q)$(MUSL_CC) $(BASE) $(KHDR) -static -o $@ $<
 $(B)/initrd.gz: tests/initrd.sh tests/init
 	@mkdir -p $(@D)
 	tests/initrd.sh $@

@@ -1,0 +1,56 @@
+#!/bin/bash
+# Wall time from fork to reaped exit: hello as a native static program and as a unikernel, the least
+# that /dev/kvm costs (tests/kvm_floor.c) and a small guest on the kvm engine, QEMU's TCG with the
+# same guest. TURNS (200) runs each, turn by turn; QEMU, which takes a hundred times longer, a tenth.
+# Then the memory of a waiting hello that is not the guest's, and the exits of one on kvm.
+# shellcheck source=tests/lib.sh
+. "$(dirname "$0")/lib.sh"
+turns=${TURNS:-200}
+guest=build/guests/kvm/hello
+qemu=$(command -v qemu-system-x86_64)
+kvm=
+if [ -r /dev/kvm ] && [ -w /dev/kvm ] && build/kvm_floor 2>"$tmp/err"; then kvm=1; fi
+
+echo "host: $("$mayfly" check | sed -n 's/^cpu *//p'), $(nproc) CPUs, load $(cut -d' ' -f1-3 /proc/loadavg)"
+set -- native build/guests/hello \
+    -- bt "$mayfly" run --engine bt hello \
+    -- auto "$mayfly" run hello \
+    -- interp "$mayfly" run --engine interp hello \
+    -- serial-bt "$mayfly" run --engine bt $guest
+[ -z "$kvm" ] || set -- "$@" -- kvm-floor build/kvm_floor -- serial-kvm "$mayfly" run --engine kvm $guest
+build/launch "$turns" "$@" >"$tmp/rows" || { echo "failed"; exit 1; }
+if [ -n "$qemu" ]; then
+    build/launch $(((turns + 9) / 10)) serial-qemu "$qemu" -M q35 -accel tcg,thread=single -cpu max -nodefaults \
+        -display none -serial stdio -m 128M -device isa-debug-exit,iobase=0xf4,iosize=4 -kernel $guest \
+        >>"$tmp/rows" || echo "QEMU failed"
+fi
+awk '
+    BEGIN { printf "%-12s %9s %9s %9s %9s %9s %7s\n", "us", "median", "min", "p90", "max", "RSS KiB", "faults" }
+    { printf "%-12s %9d %9d %9d %9d %9d %7d\n", $1, $2, $3, $4, $5, $6, $7; m[$1] = $2; l[$1] = $3 }
+    function bar(name, v, unit, limit) {
+        printf "%-44s %8.2f %s, bar %.2f: %s\n", name, v, unit, limit, v <= limit ? "met" : "missed"
+    }
+    END {
+        bar("bt hello above native, medians", (m["bt"] - m["native"]) / 1000, "ms", 1)
+        bar("bt hello above native, minima", (l["bt"] - l["native"]) / 1000, "ms", 1)
+        if (m["kvm-floor"]) {
+            bar("kvm, small guest / floor, medians", m["serial-kvm"] / m["kvm-floor"], "times", 1.25)
+            bar("kvm, small guest / floor, minima", l["serial-kvm"] / l["kvm-floor"], "times", 1.25)
+        }
+        if (m["serial-qemu"])
+            printf "%-44s %8.1f times\n", "QEMU / bt, the same guest, medians", m["serial-qemu"] / m["serial-bt"]
+    }' "$tmp/rows"
+
+# A program that waits for its input: what of its resident pages is guest RAM, and what is mayfly.
+mkfifo "$tmp/in"
+"$mayfly" run --engine bt build/guests/check echo <"$tmp/in" >/dev/null 2>&1 &
+pid=$!
+exec 9>"$tmp/in"
+sleep 0.3
+awk '/^[0-9a-f]+-[0-9a-f]+ / { guest = $1 ~ /^20000000-/ } /^Rss:/ { all += $2; if (guest) ram += $2 }
+    END { printf "resident while it waits: %d KiB, of it guest RAM %d, beyond it %d KiB, bar 4096: %s\n",
+          all, ram, all - ram, all - ram <= 4096 ? "met" : "missed" }' "/proc/$pid/smaps"
+exec 9>&-
+kill $pid 2>/dev/null
+wait $pid 2>/dev/null
+finish

@@ -1,0 +1,74 @@
+/*
+ * The least that a machine on /dev/kvm costs: one VM with the split irqchip, as mayfly has it, one
+ * page of memory, one vCPU, one exit. Status 0, or 1 with the step that failed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kvm.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define GUEST 0x1000u
+#define PORT  0xf4u
+
+static const uint8_t code[] = {0x66, 0xba, PORT, 0x00, 0xee}; /* mov dx, PORT; out dx, al */
+
+static int fail(const char *step)
+{
+    fprintf(stderr, "kvm_floor: %s: %s\n", step, strerror(errno));
+    return 1;
+}
+
+int main(void)
+{
+    struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
+    struct kvm_userspace_memory_region slot = {.guest_phys_addr = GUEST, .memory_size = 4096};
+    struct kvm_segment flat = {
+        .limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
+    struct kvm_regs regs = {.rip = GUEST, .rflags = 2};
+    struct kvm_sregs s;
+    int dev = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    if (dev < 0)
+        return fail("/dev/kvm");
+    int vm = ioctl(dev, KVM_CREATE_VM, 0);
+    int size = ioctl(dev, KVM_GET_VCPU_MMAP_SIZE, 0);
+
+    if (vm < 0 || size < (int)sizeof(struct kvm_run))
+        return fail("KVM_CREATE_VM");
+    if (ioctl(vm, KVM_ENABLE_CAP, &split))
+        return fail("KVM_CAP_SPLIT_IRQCHIP");
+    void *mem = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (mem == MAP_FAILED)
+        return fail("mmap");
+    memcpy(mem, code, sizeof code);
+    slot.userspace_addr = (uintptr_t)mem;
+    if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot))
+        return fail("KVM_SET_USER_MEMORY_REGION");
+    int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+
+    if (vcpu < 0)
+        return fail("KVM_CREATE_VCPU");
+    struct kvm_run *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+
+    if (run == MAP_FAILED || ioctl(vcpu, KVM_GET_SREGS, &s))
+        return fail("KVM_GET_SREGS");
+    s.ds = s.es = s.fs = s.gs = s.ss = s.cs = flat;
+    s.cs.selector = 8;
+    s.cs.type = 11;
+    s.cr0 |= 1;
+    if (ioctl(vcpu, KVM_SET_SREGS, &s) || ioctl(vcpu, KVM_SET_REGS, &regs))
+        return fail("KVM_SET_SREGS");
+    if (ioctl(vcpu, KVM_RUN, 0))
+        return fail("KVM_RUN");
+    if (run->exit_reason != KVM_EXIT_IO || run->io.port != PORT) {
+        fprintf(stderr, "kvm_floor: exit reason %u\n", run->exit_reason);
+        return 1;
+    }
+    return 0;
+}
