@@ -138,7 +138,7 @@ const char *devices_cmdline(const struct machine *m, const char *cmdline);
 
 /* One number of a section; one whose name has STATS_PER_MILLE in it is a ratio, in thousandths. */
 typedef void stats_sink(void *to, const char *section, const char *name, uint64_t value);
-#define STATS_PER_MILLE "_per_request"
+#define STATS_PER_MILLE "_per_"
 void devices_statistics(const struct machine *m, stats_sink *put, void *to);
 
 /* --- loop.c --- */

@@ -172,8 +172,17 @@ static void one_device(const struct virtio_dev *dev, stats_sink *put, void *to)
     snprintf(section, sizeof section, "%s%u", dev->ops->name, dev->instance);
     for (unsigned i = 0; i < sizeof row / sizeof row[0]; i++)
         put(to, section, row[i].name, row[i].value);
-    for (const struct virtio_counter *c = dev->counters; c && c->name; c++)
+    for (const struct virtio_counter *c = dev->counters; c && c->name; c++) {
+        char name[64];
+
         put(to, section, c->name, c->value);
+        if (!c->each)
+            continue;
+        snprintf(name, sizeof name, "notifications" STATS_PER_MILLE "%s", c->each);
+        put(to, section, name, per_mille(notifications, c->value));
+        snprintf(name, sizeof name, "interrupts" STATS_PER_MILLE "%s", c->each);
+        put(to, section, name, per_mille(interrupts, c->value));
+    }
 }
 
 void devices_statistics(const struct machine *m, stats_sink *put, void *to)

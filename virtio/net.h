@@ -89,6 +89,21 @@ struct net_filter {
     uint8_t unicast[64][6], multicast[64][6];
 };
 
+/* For --stats. A frame is what one request of a ring holds: with segmentation offload, up to 64 KiB
+ * of a TCP stream. A packet is what of it goes over a wire. */
+enum {
+    NET_C_FRAMES,
+    NET_C_PACKETS,
+    NET_C_RX_FRAMES,
+    NET_C_RX_PACKETS,
+    NET_C_TX_FRAMES,
+    NET_C_TX_PACKETS,
+    NET_C_RX_DROPPED,
+    NET_C_TX_DROPPED,
+    NET_C_FILTERED,
+    NET_COUNTERS,
+};
+
 struct net {
     struct virtio_dev dev;
     struct net_config config;
@@ -109,14 +124,15 @@ struct net {
     uint64_t since;
     struct io_timer tick;
 
-    struct {
-        uint64_t rx_frames, tx_frames, rx_dropped, tx_dropped, filtered;
-    } count;
+    struct virtio_counter count[NET_COUNTERS + 1];
 };
 
 /* --- net.c --- */
 /* The peer is gone, for good: the driver is told, what it sends is dropped. */
 void net_link_down(struct net *n);
+/* Count a frame of len bytes that begins, header first, at iov; which: NET_C_RX_FRAMES or
+ * NET_C_TX_FRAMES. */
+void net_count(struct net *n, unsigned which, const struct iovec *iov, unsigned niov, uint32_t len);
 /* So many bytes went through, either way. */
 void net_traffic(struct net *n, uint32_t bytes);
 /* A frame of the driver is done with. */

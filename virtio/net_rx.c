@@ -103,12 +103,12 @@ void net_rx_finish(struct net *n, struct net_take *t, uint32_t len)
 
     if (len < NET_HDR_LEN + NET_ETH_HLEN || len > t->len ||
         virtq_gather(to, sizeof to, t->iov, t->niov, NET_HDR_LEN) != sizeof to) {
-        n->count.rx_dropped++;
+        n->count[NET_C_RX_DROPPED].value++;
         net_rx_return(n, t, 0);
         return;
     }
     if (!net_filter_takes(n, to)) {
-        n->count.filtered++;
+        n->count[NET_C_FILTERED].value++;
         net_rx_return(n, t, 0);
         return;
     }
@@ -118,6 +118,8 @@ void net_rx_finish(struct net *n, struct net_take *t, uint32_t len)
         left -= l < left ? l : left;
     }
     uint16_t count = htole16((uint16_t)used);
+
+    net_count(n, NET_C_RX_FRAMES, t->iov, t->niov, len);
 
     virtq_scatter(t->iov, t->niov, NET_HDR_NUM_BUFFERS, &count, sizeof count);
     left = len;
@@ -131,7 +133,6 @@ void net_rx_finish(struct net *n, struct net_take *t, uint32_t len)
         left -= l;
         n->free_buf[n->nfree++] = t->buf[k];
     }
-    n->count.rx_frames++;
     net_traffic(n, len);
     net_rx_return(n, t, used);
 }

@@ -229,7 +229,7 @@ static bool begin_frame(struct stream *s)
         return true;
     }
     /* It never has more than this: the frame is lost. */
-    n->count.rx_dropped++;
+    n->count[NET_C_RX_DROPPED].value++;
     net_rx_return(n, &s->take, 0);
     s->skip = s->len;
     s->len = 0;

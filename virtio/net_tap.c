@@ -60,7 +60,7 @@ static void read_done(struct io_op *op, int res)
         net_rx_finish(n, &r->take, (uint32_t)res);
     } else if (n->running) {
         /* -EFAULT: a frame longer than the buffers, which is lost; or the interface went away. */
-        n->count.rx_dropped++;
+        n->count[NET_C_RX_DROPPED].value++;
         net_rx_return(n, &r->take, 0);
         if (res == -EBADFD || res == -ENODEV || ++t->errors == ERRORS_MAX)
             net_link_down(n);
