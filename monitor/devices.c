@@ -139,16 +139,16 @@ static uint64_t per_mille(uint64_t n, uint64_t of)
 
 static void one_device(const struct virtio_dev *dev, stats_sink *put, void *to)
 {
-    uint64_t requests = 0, bytes = 0, notifications = 0, interrupts = 0, looks = 0;
+    uint64_t requests = 0, bytes = 0, notifications = 0, looks = 0;
     char section[32];
 
     for (unsigned q = 0; q < dev->nqueues; q++) {
         requests += dev->vq[q].count.requests;
         bytes += dev->vq[q].count.bytes;
         notifications += dev->vq[q].count.notifications;
-        interrupts += dev->vq[q].count.interrupts;
         looks += dev->vq[q].count.looks;
     }
+    uint64_t interrupts = dev->count.interrupts;
     uint64_t exits = notifications + dev->count.mmio_reads + dev->count.mmio_writes;
     const struct {
         const char *name;

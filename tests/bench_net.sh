@@ -81,9 +81,10 @@ try:
     n = json.load(open(sys.argv[1]))["net0"]
 except (OSError, KeyError, ValueError):
     sys.exit()
-print("  mayfly %s: %d requests, %d notifications, %d interrupts: %.3f a request" % (sys.argv[2],
-      n["requests"], n["notifications"], n["interrupts"],
-      (n["notifications"] + n["interrupts"]) / max(1, n["requests"])))
+cost = n["notifications"] + n["interrupts"]
+print("  mayfly %s: %d notifications, %d interrupts: %.4f a packet (%d), %.3f a frame (%d)" % (
+      "into" if sys.argv[2] == "rx" else "out ", n["notifications"], n["interrupts"],
+      cost / max(1, n["packets"]), n["packets"], cost / max(1, n["frames"]), n["frames"]))
 P
 done
 if command -v qemu-system-x86_64 >/dev/null; then

@@ -233,6 +233,43 @@ Test(virtio_mmio, batch_is_one_interrupt)
     cr_assert_eq(*used16(f, 0, 4 + 8 * f->size), f->avail[0]);
 }
 
+static bool interrupted(void)
+{
+    for (unsigned i = 0; i < 10000; i++, usleep(100))
+        if (interrupts(f))
+            return true;
+    return false;
+}
+
+/* A queue under moderation is looked at without notifications, and an interrupt that is not due for
+ * seconds comes when nothing more is going on. */
+Test(virtio_mmio, moderation)
+{
+    uint32_t head, len;
+
+    go(f, VIRTIO_F_EVENT_IDX);
+    echo.dev.vq[0].pace = 4000000000u;
+    request(0, 0, 1, 16, 16);
+    notify(f, 0);
+    cr_assert(interrupted(), "the first goes out at once");
+    cr_assert(take_used(f, 0, &head, &len));
+    for (unsigned round = 0; round < 20; round++) {
+        *avail16(f, 0, 4 + 2 * f->size) = f->seen_used[0];
+        request(0, (uint16_t)(2 * round), 1, 16, 16);
+        cr_assert(take_used(f, 0, &head, &len) && head == 2 * round, "round %u", round);
+        cr_assert(interrupted(), "round %u", round);
+    }
+    cr_assert_eq(echo.dev.vq[0].count.notifications, 1);
+    cr_assert_eq(echo.dev.count.interrupts, 21);
+    /* Three quarters of the ring at once wait for nothing. */
+    *avail16(f, 0, 4 + 2 * f->size) = f->seen_used[0];
+    for (unsigned i = 0; i < f->size * 3 / 4; i++)
+        request(0, (uint16_t)(i % 30 * 2), 1, 16, 16);
+    for (unsigned i = 0; i < f->size * 3 / 4; i++)
+        cr_assert(take_used(f, 0, &head, &len));
+    cr_assert(interrupted());
+}
+
 Test(virtio_mmio, no_interrupt_flag)
 {
     uint32_t head, len;

@@ -58,6 +58,8 @@ void virtio_interrupt(struct virtio_dev *dev, bool config)
     atomic_fetch_or(&dev->interrupt_status, config ? ISR_CONFIG : ISR_QUEUE);
     if (config)
         dev->count.config_interrupts++;
+    else
+        dev->count.interrupts++;
     if (dev->irq_fd >= 0) {
         uint64_t one = 1;
 

@@ -25,24 +25,19 @@ void net_link_down(struct net *n)
 /*
  * Interrupt moderation. While a stream goes (6 MB/s and more), the driver hears of received frames
  * and of sent ones no more often than a network card would tell it, and does not notify: the queues
- * are looked at by time. What a delay of this length costs a stream is covered by TCP's windows and
- * its limit on what it queues (1 ms of the rate); a guest that waits for single answers never gets
- * into this state.
+ * are looked at by time. A stream is not held up by it as long as its windows last that long, and
+ * where they do not the guest falls asleep, which ends the wait (sched.c). A guest that waits for
+ * single answers never gets into this state.
  */
-#define BULK_BYTES  (64u << 10)
-#define TICK_NS     10000000u
-#define RX_PACE_NS  500000u
-#define ACK_PACE_NS 3500000u /* received frames while most of the bytes go out */
-#define TX_PACE_NS  2000000u
+#define BULK_BYTES (64u << 10)
+#define TICK_NS    10000000u
+#define PACE_NS    3000000u
 
 static void set_bulk(struct net *n, bool bulk)
 {
-    bool out = n->sent > n->bytes / 2;
-
     n->bulk = bulk;
-    n->bytes = n->sent = 0;
-    n->dev.vq[NET_RX].pace = !bulk ? 0 : out ? ACK_PACE_NS : RX_PACE_NS;
-    n->dev.vq[NET_TX].pace = bulk ? TX_PACE_NS : 0;
+    n->bytes = 0;
+    n->dev.vq[NET_RX].pace = n->dev.vq[NET_TX].pace = bulk ? PACE_NS : 0;
     io_timer_set(n->dev.io, &n->tick, bulk ? io_now() + TICK_NS : 0);
 }
 
@@ -63,7 +58,7 @@ void net_traffic(struct net *n, uint32_t bytes)
     if (now - n->since < TICK_NS)
         set_bulk(n, true);
     n->since = now;
-    n->bytes = n->sent = 0;
+    n->bytes = 0;
 }
 
 /* The header's words on segmentation (§5.1.6) are the driver's own in frames to send: they decide
@@ -89,7 +84,6 @@ void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent)
 {
     if (sent) {
         net_count(n, NET_C_TX_FRAMES, c->iov, c->nout, c->out_len);
-        n->sent += c->out_len;
         net_traffic(n, c->out_len);
     } else {
         n->count[NET_C_TX_DROPPED].value++;

@@ -120,7 +120,7 @@ struct net {
 
     /* net.c: is a stream going? */
     bool bulk;
-    uint32_t bytes, sent; /* lately; sent ones are of them */
+    uint32_t bytes; /* lately */
     uint64_t since;
     struct io_timer tick;
 

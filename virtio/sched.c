@@ -15,14 +15,15 @@
 #include <poll.h>
 #include <unistd.h>
 
-#define LOOK_NS      50000u
-#define PACE_LOOK_NS 100000u /* what a guest says under moderation waits that long at most */
-#define HOLD_NS      2000000u
-#define QUIET        8u
-#define LOAD_MAX     32u
-#define BATCH_MIN    4u  /* requests at a time that are worth gathering */
-#define PROBE        32u /* lone completions from one probe to the next */
-#define TRUST        15u /* batches from one measurement of the depth to the next */
+#define LOOK_NS       50000u
+#define PACE_LOOK_NS  100000u /* what a guest says under moderation waits that long at most */
+#define PACE_QUIET_NS 250000u
+#define HOLD_NS       2000000u
+#define QUIET         8u
+#define LOAD_MAX      32u
+#define BATCH_MIN     4u  /* requests at a time that are worth gathering */
+#define PROBE         32u /* lone completions from one probe to the next */
+#define TRUST         15u /* batches from one measurement of the depth to the next */
 
 /* --- attaching --- */
 
@@ -80,15 +81,6 @@ void virtio_look_again(struct virtio_dev *dev, unsigned q)
 }
 
 /* --- the pass --- */
-
-void virtq_flush(struct virtq *vq)
-{
-    vq->hold_since = 0;
-    if (virtq_publish(vq)) {
-        vq->count.interrupts++;
-        virtio_interrupt(vq->dev, false);
-    }
-}
 
 /* Let the device take what is there. */
 static void look(struct virtq *vq, bool again)
@@ -167,20 +159,38 @@ static void sooner(uint64_t *next, uint64_t t)
         *next = t;
 }
 
-/* A queue under moderation: is an interrupt due? */
+/* A queue under moderation: is an interrupt due? Its time has come, or its ring runs out, or the
+ * guest sleeps and nothing more comes: the other side of the stream waits for it. */
 static bool paced(struct virtq *vq, uint64_t now)
 {
+    const struct virtio_dev *dev = vq->dev;
+
     vq->hold_since = 0;
     vq->pace_due |= virtq_publish(vq);
-    if (now < vq->pace_at && (uint16_t)(vq->next_used - vq->pace_from) < vq->size / 4)
-        return false;
-    vq->pace_at = now + vq->pace;
-    vq->pace_from = vq->next_used;
+    if (vq->last_used != vq->next_used) {
+        vq->last_used = vq->next_used;
+        vq->pace_moved = now;
+    }
     if (!vq->pace_due)
         return false;
-    vq->pace_due = false;
-    vq->count.interrupts++;
-    return true;
+    if (now >= vq->pace_at || (uint16_t)(vq->next_used - vq->pace_from) >= vq->size - vq->size / 4)
+        return true;
+    /* Whether CPUs in KVM sleep is not known here. */
+    return now - vq->pace_moved >= PACE_QUIET_NS &&
+           (dev->irq_fd >= 0 || guest_is_idle(dev->bus->vm));
+}
+
+/* One interrupt is for all queues of a device: what any of them waits to say goes with it. */
+static void interrupt_all(struct virtio_dev *dev, uint64_t now)
+{
+    for (unsigned q = 0; q < dev->nqueues; q++) {
+        struct virtq *vq = &dev->vq[q];
+
+        vq->pace_due = false;
+        vq->pace_at = now + vq->pace;
+        vq->pace_from = vq->next_used;
+    }
+    virtio_interrupt(dev, false);
 }
 
 /* What a device's queues need: true, look at the device again at once. */
@@ -210,18 +220,14 @@ static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
             continue;
         }
         vq->hold_since = 0;
-        if (virtq_publish(vq) || vq->pace_due) {
-            vq->pace_due = false;
-            vq->count.interrupts++;
-            interrupt = true;
-        }
+        interrupt |= virtq_publish(vq) || vq->pace_due;
         if (!vq->armed && virtq_arm(vq)) {
             virtq_disarm(vq);
             again = true;
         }
     }
     if (interrupt)
-        virtio_interrupt(dev, false);
+        interrupt_all(dev, now);
     return again || dev->look;
 }
 

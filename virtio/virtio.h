@@ -124,7 +124,7 @@ struct virtio_dev {
     int event_fd, irq_fd; /* kvm: ioeventfd, irqfd; -1 */
     struct io_op event_op;
     struct {
-        uint64_t config_interrupts, broken, resets, mmio_reads, mmio_writes;
+        uint64_t interrupts, config_interrupts, broken, resets, mmio_reads, mmio_writes;
     } count;
 };
 

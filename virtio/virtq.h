@@ -43,9 +43,9 @@ struct virtq {
                   * (blk, net) want it; it never delays a guest that has one request at a time. */
 
     /* Interrupt moderation, at any time: while not 0, the guest is interrupted at most every pace
-     * ns (sooner when a quarter of the ring was completed since), and the queue is looked at that
-     * often, and in every pass, instead of asking for notifications. What is completed can be seen
-     * by a guest that looks. */
+     * ns (sooner when three quarters of the ring were completed since, or when the guest sleeps and
+     * nothing more is completed), and the queue is looked at by time, and in every pass, instead of
+     * asking for notifications. What is completed can be seen by a guest that looks. */
     uint32_t pace;
 
     /* --- read only for devices --- */
@@ -58,7 +58,6 @@ struct virtq {
         uint64_t requests;      /* chains popped (less those given back) */
         uint64_t bytes;         /* of data: added by virtq_push(): out_len + written */
         uint64_t notifications; /* of the guest for this queue */
-        uint64_t interrupts;    /* raised for its used ring */
         uint64_t looks;         /* times the avail ring was looked at */
     } count;
 
@@ -69,10 +68,11 @@ struct virtq {
     uint16_t seen;      /* avail.idx as last read */
     uint16_t published; /* used.idx as the guest sees it, and as of the last look at used_event */
     bool event_idx, dirty;
-    uint64_t pace_at;   /* under moderation: when the next interrupt may be */
-    uint16_t pace_from; /* next_used at the last one */
-    bool pace_due;      /* the guest wants one */
-    bool armed;         /* the guest notifies for the next chain */
+    uint64_t pace_at;    /* under moderation: when the next interrupt may be */
+    uint64_t pace_moved; /* when next_used was last seen to move */
+    uint16_t pace_from;  /* next_used at the last one */
+    bool pace_due;       /* the guest wants one */
+    bool armed;          /* the guest notifies for the next chain */
     /* gathering: the scheduler's (sched.c) */
     uint8_t load;        /* above 0: gather */
     uint8_t lone;        /* completions that went out one by one */
@@ -108,10 +108,6 @@ void virtq_push(struct virtq *vq, const struct virtq_chain *c, uint32_t written)
 void virtq_push_raw(struct virtq *vq, uint16_t head, uint32_t len);
 /* Bytes at p (inside guest RAM) were changed by the device: every range, before it is pushed. */
 void virtq_written(struct virtq *vq, const void *p, size_t len);
-
-/* Make what was pushed visible now, and raise the interrupt if the guest wants one. Only for a
- * device with a reason not to wait for the end of the pass. (sched.c) */
-void virtq_flush(struct virtq *vq);
 
 /* Copy between a linear buffer and a list of elements, from byte offset skip of the list on.
  * Returns the bytes copied (less than len where the list ends). virtq_scatter() does not call
