@@ -30,7 +30,7 @@ $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 	@mv $@.tmp $@
 
 # Programs: one folder each, every C file of it; ordinary static musl programs.
-PROGRAMS := hello check benchbt
+PROGRAMS := hello check benchbt kv
 define program
 $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c

@@ -16,13 +16,13 @@
 #define MAYFLY_BOOT_VERSION 1
 
 struct mayfly_boot {
-    char magic[8];        /* MAYFLY_BOOT_MAGIC, no NUL */
-    uint32_t version;     /* MAYFLY_BOOT_VERSION */
-    uint32_t flags;       /* MAYFLY_BOOT_TTY(fd), MAYFLY_BOOT_CLOSED(fd) */
-    uint64_t mem_size;    /* bytes of RAM in all (past 3 GiB it continues at 4 GiB) */
-    uint64_t tsc_hz;      /* frequency of RDTSC */
-    uint64_t image_end;   /* first free byte after the image, its bss included */
-    uint64_t initrd_gpa;  /* 0 when there is none */
+    char magic[8];       /* MAYFLY_BOOT_MAGIC, no NUL */
+    uint32_t version;    /* MAYFLY_BOOT_VERSION */
+    uint32_t flags;      /* MAYFLY_BOOT_TTY(fd), MAYFLY_BOOT_CLOSED(fd) */
+    uint64_t mem_size;   /* bytes of RAM in all (past 3 GiB it continues at 4 GiB) */
+    uint64_t tsc_hz;     /* frequency of RDTSC */
+    uint64_t image_end;  /* first free byte after the image, its bss included */
+    uint64_t initrd_gpa; /* 0 when there is none */
     uint64_t initrd_len;
     uint64_t hypercall_port; /* MAYFLY_PORT */
     uint8_t seed[32];        /* fresh random bytes for this run */

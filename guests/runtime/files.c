@@ -287,7 +287,11 @@ int64_t sys_fsync(uint64_t fd)
 {
     struct file *f = fd_file(fd);
 
-    return f ? f->ops->seekable ? 0 : -EINVAL : -EBADF;
+    if (!f)
+        return -EBADF;
+    if (!f->ops->seekable)
+        return -EINVAL;
+    return f->ops->sync ? f->ops->sync(f) : 0;
 }
 
 int64_t sys_sendfile(uint64_t out, uint64_t in, uint64_t off_at, uint64_t count)

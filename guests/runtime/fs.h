@@ -21,6 +21,7 @@ struct file_ops {
     int64_t (*write)(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
     unsigned (*poll)(struct file *f); /* POLLIN ... now */
     int64_t (*ioctl)(struct file *f, uint64_t cmd, uint64_t arg);
+    int (*sync)(struct file *f); /* NULL: nothing to be done */
     void (*release)(struct file *f);
     bool seekable;
 };
@@ -95,8 +96,9 @@ void files_init(void);
 int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 
-/* --- devices.c, proc.c --- */
+/* --- devices.c, virtioblk.c, proc.c --- */
 void devices_init(void);
+void disks_init(void);
 void proc_init(void);
 void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
 extern const struct file_ops console_ops;

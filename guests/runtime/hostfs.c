@@ -376,6 +376,17 @@ static unsigned host_poll(struct file *f)
     return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
 }
 
+static int host_sync(struct file *f)
+{
+    struct fuse_fsync_in in = {.fh = (uintptr_t)f->data};
+
+    return (int)fuse_call(
+        &(struct fuse_call){.op = S_ISDIR(f->inode->mode) ? FUSE_FSYNCDIR : FUSE_FSYNC,
+                            .node = f->inode->node,
+                            .in = &in,
+                            .in_len = sizeof in});
+}
+
 static void host_release(struct file *f)
 {
     release(f->inode->node, (uintptr_t)f->data, S_ISDIR(f->inode->mode));
@@ -384,6 +395,7 @@ static void host_release(struct file *f)
 const struct file_ops hostfile_ops = {.read = host_read,
                                       .write = host_write,
                                       .poll = host_poll,
+                                      .sync = host_sync,
                                       .release = host_release,
                                       .seekable = true};
 

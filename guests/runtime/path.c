@@ -95,6 +95,7 @@ static void fill_tree(void)
         return;
     done = true;
     devices_init();
+    disks_init();
     proc_init();
     hostfs_init();
 }

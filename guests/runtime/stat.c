@@ -36,8 +36,8 @@ static void describe(const struct file *f, struct inode *i, struct stat *s)
     s->st_uid = i->uid;
     s->st_gid = i->gid;
     s->st_rdev = i->rdev;
-    s->st_size = (int64_t)i->size;
-    s->st_blocks = (int64_t)((i->size + 511) / 512);
+    s->st_size = S_ISBLK(i->mode) ? 0 : (int64_t)i->size;
+    s->st_blocks = (s->st_size + 511) / 512;
     int64_t a = boot_time(i->atime), m = boot_time(i->mtime), c = boot_time(i->ctime);
 
     s->st_atime = (uint64_t)a / NS;
