@@ -92,6 +92,15 @@ $(B)/gen/seccomp_filters.h: $(B)/seccomp_rules
 $(B)/obj/seccomp/install.o $(B)/tobj/seccomp/install.o $(B)/asan/seccomp/install.o: \
     $(B)/gen/seccomp_filters.h
 
+# --- names of Linux's system calls, for -v --------------------------------------------------------
+$(B)/gen/syscall_names.h:
+	@mkdir -p $(@D)
+	$(SAY) GEN $@
+	$(Q)echo '#include <asm/unistd.h>' | $(GLIBC_CC) -E -dM - | \
+	    sed -nE 's/^#define __NR_([a-z0-9_]+) ([0-9]+)$$/[\2] = "\1",/p' > $@.tmp && mv $@.tmp $@
+$(B)/obj/monitor/hypercall.o $(B)/tobj/monitor/hypercall.o $(B)/asan/monitor/hypercall.o: \
+    $(B)/gen/syscall_names.h
+
 # --- guests (guests/README.md) --------------------------------------------------------------------
 include $(wildcard guests/guests.mk)
 $(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: \
@@ -204,7 +213,7 @@ format-check:
 # cppcheck's own data flow takes "passed by address" for "read", and knows no linker symbols.
 CPPCHECK_NOT := missingIncludeSystem uninitvar ctuuninitvar legacyUninitvar subtractPointers comparePointers \
                 arrayIndexOutOfBoundsCond
-lint: $(B)/gen/seccomp_filters.h
+lint: $(B)/gen/seccomp_filters.h $(B)/gen/syscall_names.h
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,portability \
 	    $(CPPCHECK_NOT:%=--suppress=%) -I. -I$(B)/gen -D_GNU_SOURCE -D__x86_64__ \
 	    -DMAYFLY_VERSION='""' $(ENGINE_SRC) $(HOST_SRC)

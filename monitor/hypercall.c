@@ -1,8 +1,10 @@
 /* The runtime's hypercalls (contract: guests/runtime/bootblock.h). */
 #include <errno.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include "guests/runtime/bootblock.h"
+#include "monitor/core.h"
 #include "monitor/hypercall.h"
 
 /* One call moves at most this much, so a guest cannot hold the machine's lock for long; the guest's
@@ -78,6 +80,49 @@ static int64_t call_read(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len
     return n;
 }
 
+static const char *call_name(unsigned nr)
+{
+    static const char *const names[] = {
+#include "syscall_names.h"
+    };
+    const char *name = nr < sizeof names / sizeof names[0] ? names[nr] : NULL;
+
+    return name ? name : "?";
+}
+
+/* "read 12, write 3", in lines of a readable length. */
+static void tell_calls(const struct mayfly_asked *a, uint64_t n, bool lacking, const char *what)
+{
+    char line[160];
+    struct text t = {line, 0, sizeof line};
+
+    for (uint64_t i = 0; i < n; i++) {
+        /* Asked for by every C library's start and done without: not worth a word. */
+        if (a[i].lacking != lacking || (lacking && a[i].number == SYS_rseq))
+            continue;
+        if (t.len > sizeof line - 48) {
+            msg_verbose("%s: %s", what, line);
+            t.len = 0;
+        }
+        text_add(&t, "%s%s %u", t.len ? ", " : "", call_name(a[i].number), a[i].times);
+    }
+    if (t.len)
+        msg_verbose("%s: %s", what, line);
+}
+
+static int64_t call_asked(struct machine *m, gpa_t gpa, uint64_t len)
+{
+    struct mayfly_asked a[MAYFLY_ASKED_MAX];
+
+    if (len > sizeof a)
+        return -EINVAL;
+    if (ram_read(&m->ram, gpa, a, len))
+        return -EFAULT;
+    tell_calls(a, len / sizeof a[0], false, "system calls");
+    tell_calls(a, len / sizeof a[0], true, "system calls that are not there");
+    return 0;
+}
+
 void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)
 {
     struct mayfly_call c;
@@ -103,6 +148,9 @@ void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t v
         break;
     case MAYFLY_CALL_INPUT:
         c.ret = call_input(m, c.fd);
+        break;
+    case MAYFLY_CALL_ASKED:
+        c.ret = call_asked(m, c.gpa, c.len);
         break;
     default:
         c.ret = -ENOSYS;

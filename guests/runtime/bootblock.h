@@ -42,7 +42,7 @@ struct mayfly_boot {
 /* flags: standard descriptor fd is a terminal; is closed. */
 #define MAYFLY_BOOT_TTY(fd)    (1u << (fd))
 #define MAYFLY_BOOT_CLOSED(fd) (8u << (fd))
-#define MAYFLY_BOOT_VERBOSE    64u /* say which system calls were lacking */
+#define MAYFLY_BOOT_VERBOSE    64u /* MAYFLY_CALL_ASKED at the end */
 
 /* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must
  * lie below 4 GiB, 8-aligned). The monitor writes ret: a count, 0, or a negative Linux errno. */
@@ -61,9 +61,18 @@ enum {
                                  when there is something to read */
     MAYFLY_CALL_EXIT = 3,     /* ends the machine with status len & 255 */
     MAYFLY_CALL_WALLTIME = 4, /* ret = CLOCK_REALTIME in ns */
+    MAYFLY_CALL_ASKED = 6,    /* the system calls a program made: an array of struct mayfly_asked, for
+                                 the user who said -v */
     MAYFLY_CALL_INPUT = 5,    /* is there something to read (or the end)? 1, or 0 and then the
                                  interrupt fd, as with READ */
 };
+
+struct mayfly_asked {
+    uint16_t number;  /* of the call, as Linux counts them */
+    uint16_t lacking; /* 1: answered with ENOSYS */
+    uint32_t times;
+};
+#define MAYFLY_ASKED_MAX 512u
 
 /* PT_NOTE: name "mayfly", this type, desc = u32 version. */
 #define MAYFLY_NOTE_NAME "mayfly"

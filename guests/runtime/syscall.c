@@ -1,4 +1,4 @@
-/* The table of system calls, and what was asked for that is not in it. */
+/* The table of system calls, and how often each was asked for. */
 #include <asm/unistd.h>
 #include "guests/runtime/calls.h"
 #include "guests/runtime/process.h"
@@ -6,7 +6,7 @@
 #define LAST 512u
 
 struct regs *syscall_regs;
-static uint8_t lacking[LAST]; /* times, up to 255 */
+static uint32_t asked[LAST]; /* times */
 
 /* A call takes the first of the six registers that it declares: the calling convention lets the
  * rest be passed and ignored. */
@@ -175,20 +175,18 @@ static void *const table[LAST] = {
     [__NR_faccessat2] = (void *)sys_faccessat,
 };
 
-/* Asked for by every C library's start, and done without: not worth a word. */
-static bool expected(unsigned nr)
-{
-    return nr == __NR_rseq;
-}
-
+/* To the monitor, which knows their names. */
 void syscalls_report(void)
 {
+    struct mayfly_asked *out = (struct mayfly_asked *)bounce;
+    uint64_t n = 0;
+
     if (!(boot.flags & MAYFLY_BOOT_VERBOSE))
         return;
     for (unsigned nr = 0; nr < LAST; nr++)
-        if (lacking[nr] && !expected(nr))
-            say("mayfly: %s: system call %d was asked for %d times and is not there",
-                program_name(), (uint64_t)nr, (uint64_t)lacking[nr]);
+        if (asked[nr])
+            out[n++] = (struct mayfly_asked){(uint16_t)nr, !table[nr], asked[nr]};
+    monitor_call(MAYFLY_CALL_ASKED, 0, out, n * sizeof *out);
 }
 
 void syscall_enter(struct regs *r);
@@ -198,12 +196,8 @@ void syscall_enter(struct regs *r)
     syscall_fn *fn = nr < LAST ? (syscall_fn *)table[nr] : NULL;
 
     syscall_regs = r;
-    if (fn) {
-        r->rax = (uint64_t)fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9);
-    } else {
-        r->rax = (uint64_t)-ENOSYS;
-        if (nr < LAST && lacking[nr] < 255)
-            lacking[nr]++;
-    }
+    if (nr < LAST)
+        asked[nr]++;
+    r->rax = fn ? (uint64_t)fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : (uint64_t)-ENOSYS;
     thread_leave(r);
 }
