@@ -42,6 +42,7 @@ struct boot_request {
     uint32_t std_flags;        /* MAYFLY_BOOT_* of bootblock.h */
     unsigned ndevice;          /* virtio devices, */
     uint64_t virtio_base;      /* from here on, a page each */
+    const char *const *mounts; /* for a program: each share's PATH or "", NULL at the end; or NULL */
     struct boot_image runtime; /* the embedded runtime */
     enum boot_choice boot;
     uint64_t tsc_hz;

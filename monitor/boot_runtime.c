@@ -32,7 +32,7 @@ static int check_note(const struct elf *e, struct boot_result *res)
     return 0;
 }
 
-static uint64_t strings_size(char *const *list)
+static uint64_t strings_size(const char *const *list)
 {
     uint64_t n = 0;
 
@@ -42,7 +42,7 @@ static uint64_t strings_size(char *const *list)
 }
 
 /* Copy them; returns how many there are. */
-static uint64_t put_strings(char *const *list, char **out)
+static uint64_t put_strings(const char *const *list, char **out)
 {
     uint64_t n = 0;
 
@@ -56,8 +56,11 @@ static int put_args(const struct boot_request *req, struct ram *ram, uint64_t at
                     struct mayfly_boot *b, uint64_t *end, struct boot_result *res)
 {
     const char *path = req->argv ? req->argv[0] : req->kernel.path;
-    uint64_t size = strings_size(req->argv) + strings_size(req->env);
-    uint64_t all = size + strlen(path) + 1 + (req->cwd ? strlen(req->cwd) + 1 : 0);
+    const char *const *argv = (const char *const *)req->argv;
+    const char *const *env = (const char *const *)req->env;
+    uint64_t size = strings_size(argv) + strings_size(env);
+    uint64_t all =
+        size + strlen(path) + 1 + (req->cwd ? strlen(req->cwd) + 1 : 0) + strings_size(req->mounts);
 
     *end = at;
     if (all <= BLOCK_END - (BOOT_BLOCK_GPA + sizeof *b)) {
@@ -73,13 +76,17 @@ static int put_args(const struct boot_request *req, struct ram *ram, uint64_t at
         return boot_fail(res, "no memory: give -m 4M or more");
     b->args_gpa = at;
     b->args_len = size;
-    b->argc = put_strings(req->argv, &p);
-    b->envc = put_strings(req->env, &p);
+    b->argc = put_strings(argv, &p);
+    b->envc = put_strings(env, &p);
     b->path_gpa = at + (uint64_t)(p - start);
     p = stpcpy(p, path) + 1;
     if (req->cwd) {
         b->cwd_gpa = at + (uint64_t)(p - start);
-        stpcpy(p, req->cwd);
+        p = stpcpy(p, req->cwd) + 1;
+    }
+    if (req->mounts) {
+        b->mounts_gpa = at + (uint64_t)(p - start);
+        put_strings(req->mounts, &p);
     }
     return 0;
 }

@@ -135,6 +135,8 @@ int devices_attach(struct machine *m, struct io *io);
 /* cmdline with the devices announced in it, for a guest that does not look into ACPI: before the
  * arguments of its init or application ("-- ..."), else at the end. NULL: no memory. */
 const char *devices_cmdline(const struct machine *m, const char *cmdline);
+/* For boot_request.mounts. */
+const char *const *devices_mounts(const struct machine *m);
 
 /* One number of a section; one whose name has STATS_PER_MILLE in it is a ratio, in thousandths. */
 typedef void stats_sink(void *to, const char *section, const char *name, uint64_t value);

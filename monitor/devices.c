@@ -2,6 +2,7 @@
 #include "monitor/core.h"
 
 #include <errno.h>
+#include <linux/virtio_ids.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,7 @@
 #pragma weak net_create
 #pragma weak vsock_create
 #pragma weak fs_create
+#pragma weak fs_path
 #pragma weak console_create
 #pragma weak rng_create
 #pragma weak balloon_create
@@ -98,6 +100,23 @@ int devices_create(struct machine *m)
             return status;
     }
     return 0;
+}
+
+const char *const *devices_mounts(const struct machine *m)
+{
+    static const char *list[VIRTIO_SLOTS + 1];
+    unsigned n = 0;
+    bool any = false;
+
+    for (unsigned i = 0; i < m->virtio.ndev; i++) {
+        if (m->virtio.dev[i]->ops->id != VIRTIO_ID_FS)
+            continue;
+        const char *path = fs_path(m->virtio.dev[i]);
+
+        any |= path != NULL;
+        list[n++] = path ? path : "";
+    }
+    return any ? list : NULL;
 }
 
 int devices_attach(struct machine *m, struct io *io)

@@ -337,6 +337,7 @@ static int load(struct machine *m, struct boot_request *req)
     req->std_flags = standard_flags(m);
     req->ndevice = m->virtio.ndev;
     req->virtio_base = VIRTIO_BASE;
+    req->mounts = devices_mounts(m);
     image_runtime(&req->runtime);
     /* Linux has ACPI and would find a device of both lists twice. */
     req->cmdline =

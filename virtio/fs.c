@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/virtio_fs.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -55,6 +56,7 @@ struct slot {
 struct fs_dev {
     struct virtio_dev dev;
     struct virtio_fs_config config;
+    char *path; /* where a program finds it, or NULL */
     struct fuse_fs *fs;
     int dir;
     bool ro;
@@ -249,10 +251,47 @@ static const struct virtio_ops fs_ops = {
 struct wish {
     char *dir;
     const char *tag; /* into dir's text, or NULL */
+    char *path;      /* the same, where it begins with '/' */
     bool ro;
 };
 
-/* DIR[:TAG][,ro]. A ':' or ',' of DIR itself is one with a '/' after it. */
+/* Absolute, without "." and ".."; made plain: no empty parts, no '/' at the end but for "/". */
+static int plain_path(char *path)
+{
+    char *out = path, *in = path;
+
+    while (*in) {
+        while (*in == '/')
+            in++;
+        size_t n = strcspn(in, "/");
+
+        if (!n)
+            break;
+        if (n > 255 || (*in == '.' && (n == 1 || (n == 2 && in[1] == '.'))))
+            return -EINVAL;
+        *out++ = '/';
+        memmove(out, in, n);
+        out += n;
+        in += n;
+    }
+    if (out == path)
+        *out++ = '/';
+    *out = 0;
+    return out - path < PATH_MAX ? 0 : -EINVAL;
+}
+
+/* Where what follows DIR begins: the ',' or the ":/PATH" or ":TAG". A ':' or ',' of DIR itself is
+ * one with a '/' after it, but for the last ":/". */
+static char *end_of_dir(char *dir)
+{
+    char *last = strrchr(dir, '/'), *path = NULL;
+
+    for (char *p = dir; (p = strstr(p, ":/")); p++)
+        path = p;
+    return path ? path : (last ? last : dir) + strcspn(last ? last : dir, ":,");
+}
+
+/* DIR[:TAG][,ro] or DIR:/PATH[,ro]. */
 static int parse(const char *arg, struct wish *w, char *err, size_t len)
 {
     char *dir = strdup(arg);
@@ -260,8 +299,7 @@ static int parse(const char *arg, struct wish *w, char *err, size_t len)
     *w = (struct wish){.dir = dir};
     if (!dir)
         return -ENOMEM;
-    char *last = strrchr(dir, '/');
-    char *comma = strchr(last ? last : dir, ',');
+    char *end = end_of_dir(dir), *comma = strchr(end, ',');
 
     if (comma) {
         *comma++ = 0;
@@ -274,16 +312,22 @@ static int parse(const char *arg, struct wish *w, char *err, size_t len)
             return -EINVAL;
         }
     }
-    char *colon = strchr(last ? last : dir, ':');
-
-    if (colon) {
-        *colon++ = 0;
-        w->tag = colon;
+    if (*end == ':') {
+        *end++ = 0;
+        if (*end == '/')
+            w->path = end;
+        else
+            w->tag = end;
     }
-    if (*dir && !(colon && (!*colon || strlen(colon) > sizeof((struct virtio_fs_config *)0)->tag)))
+    if (!*dir)
+        snprintf(err, len, "no directory; DIR[:TAG][,ro]");
+    else if (w->tag && (!*w->tag || strlen(w->tag) > sizeof((struct virtio_fs_config *)0)->tag))
+        snprintf(err, len, "a tag has 1 to 36 bytes; DIR[:TAG][,ro]");
+    else if (w->path && plain_path(w->path))
+        snprintf(err, len, "'%s' is no place to mount at: give an absolute path without '..'",
+                 w->path);
+    else
         return 0;
-    snprintf(err, len,
-             *dir ? "a tag has 1 to 36 bytes; DIR[:TAG][,ro]" : "no directory; DIR[:TAG][,ro]");
     return -EINVAL;
 }
 
@@ -307,6 +351,27 @@ static int take_tag(struct virtio_fs_config *config, const char *want, char *err
     memcpy(config->tag, want, strlen(want));
     if (n < SHARES_MAX)
         strcpy(taken[n++], want);
+    return 0;
+}
+
+static int take_path(struct fs_dev *f, const char *want, char *err, size_t len)
+{
+    static const char *taken[SHARES_MAX];
+    static unsigned n;
+
+    if (!want)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        if (!strcmp(taken[i], want)) {
+            snprintf(err, len, "'%s': another share is there; give this one its own, DIR:/PATH",
+                     want);
+            return -EEXIST;
+        }
+    f->path = strdup(want);
+    if (!f->path)
+        return -ENOMEM;
+    if (n < SHARES_MAX)
+        taken[n++] = f->path;
     return 0;
 }
 
@@ -355,6 +420,8 @@ static int make(struct fs_dev *f, const struct wish *w, char *err, size_t len)
         return fd;
     int e = take_tag(&f->config, w->tag, err, len);
 
+    if (!e)
+        e = take_path(f, w->path, err, len);
     if (e) {
         close(fd);
         return e;
@@ -373,6 +440,11 @@ int fs_directory(const struct virtio_dev *dev, bool *read_only)
 
     *read_only = f->ro;
     return f->dir;
+}
+
+const char *fs_path(const struct virtio_dev *dev)
+{
+    return ((const struct fs_dev *)dev)->path;
 }
 
 int fs_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)

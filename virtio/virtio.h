@@ -164,6 +164,8 @@ int vsock_create(const char *arg, struct virtio_dev **dev, char *err, size_t len
 int fs_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 /* What the share dev serves: the directory's descriptor, the device's own. */
 int fs_directory(const struct virtio_dev *dev, bool *read_only);
+/* Where a program finds it (--share DIR:/PATH), or NULL. */
+const char *fs_path(const struct virtio_dev *dev);
 int console_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int rng_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int balloon_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);

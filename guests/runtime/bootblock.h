@@ -37,6 +37,7 @@ struct mayfly_boot {
     uint64_t virtio_base; /* virtio-mmio devices, a page each */
     uint64_t virtio_count;
     uint8_t auxv_seed[16]; /* AT_RANDOM, fresh as seed */
+    uint64_t mounts_gpa; /* of each --share its PATH, with a NUL; 0: none has one */
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */
@@ -61,10 +62,10 @@ enum {
                                  when there is something to read */
     MAYFLY_CALL_EXIT = 3,     /* ends the machine with status len & 255 */
     MAYFLY_CALL_WALLTIME = 4, /* ret = CLOCK_REALTIME in ns */
-    MAYFLY_CALL_ASKED = 6,    /* the system calls a program made: an array of struct mayfly_asked, for
-                                 the user who said -v */
-    MAYFLY_CALL_INPUT = 5,    /* is there something to read (or the end)? 1, or 0 and then the
-                                 interrupt fd, as with READ */
+    MAYFLY_CALL_ASKED = 6, /* the system calls a program made: an array of struct mayfly_asked, for
+                              the user who said -v */
+    MAYFLY_CALL_INPUT = 5, /* is there something to read (or the end)? 1, or 0 and then the
+                              interrupt fd, as with READ */
 };
 
 struct mayfly_asked {

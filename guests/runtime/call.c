@@ -1,6 +1,6 @@
 /* What the runtime asks of the monitor (bootblock.h), and the lines it says itself. */
 #include <stdarg.h>
-#include "guests/runtime/runtime.h"
+#include "guests/runtime/vm.h"
 
 static struct mayfly_call block __attribute__((aligned(8)));
 char bounce[BOUNCE] __attribute__((aligned(4096), section(".bss.pages")));
@@ -18,6 +18,7 @@ int64_t monitor_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len)
 
 _Noreturn void machine_exit(int status)
 {
+    mapfile_sync_range(0, USER_TOP);
     syscalls_report();
     monitor_call(MAYFLY_CALL_EXIT, 0, NULL, (uint8_t)status);
     for (;;)

@@ -233,6 +233,25 @@ int64_t sys_pwritev(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off)
     return vectors(f, iov, count, &off, file_write);
 }
 
+/* An offset of -1 is the file's own position; of the flags none can be promised. */
+int64_t sys_preadv2(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off, uint64_t high,
+                    uint64_t flags)
+{
+    (void)high;
+    if (flags)
+        return -EOPNOTSUPP;
+    return off == NEVER ? sys_readv(fd, iov, count) : sys_preadv(fd, iov, count, off);
+}
+
+int64_t sys_pwritev2(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off, uint64_t high,
+                     uint64_t flags)
+{
+    (void)high;
+    if (flags)
+        return -EOPNOTSUPP;
+    return off == NEVER ? sys_writev(fd, iov, count) : sys_pwritev(fd, iov, count, off);
+}
+
 int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
 {
     struct file *f = fd_file(fd);
@@ -276,10 +295,18 @@ int64_t sys_fallocate(uint64_t fd, uint64_t mode, uint64_t off, uint64_t len)
 
     if (!f)
         return -EBADF;
-    if (mode || !f->inode || f->ops != &regular_ops)
-        return mode ? -EOPNOTSUPP : -ENODEV;
-    if ((int64_t)off < 0 || (int64_t)len <= 0)
+    if (!f->inode || !S_ISREG(f->inode->mode))
+        return f->inode && S_ISDIR(f->inode->mode) ? -EISDIR : -ESPIPE;
+    if ((f->flags & 3) == O_RDONLY)
+        return -EBADF;
+    if ((int64_t)off < 0 || (int64_t)len <= 0 || (int64_t)(off + len) < 0)
         return -EINVAL;
+    if (f->inode->node)
+        return hostfs_fallocate(f, mode, off, len);
+    if (mode & ~1ull)
+        return -EOPNOTSUPP;
+    if (mode) /* FALLOC_FL_KEEP_SIZE: nothing is set aside here */
+        return 0;
     return off + len > f->inode->size ? inode_resize(f->inode, off + len) : 0;
 }
 
@@ -292,16 +319,6 @@ int64_t sys_fsync(uint64_t fd)
     if (!f->ops->seekable)
         return -EINVAL;
     return f->ops->sync ? f->ops->sync(f) : 0;
-}
-
-int64_t sys_sendfile(uint64_t out, uint64_t in, uint64_t off_at, uint64_t count)
-{
-    struct file *from = fd_file(in), *to = fd_file(out);
-
-    (void)off_at, (void)count;
-    if (!from || !to)
-        return -EBADF;
-    return -EINVAL; /* the caller copies by itself then */
 }
 
 /* --- descriptors --- */

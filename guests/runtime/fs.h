@@ -36,8 +36,12 @@ struct inode {
     struct inode *parent;
     const struct file_ops *ops; /* a device */
     uint64_t rdev;
-    char *target;  /* of a symbolic link */
-    uint64_t node; /* the host's file: its FUSE node; 0: ours */
+    char *target;         /* of a symbolic link */
+    uint64_t node;        /* the host's file: its FUSE node; 0: ours */
+    uint8_t share;        /* of which --share */
+    bool mount;           /* hides what the directory has by that name */
+    uint32_t maps;        /* mappings that show it */
+    struct file *backing; /* a mapped host file, open */
     /* /proc: makes the content when opened, in at most size bytes; returns its length. */
     size_t (*make)(char *out, size_t size);
 };
@@ -52,6 +56,7 @@ struct file {
 };
 
 /* --- inode.c --- */
+#define INODE_MAX (1ull << 30) /* bytes of a file in memory, or mapped */
 void fs_init(void);
 struct inode *inode_new(uint32_t mode);
 void inode_hold(struct inode *i);
@@ -62,6 +67,10 @@ int inode_resize(struct inode *i, uint64_t size);
 /* Kernel memory into a file being set up. */
 int inode_put(struct inode *i, uint64_t at, const void *src, uint64_t len);
 extern struct inode *root, *cwd;
+/* The pages of a host's file, no longer mapped. */
+void inode_forget_pages(struct inode *i);
+/* Among our own entries; dir_find() asks the host where that has a say. */
+struct inode *dir_known(struct inode *dir, const char *name, size_t len);
 struct inode *dir_find(struct inode *dir, const char *name, size_t len);
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i);
 int dir_remove(struct inode *dir, const char *name, size_t len);
@@ -100,6 +109,7 @@ int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 void devices_init(void);
 void disks_init(void);
 void proc_init(void);
+void etc_init(void); /* what a tree has that no --share is the root of */
 void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
 extern const struct file_ops console_ops;
 

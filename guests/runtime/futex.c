@@ -1,4 +1,8 @@
-/* futex(2): wait, wake, requeue, bitsets, wake-op. One address space: the address is the key. */
+/*
+ * futex(2): wait, wake, requeue, bitsets, wake-op, and the locks whose word the kernel writes: PI
+ * (an ordinary queue here: threads have no priorities) and robust ones. One address space: the
+ * address is the key.
+ */
 #include "guests/runtime/futex.h"
 #include <linux/futex.h>
 #include "guests/runtime/process.h"
@@ -114,7 +118,123 @@ static int64_t wake_op(uint64_t a, unsigned wake, unsigned wake2, uint64_t b, ui
     return futex_wake(a, wake, ~0u) + (yes ? futex_wake(b, wake2, ~0u) : 0);
 }
 
-/* FUTEX_WAIT's time is relative, FUTEX_WAIT_BITSET's absolute on either clock. */
+/* The word is 0 or the owner's thread number, and FUTEX_WAITERS: then FUTEX_UNLOCK_PI hands over.
+ */
+static int64_t lock_pi(uint64_t at, uint64_t deadline, bool wait)
+{
+    for (;;) {
+        uint32_t word;
+
+        if (copy_in(&word, at, 4))
+            return -EFAULT;
+        if ((word & FUTEX_TID_MASK) == current->tid)
+            return -EDEADLK;
+        if (!(word & FUTEX_TID_MASK)) {
+            word = current->tid | (word & FUTEX_OWNER_DIED) |
+                   (first_waiter(at, ~0u) ? FUTEX_WAITERS : 0);
+            return copy_out(at, &word, 4);
+        }
+        if (!wait)
+            return -EAGAIN;
+        if (!thread_find(word & FUTEX_TID_MASK))
+            return -ESRCH;
+        word |= FUTEX_WAITERS;
+        if (copy_out(at, &word, 4))
+            return -EFAULT;
+        current->futex = at;
+        current->futex_bits = ~0u;
+        int64_t err = thread_wait(&futex_key, deadline);
+
+        current->futex = 0;
+        if (err)
+            return err == -ERESTARTSYS ? -EINTR : err;
+        if (copy_in(&word, at, 4))
+            return -EFAULT;
+        if ((word & FUTEX_TID_MASK) == current->tid)
+            return 0; /* handed over */
+    }
+}
+
+static int64_t unlock_pi(uint64_t at)
+{
+    uint32_t word;
+    struct thread *t;
+
+    if (copy_in(&word, at, 4))
+        return -EFAULT;
+    if ((word & FUTEX_TID_MASK) != current->tid)
+        return -EPERM;
+    t = first_waiter(at, ~0u);
+    word = t ? t->tid : 0;
+    if (t)
+        thread_ready(t, 0);
+    if (first_waiter(at, ~0u))
+        word |= FUTEX_WAITERS;
+    return copy_out(at, &word, 4);
+}
+
+/* --- robust lists (Linux's robust-futex-ABI): what a thread held when it ended --- */
+
+#define ROBUST_LIMIT 2048u
+
+static void owner_died(uint64_t at, const struct thread *t)
+{
+    uint32_t word;
+
+    if (at % 4 || copy_in(&word, at, 4) || (word & FUTEX_TID_MASK) != t->tid)
+        return;
+    uint32_t waiters = word & FUTEX_WAITERS;
+
+    word = FUTEX_OWNER_DIED | waiters;
+    if (!copy_out(at, &word, 4) && waiters)
+        futex_wake(at, 1, ~0u);
+}
+
+void futex_thread_ends(const struct thread *t)
+{
+    struct {
+        uint64_t next;
+        int64_t offset;
+        uint64_t pending;
+    } head;
+
+    if (!t->robust || copy_in(&head, t->robust, sizeof head))
+        return;
+    uint64_t entry = head.next & ~1ull; /* bit 0: a PI lock */
+
+    for (unsigned i = 0; i < ROBUST_LIMIT && entry != t->robust; i++) {
+        uint64_t next;
+
+        if (copy_in(&next, entry, 8))
+            break;
+        if (entry != (head.pending & ~1ull))
+            owner_died(entry + (uint64_t)head.offset, t);
+        entry = next & ~1ull;
+    }
+    if (head.pending)
+        owner_died((head.pending & ~1ull) + (uint64_t)head.offset, t);
+}
+
+int64_t sys_set_robust_list(uint64_t head, uint64_t size)
+{
+    if (size != 24)
+        return -EINVAL;
+    current->robust = head;
+    return 0;
+}
+
+int64_t sys_get_robust_list(uint64_t tid, uint64_t head, uint64_t size)
+{
+    const struct thread *t = (uint32_t)tid ? thread_find((uint32_t)tid) : current;
+    uint64_t bytes = 24;
+
+    if (!t)
+        return -ESRCH;
+    return copy_out(head, &t->robust, 8) || copy_out(size, &bytes, 8) ? -EFAULT : 0;
+}
+
+/* FUTEX_WAIT's time is relative, the others' absolute: on either clock, FUTEX_LOCK_PI's on the wall
+ * clock. */
 static int deadline_in(uint64_t op, uint64_t timeout, uint64_t *deadline)
 {
     uint64_t ns;
@@ -128,7 +248,7 @@ static int deadline_in(uint64_t op, uint64_t timeout, uint64_t *deadline)
         return err;
     if ((op & 0x7f) == FUTEX_WAIT) {
         *deadline = clock_ns() + ns;
-    } else if (op & FUTEX_CLOCK_REALTIME) {
+    } else if (op & FUTEX_CLOCK_REALTIME || (op & 0x7f) == FUTEX_LOCK_PI) {
         uint64_t wall = (uint64_t)clock_wall();
 
         *deadline = ns > wall ? ns - wall : 0;
@@ -155,6 +275,14 @@ int64_t sys_futex(uint64_t at, uint64_t op, uint64_t val, uint64_t timeout, uint
             return err;
         return futex_wait(at, (uint32_t)val, deadline,
                           (op & 0x7f) == FUTEX_WAIT ? ~0u : (uint32_t)val3);
+    case FUTEX_LOCK_PI:
+    case FUTEX_LOCK_PI2:
+        err = deadline_in(op, timeout, &deadline);
+        return err ? err : lock_pi(at, deadline, true);
+    case FUTEX_TRYLOCK_PI:
+        return lock_pi(at, NEVER, false);
+    case FUTEX_UNLOCK_PI:
+        return unlock_pi(at);
     case FUTEX_WAKE:
         return futex_wake(at, (unsigned)val, ~0u);
     case FUTEX_WAKE_BITSET:

@@ -1,7 +1,7 @@
 /*
- * The host's files. Names are looked up each time, so what changes there is seen here; an inode is
- * kept under its directory as long as the host says it is the same one. Nothing is cached but pages
- * of private mappings.
+ * The host's names and attributes: what --share gives. A name is looked up each time, so what
+ * changes there is seen here; an inode is kept under its directory as long as the host says it is
+ * the same one. What is mounted in a shared directory hides the host's name.
  */
 #include "guests/runtime/hostfs.h"
 #include <asm/fcntl.h>
@@ -9,8 +9,6 @@
 #include <linux/fuse.h>
 #include <linux/stat.h>
 #include "guests/runtime/process.h"
-
-#define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_NONBLOCK)
 
 static void set_attr(struct inode *i, const struct fuse_attr *a)
 {
@@ -28,8 +26,11 @@ static void set_attr(struct inode *i, const struct fuse_attr *a)
 
 static void read_link(struct inode *i)
 {
-    int64_t n = fuse_call(&(struct fuse_call){
-        .op = FUSE_READLINK, .node = i->node, .data = bounce, .data_out = PAGE - 1});
+    int64_t n = fuse_call(&(struct fuse_call){.op = FUSE_READLINK,
+                                              .share = i->share,
+                                              .node = i->node,
+                                              .data = bounce,
+                                              .data_out = PAGE - 1});
 
     if (n < 0 || n >= (int64_t)PAGE)
         return;
@@ -38,48 +39,26 @@ static void read_link(struct inode *i)
         copy(i->target, bounce, (size_t)n);
 }
 
-static struct inode *known(struct inode *dir, const char *name, size_t len)
-{
-    uint64_t node = dir->node;
-    struct inode *i;
-
-    dir->node = 0; /* what we have ourselves */
-    i = dir_find(dir, name, len);
-    dir->node = node;
-    return i;
-}
-
-static void forget(struct inode *dir, const char *name, size_t len)
-{
-    uint64_t node = dir->node;
-
-    dir->node = 0;
-    dir_remove(dir, name, len);
-    dir->node = node;
-}
-
 static struct inode *remember(struct inode *dir, const char *name, size_t len,
                               const struct fuse_entry_out *e)
 {
-    struct inode *i = known(dir, name, len);
-    uint64_t node = dir->node;
+    struct inode *i = dir_known(dir, name, len);
 
     if (i && i->node == e->nodeid) {
         set_attr(i, &e->attr);
         return i;
     }
     if (i)
-        forget(dir, name, len);
+        dir_remove(dir, name, len);
     i = inode_new(e->attr.mode);
     if (!i)
         return NULL;
+    i->share = dir->share;
     i->node = e->nodeid;
     if (S_ISLNK(e->attr.mode))
         read_link(i);
-    dir->node = 0;
     int err = dir_add(dir, name, len, i);
 
-    dir->node = node;
     set_attr(i, &e->attr);
     inode_drop(i);
     return err ? NULL : i;
@@ -97,29 +76,23 @@ struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
     struct fuse_entry_out e;
     char text[256];
     size_t n = name_of(text, name, len);
+    struct inode *i = dir_known(dir, name, len);
 
+    if (i && i->mount)
+        return i;
     if (fuse_call(&(struct fuse_call){.op = FUSE_LOOKUP,
+                                      .share = dir->share,
                                       .node = dir->node,
                                       .name = text,
                                       .name_len = n,
                                       .out = &e,
                                       .out_len = sizeof e}) < 0 ||
         !e.nodeid) {
-        if (known(dir, name, len))
-            forget(dir, name, len);
+        if (i)
+            dir_remove(dir, name, len);
         return NULL;
     }
     return remember(dir, name, len, &e);
-}
-
-static void release(uint64_t node, uint64_t fh, bool directory)
-{
-    struct fuse_release_in r = {.fh = fh};
-
-    fuse_call(&(struct fuse_call){.op = directory ? FUSE_RELEASEDIR : FUSE_RELEASE,
-                                  .node = node,
-                                  .in = &r,
-                                  .in_len = sizeof r});
 }
 
 int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode)
@@ -132,6 +105,7 @@ int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t 
         struct fuse_entry_out e;
 
         int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_MKDIR,
+                                                    .share = dir->share,
                                                     .node = dir->node,
                                                     .in = &in,
                                                     .in_len = sizeof in,
@@ -150,6 +124,7 @@ int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t 
         struct fuse_open_out o;
     } out;
     int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_CREATE,
+                                                .share = dir->share,
                                                 .node = dir->node,
                                                 .in = &in,
                                                 .in_len = sizeof in,
@@ -159,7 +134,7 @@ int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t 
                                                 .out_len = sizeof out});
 
     if (err >= 0)
-        release(out.e.nodeid, out.o.fh, false);
+        hostfs_close(dir->share, out.e.nodeid, out.o.fh, false);
     return err < 0 ? err : 0;
 }
 
@@ -173,6 +148,7 @@ int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *
         return -ENAMETOOLONG;
     n += name_of(text + n, target, t);
     int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_SYMLINK,
+                                                .share = dir->share,
                                                 .node = dir->node,
                                                 .name = text,
                                                 .name_len = n,
@@ -189,9 +165,10 @@ int hostfs_link(struct inode *dir, const char *name, size_t len, struct inode *i
     char text[256];
     size_t n = name_of(text, name, len);
 
-    if (!i->node)
+    if (!i->node || i->share != dir->share)
         return -EXDEV;
     int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_LINK,
+                                                .share = dir->share,
                                                 .node = dir->node,
                                                 .in = &in,
                                                 .in_len = sizeof in,
@@ -208,12 +185,13 @@ int hostfs_remove(struct inode *dir, const char *name, size_t len, bool director
     char text[256];
     size_t n = name_of(text, name, len);
     int64_t err = fuse_call(&(struct fuse_call){.op = directory ? FUSE_RMDIR : FUSE_UNLINK,
+                                                .share = dir->share,
                                                 .node = dir->node,
                                                 .name = text,
                                                 .name_len = n});
 
     if (err >= 0)
-        forget(dir, name, len);
+        dir_remove(dir, name, len);
     return err < 0 ? (int)err : 0;
 }
 
@@ -224,10 +202,11 @@ int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *
     char text[512];
     size_t n = name_of(text, a, alen);
 
-    if (!from->node || !to->node)
+    if (!from->node || !to->node || from->share != to->share)
         return -EXDEV;
     n += name_of(text + n, b, blen);
     int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_RENAME,
+                                                .share = from->share,
                                                 .node = from->node,
                                                 .in = &in,
                                                 .in_len = sizeof in,
@@ -236,19 +215,19 @@ int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *
 
     if (err < 0)
         return (int)err;
-    forget(from, a, alen);
-    forget(to, b, blen);
+    dir_remove(from, a, alen);
+    dir_remove(to, b, blen);
     return 0;
 }
 
-int hostfs_resize(struct inode *i, uint64_t size)
+static int set_attributes(struct inode *i, const struct fuse_setattr_in *in)
 {
-    struct fuse_setattr_in in = {.valid = FATTR_SIZE, .size = size};
     struct fuse_attr_out out;
     int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_SETATTR,
+                                                .share = i->share,
                                                 .node = i->node,
-                                                .in = &in,
-                                                .in_len = sizeof in,
+                                                .in = in,
+                                                .in_len = sizeof *in,
                                                 .out = &out,
                                                 .out_len = sizeof out});
 
@@ -257,12 +236,42 @@ int hostfs_resize(struct inode *i, uint64_t size)
     return err < 0 ? (int)err : 0;
 }
 
+int hostfs_resize(struct inode *i, uint64_t size)
+{
+    return set_attributes(i, &(struct fuse_setattr_in){.valid = FATTR_SIZE, .size = size});
+}
+
+int hostfs_chmod(struct inode *i, uint32_t mode)
+{
+    return set_attributes(
+        i, &(struct fuse_setattr_in){.valid = FATTR_MODE, .mode = (i->mode & S_IFMT) | mode});
+}
+
+int hostfs_chown(struct inode *i, uint32_t uid, uint32_t gid)
+{
+    return set_attributes(i, &(struct fuse_setattr_in){.valid = (uid != ~0u ? FATTR_UID : 0) |
+                                                                (gid != ~0u ? FATTR_GID : 0),
+                                                       .uid = uid,
+                                                       .gid = gid});
+}
+
+int hostfs_times(struct inode *i, int64_t atime, int64_t mtime)
+{
+    return set_attributes(i,
+                          &(struct fuse_setattr_in){.valid = FATTR_ATIME | FATTR_MTIME,
+                                                    .atime = (uint64_t)atime / NS,
+                                                    .atimensec = (uint32_t)(atime % (int64_t)NS),
+                                                    .mtime = (uint64_t)mtime / NS,
+                                                    .mtimensec = (uint32_t)(mtime % (int64_t)NS)});
+}
+
 void hostfs_refresh(struct inode *i)
 {
     struct fuse_getattr_in in = {0};
     struct fuse_attr_out out;
 
     if (fuse_call(&(struct fuse_call){.op = FUSE_GETATTR,
+                                      .share = i->share,
                                       .node = i->node,
                                       .in = &in,
                                       .in_len = sizeof in,
@@ -271,177 +280,8 @@ void hostfs_refresh(struct inode *i)
         set_attr(i, &out.attr);
 }
 
-static int64_t open_node(struct inode *i, uint32_t flags, uint64_t *fh)
-{
-    struct fuse_open_in in = {.flags = flags};
-    struct fuse_open_out out;
-    int64_t err = fuse_call(&(struct fuse_call){.op = S_ISDIR(i->mode) ? FUSE_OPENDIR : FUSE_OPEN,
-                                                .node = i->node,
-                                                .in = &in,
-                                                .in_len = sizeof in,
-                                                .out = &out,
-                                                .out_len = sizeof out});
-
-    *fh = out.fh;
-    return err < 0 ? err : 0;
-}
-
-int hostfs_open(struct file *f)
-{
-    uint64_t fh;
-    int64_t err = open_node(f->inode, f->flags & OPEN_FLAGS, &fh);
-
-    if (err)
-        return (int)err;
-    f->data = (void *)fh;
-    f->ops = &hostfile_ops;
-    return 0;
-}
-
-static int64_t transfer(struct inode *i, uint64_t fh, bool write, uint64_t at, uint64_t n,
-                        void *data)
-{
-    struct fuse_read_in r = {.fh = fh, .offset = at, .size = (uint32_t)n};
-    struct fuse_write_in w = {.fh = fh, .offset = at, .size = (uint32_t)n};
-    struct fuse_write_out out;
-
-    if (!write)
-        return fuse_call(&(struct fuse_call){.op = FUSE_READ,
-                                             .node = i->node,
-                                             .in = &r,
-                                             .in_len = sizeof r,
-                                             .data = data,
-                                             .data_out = n});
-    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_WRITE,
-                                                .node = i->node,
-                                                .in = &w,
-                                                .in_len = sizeof w,
-                                                .out = &out,
-                                                .out_len = sizeof out,
-                                                .data = data,
-                                                .data_in = n});
-
-    return err < 0 ? err : out.size <= n ? (int64_t)out.size : -EIO;
-}
-
-static int64_t host_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
-{
-    uint64_t done = 0;
-
-    if (S_ISDIR(f->inode->mode))
-        return -EISDIR;
-    while (done < len) {
-        uint64_t n = least(len - done, BOUNCE);
-        int64_t got = transfer(f->inode, (uintptr_t)f->data, false, *pos, n, bounce);
-
-        if (got > 0 && copy_out(buf + done, bounce, (size_t)got))
-            got = -EFAULT;
-        if (got <= 0)
-            return done ? (int64_t)done : got;
-        done += (uint64_t)got;
-        *pos += (uint64_t)got;
-        if ((uint64_t)got < n)
-            break;
-    }
-    return (int64_t)done;
-}
-
-static int64_t host_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
-{
-    uint64_t done = 0;
-
-    if (f->flags & O_APPEND) {
-        hostfs_refresh(f->inode);
-        *pos = f->inode->size;
-    }
-    while (done < len) {
-        uint64_t n = least(len - done, BOUNCE);
-        int64_t put = copy_in(bounce, buf + done, n)
-                          ? -EFAULT
-                          : transfer(f->inode, (uintptr_t)f->data, true, *pos, n, bounce);
-
-        if (put <= 0)
-            return done ? (int64_t)done : put;
-        done += (uint64_t)put;
-        *pos += (uint64_t)put;
-        if (*pos > f->inode->size)
-            f->inode->size = *pos;
-    }
-    return (int64_t)done;
-}
-
-static unsigned host_poll(struct file *f)
-{
-    (void)f;
-    return POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
-}
-
-static int host_sync(struct file *f)
-{
-    struct fuse_fsync_in in = {.fh = (uintptr_t)f->data};
-
-    return (int)fuse_call(
-        &(struct fuse_call){.op = S_ISDIR(f->inode->mode) ? FUSE_FSYNCDIR : FUSE_FSYNC,
-                            .node = f->inode->node,
-                            .in = &in,
-                            .in_len = sizeof in});
-}
-
-static void host_release(struct file *f)
-{
-    release(f->inode->node, (uintptr_t)f->data, S_ISDIR(f->inode->mode));
-}
-
-const struct file_ops hostfile_ops = {.read = host_read,
-                                      .write = host_write,
-                                      .poll = host_poll,
-                                      .sync = host_sync,
-                                      .release = host_release,
-                                      .seekable = true};
-
-int hostfs_page(struct inode *i, uint64_t n, void *page)
-{
-    uint64_t fh;
-    int64_t err = open_node(i, O_RDONLY, &fh);
-
-    if (err)
-        return (int)err;
-    err = transfer(i, fh, false, n * PAGE, PAGE, page);
-    release(i->node, fh, false);
-    return err < 0 ? (int)err : 0;
-}
-
-int64_t hostfs_getdents(struct file *f, uint64_t buf, uint64_t size)
-{
-    struct fuse_read_in in = {.fh = (uintptr_t)f->data, .offset = f->pos, .size = PAGE};
-    uint64_t done = 0, at = 0;
-    int64_t n = fuse_call(&(struct fuse_call){.op = FUSE_READDIR,
-                                              .node = f->inode->node,
-                                              .in = &in,
-                                              .in_len = sizeof in,
-                                              .data = bounce,
-                                              .data_out = PAGE});
-
-    if (n < 0)
-        return n;
-    while (at + FUSE_NAME_OFFSET <= (uint64_t)n) {
-        const struct fuse_dirent *d = (const struct fuse_dirent *)(bounce + at);
-
-        if (d->namelen > 255 || at + FUSE_NAME_OFFSET + d->namelen > (uint64_t)n)
-            return -EIO;
-        int64_t len =
-            put_record(buf + done, size - done, d->ino, d->type, d->off, d->name, d->namelen);
-
-        if (len <= 0)
-            return done ? (int64_t)done : len ? len : -EINVAL;
-        done += (uint64_t)len;
-        f->pos = d->off;
-        at += FUSE_DIRENT_SIZE(d);
-    }
-    return (int64_t)done;
-}
-
-void hostfs_init(void)
+/* The share's own root directory; NULL: it does not answer. */
+static struct inode *open_share(unsigned share)
 {
     struct fuse_init_in in = {.major = FUSE_KERNEL_VERSION,
                               .minor = FUSE_KERNEL_MINOR_VERSION,
@@ -449,14 +289,71 @@ void hostfs_init(void)
     struct fuse_init_out out;
     struct inode *i;
 
-    if (!virtiofs_init())
-        return;
-    if (fuse_call(&(struct fuse_call){
-            .op = FUSE_INIT, .in = &in, .in_len = sizeof in, .out = &out, .out_len = sizeof out}) <
-        0)
-        return;
+    if (fuse_call(&(struct fuse_call){.op = FUSE_INIT,
+                                      .share = (uint8_t)share,
+                                      .in = &in,
+                                      .in_len = sizeof in,
+                                      .out = &out,
+                                      .out_len = sizeof out}) < 0)
+        return NULL;
     i = inode_new(S_IFDIR | 0755);
+    if (!i)
+        return NULL;
+    i->share = (uint8_t)share;
     i->node = FUSE_ROOT_ID;
-    fs_place("/host", i);
     hostfs_refresh(i);
+    i->mount = true;
+    return i;
+}
+
+/* The first --share without a PATH is at /host, the others at /host1, /host2 ... */
+static void mount_at(struct inode *i, const char *path, unsigned share)
+{
+    char plain[16];
+
+    if (!*path)
+        format(plain, sizeof plain, share ? "/host%d" : "/host", (uint64_t)share);
+    fs_place(*path ? path : plain, i);
+}
+
+/* A share at / is the tree itself; what the runtime has there (/dev, /proc) stays above it. */
+static void become_root(struct inode *i)
+{
+    for (struct entry *e = root->entries; e; e = e->next)
+        e->inode->mount = true;
+    root->share = i->share;
+    root->node = i->node;
+    hostfs_refresh(root);
+    inode_drop(i);
+}
+
+static struct inode *share[SHARES];
+
+static const char *path_of_share(unsigned n)
+{
+    const char *path = boot.mounts_gpa ? kva(boot.mounts_gpa) : "";
+
+    while (boot.mounts_gpa && n--)
+        path += length(path) + 1;
+    return path;
+}
+
+void hostfs_init(void)
+{
+    unsigned n = virtiofs_init();
+
+    for (unsigned i = 0; i < n; i++) {
+        share[i] = open_share(i);
+        if (share[i] && same(path_of_share(i), "/")) {
+            become_root(share[i]);
+            share[i] = NULL;
+        }
+    }
+}
+
+void hostfs_mount(void)
+{
+    for (unsigned i = 0; i < SHARES; i++)
+        if (share[i])
+            mount_at(share[i], path_of_share(i), i);
 }

@@ -1,12 +1,14 @@
-/* The host directory of --share, under /host: inodes with a FUSE node. */
+/* The host directories of --share: inodes with a FUSE node. */
 #ifndef GUESTS_RUNTIME_HOSTFS_H
 #define GUESTS_RUNTIME_HOSTFS_H
 
 #include "guests/runtime/fs.h"
 
 /* --- virtiofs.c --- */
-bool virtiofs_init(void);
+#define SHARES 8u
+unsigned virtiofs_init(void); /* how many shares there are */
 struct fuse_call {
+    uint8_t share;
     uint32_t op;
     uint64_t node;
     const void *in;
@@ -22,7 +24,9 @@ struct fuse_call {
 int64_t fuse_call(const struct fuse_call *c);
 
 /* --- hostfs.c: what inode.c and the calls do for an inode with a node --- */
+/* Finds the shares, one of which may be the root; the others are mounted when the tree is there. */
 void hostfs_init(void);
+void hostfs_mount(void);
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len);
 int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode);
 int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *target);
@@ -31,9 +35,20 @@ int hostfs_remove(struct inode *dir, const char *name, size_t len, bool director
 int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *to, const char *b,
                   size_t blen);
 int hostfs_resize(struct inode *i, uint64_t size);
-int hostfs_page(struct inode *i, uint64_t n, void *page);
+int hostfs_chmod(struct inode *i, uint32_t mode);
+int hostfs_chown(struct inode *i, uint32_t uid, uint32_t gid);
+int hostfs_times(struct inode *i, int64_t atime, int64_t mtime);
 void hostfs_refresh(struct inode *i);
+
+/* --- hostfile.c --- */
 int hostfs_open(struct file *f);
+void hostfs_close(uint8_t share, uint64_t node, uint64_t fh, bool directory);
+int hostfs_fallocate(struct file *f, uint64_t mode, uint64_t off, uint64_t len);
+/* A mapped file's pages, by whole pages of kernel memory. */
+int hostfs_page(struct inode *i, uint64_t n, void *page);
+int hostfs_put_page(struct inode *i, uint64_t n, void *page);
+void hostfs_mapped(struct file *f);
+void hostfs_unmapped(struct inode *i); /* the last mapping has gone */
 int64_t hostfs_getdents(struct file *f, uint64_t buf, uint64_t size);
 extern const struct file_ops hostfile_ops;
 

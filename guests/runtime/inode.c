@@ -6,8 +6,7 @@
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/process.h"
 
-#define FANOUT   512u
-#define MAX_SIZE ((uint64_t)FANOUT * FANOUT * PAGE)
+#define FANOUT 512u
 
 struct inode *root, *cwd;
 static uint64_t last_ino;
@@ -78,7 +77,6 @@ uint64_t inode_page(struct inode *i, uint64_t n, bool create)
         return n * PAGE < i->size ? kpa(i->flat) + n * PAGE : 0;
     if (n >= FANOUT * FANOUT)
         return 0;
-    create |= i->node != 0; /* read from the host below */
     if (!i->pages && (!create || !(i->pages = kalloc(PAGE))))
         return 0;
     leaf = i->pages[n / FANOUT];
@@ -93,24 +91,33 @@ uint64_t inode_page(struct inode *i, uint64_t n, bool create)
     return leaf[n % FANOUT];
 }
 
+void inode_forget_pages(struct inode *i)
+{
+    free_pages(i, 0);
+}
+
 /* Pages past the new end go, unless a mapping may still show them: then they become zero. */
 int inode_resize(struct inode *i, uint64_t size)
 {
+    uint64_t was = i->size;
+
     if (i->flat)
         return -ETXTBSY;
-    if (i->node)
-        return hostfs_resize(i, size);
-    if (size > MAX_SIZE)
+    if (!i->node && size > INODE_MAX)
         return -EFBIG;
-    if (size < i->size) {
+    int err = i->node ? hostfs_resize(i, size) : 0;
+
+    if (err)
+        return err;
+    if (size < was && i->pages) {
         uint64_t page = size % PAGE ? inode_page(i, size / PAGE, false) : 0;
 
         if (page)
             fill((char *)kva(page) + size % PAGE, 0, PAGE - size % PAGE);
-        if (i->refs <= 1 + i->opens) {
+        if (!i->maps) {
             free_pages(i, page_up(size) / PAGE);
         } else {
-            for (uint64_t n = page_up(size) / PAGE; n < page_up(i->size) / PAGE; n++) {
+            for (uint64_t n = page_up(size) / PAGE; n < page_up(was) / PAGE; n++) {
                 page = inode_page(i, n, false);
                 if (page)
                     fill(kva(page), 0, PAGE);
@@ -177,12 +184,12 @@ static int64_t regular_write(struct file *f, uint64_t buf, uint64_t len, uint64_
         *pos = i->size;
     while (done < len) {
         uint64_t at = *pos + done, n = least(len - done, PAGE - at % PAGE);
-        uint64_t page = at < MAX_SIZE ? inode_page(i, at / PAGE, true) : 0;
+        uint64_t page = at < INODE_MAX ? inode_page(i, at / PAGE, true) : 0;
 
         if (!page || copy_in((char *)kva(page) + at % PAGE, buf + done, n)) {
             if (done)
                 break;
-            return page ? -EFAULT : at < MAX_SIZE ? -ENOSPC : -EFBIG;
+            return page ? -EFAULT : at < INODE_MAX ? -ENOSPC : -EFBIG;
         }
         done += n;
         if (at + n > i->size)
@@ -212,10 +219,8 @@ const struct file_ops directory_ops = {.read = directory_read, .seekable = true}
 
 /* --- directories --- */
 
-struct inode *dir_find(struct inode *dir, const char *name, size_t len)
+struct inode *dir_known(struct inode *dir, const char *name, size_t len)
 {
-    if (dir->node)
-        return hostfs_find(dir, name, len);
     for (struct entry *e = dir->entries; e; e = e->next) {
         size_t k = 0;
 
@@ -227,10 +232,13 @@ struct inode *dir_find(struct inode *dir, const char *name, size_t len)
     return NULL;
 }
 
+struct inode *dir_find(struct inode *dir, const char *name, size_t len)
+{
+    return dir->node ? hostfs_find(dir, name, len) : dir_known(dir, name, len);
+}
+
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
-    if (dir->node)
-        return -EPERM;
     struct entry *e = kalloc(sizeof *e + len + 1), **p = &dir->entries;
 
     if (!e)
@@ -250,7 +258,7 @@ int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
 
 int dir_remove(struct inode *dir, const char *name, size_t len)
 {
-    struct inode *i = dir_find(dir, name, len);
+    struct inode *i = dir_known(dir, name, len);
 
     for (struct entry **p = &dir->entries; i && *p; p = &(*p)->next) {
         struct entry *e = *p;
@@ -284,6 +292,9 @@ void fs_place(const char *path, struct inode *i)
         while (path[len] && path[len] != '/')
             len++;
         if (!path[len]) {
+            i->mount |= dir->node != 0;
+            if (dir_known(dir, path, len))
+                dir_remove(dir, path, len);
             dir_add(dir, path, len, i);
             inode_drop(i);
             return;
@@ -292,6 +303,7 @@ void fs_place(const char *path, struct inode *i)
 
         if (!next) {
             next = inode_new(S_IFDIR | 0755);
+            next->mount = dir->node != 0;
             dir_add(dir, path, len, next);
             inode_drop(next);
         }

@@ -61,8 +61,7 @@ uint64_t pages_bits(uint32_t prot)
            (prot & PROT_EXEC ? 0 : PTE_NX);
 }
 
-/* The next page from at on that may have an entry: whole missing tables are stepped over. */
-static uint64_t next_entry(uint64_t at, uint64_t end, uint64_t **e)
+uint64_t pages_next(uint64_t at, uint64_t end, uint64_t **e)
 {
     while (at < end) {
         *e = pages_entry(at, false);
@@ -90,7 +89,7 @@ void pages_drop(uint64_t start, uint64_t end)
     unsigned n = 0;
     uint64_t *e;
 
-    for (uint64_t at = start; (at = next_entry(at, end, &e)) < end; at += PAGE) {
+    for (uint64_t at = start; (at = pages_next(at, end, &e)) < end; at += PAGE) {
         if (!*e)
             continue;
         if (*e & PTE_OWNED)
@@ -109,7 +108,7 @@ void pages_protect(uint64_t start, uint64_t end, uint32_t prot, bool shared)
     uint64_t bits = pages_bits(prot), *e;
     unsigned n = 0;
 
-    for (uint64_t at = start; (at = next_entry(at, end, &e)) < end; at += PAGE) {
+    for (uint64_t at = start; (at = pages_next(at, end, &e)) < end; at += PAGE) {
         if (!*e)
             continue;
         uint64_t new = (*e & (PTE_ADDR | PTE_OWNED)) | bits;
@@ -129,7 +128,7 @@ void pages_move(uint64_t from, uint64_t to, uint64_t len)
 {
     uint64_t *e;
 
-    for (uint64_t at = from; (at = next_entry(at, from + len, &e)) < from + len; at += PAGE) {
+    for (uint64_t at = from; (at = pages_next(at, from + len, &e)) < from + len; at += PAGE) {
         if (!*e)
             continue;
         *pages_entry(to + (at - from), true) = *e;

@@ -98,6 +98,8 @@ static void fill_tree(void)
     disks_init();
     proc_init();
     hostfs_init();
+    etc_init();
+    hostfs_mount();
 }
 
 int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)

@@ -70,6 +70,8 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
         err = -ENOENT;
     else if (!p.len || p.inode == p.dir || p.inode == p.dir->parent)
         err = flags & AT_REMOVEDIR ? -EBUSY : -EISDIR;
+    else if (p.inode->mount)
+        err = -EBUSY;
     else if (flags & AT_REMOVEDIR && !S_ISDIR(p.inode->mode))
         err = -ENOTDIR;
     else if (!(flags & AT_REMOVEDIR) && S_ISDIR(p.inode->mode))
@@ -111,7 +113,7 @@ static int64_t rename_at(const struct place *a, const struct place *b, uint64_t 
 
     if (!i)
         return -ENOENT;
-    if (!a->len || !b->name || !b->len)
+    if (!a->len || !b->name || !b->len || i->mount || (b->inode && b->inode->mount))
         return -EBUSY;
     if (b->inode == i)
         return 0;
@@ -156,6 +158,11 @@ int64_t sys_renameat2(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, ui
     }
     kfree(from, PATH_LIMIT);
     return err;
+}
+
+int64_t sys_renameat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2)
+{
+    return sys_renameat2(fd1, at1, fd2, at2, 0);
 }
 
 int64_t sys_rename(uint64_t at1, uint64_t at2)
@@ -290,6 +297,8 @@ int64_t sys_getcwd(uint64_t buf, uint64_t size)
 /* Everything belongs to the one user there is: owners and modes are kept, not enforced. */
 static int64_t set_mode(struct inode *i, uint64_t mode)
 {
+    if (i->node)
+        return hostfs_chmod(i, (uint32_t)mode & 07777);
     i->mode = (i->mode & S_IFMT) | ((uint32_t)mode & 07777);
     i->ctime = wall_now();
     return 0;
@@ -319,6 +328,24 @@ int64_t sys_fchmod(uint64_t fd, uint64_t mode)
     return f ? f->inode ? set_mode(f->inode, mode) : -EINVAL : -EBADF;
 }
 
+static int64_t set_owner(struct inode *i, uint64_t uid, uint64_t gid)
+{
+    if (i->node)
+        return hostfs_chown(i, (uint32_t)uid, (uint32_t)gid);
+    if ((uint32_t)uid != ~0u)
+        i->uid = (uint32_t)uid;
+    if ((uint32_t)gid != ~0u)
+        i->gid = (uint32_t)gid;
+    return 0;
+}
+
+int64_t sys_fchown(uint64_t fd, uint64_t uid, uint64_t gid)
+{
+    struct file *f = fd_file(fd);
+
+    return f ? f->inode ? set_owner(f->inode, uid, gid) : 0 : -EBADF;
+}
+
 int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, uint64_t flags)
 {
     char *path;
@@ -328,13 +355,7 @@ int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, ui
     if (err)
         return err;
     kfree(path, PATH_LIMIT);
-    if (!p.inode)
-        return -ENOENT;
-    if ((uint32_t)uid != ~0u)
-        p.inode->uid = (uint32_t)uid;
-    if ((uint32_t)gid != ~0u)
-        p.inode->gid = (uint32_t)gid;
-    return 0;
+    return p.inode ? set_owner(p.inode, uid, gid) : -ENOENT;
 }
 
 int64_t sys_chown(uint64_t at, uint64_t uid, uint64_t gid)
@@ -367,13 +388,10 @@ static int64_t time_from(const struct timespec64 *t, int64_t was)
     return t->nsec == UTIME_NOW ? wall_now() : t->sec * (int64_t)NS + t->nsec;
 }
 
-int64_t sys_utimensat(uint64_t dirfd, uint64_t at, uint64_t times, uint64_t flags)
+static int64_t set_times(uint64_t dirfd, uint64_t at, const struct timespec64 t[2], uint64_t flags)
 {
-    struct timespec64 t[2] = {{0, 0x3fffffff}, {0, 0x3fffffff}};
     struct inode *i;
 
-    if (times && copy_in(t, times, sizeof t))
-        return -EFAULT;
     if (at) {
         char *path;
         struct place p;
@@ -392,7 +410,76 @@ int64_t sys_utimensat(uint64_t dirfd, uint64_t at, uint64_t times, uint64_t flag
     }
     if (!i)
         return -ENOENT;
-    i->atime = time_from(&t[0], i->atime);
-    i->mtime = time_from(&t[1], i->mtime);
+    int64_t atime = time_from(&t[0], i->atime), mtime = time_from(&t[1], i->mtime);
+
+    if (i->node)
+        return hostfs_times(i, atime, mtime);
+    i->atime = atime;
+    i->mtime = mtime;
     return 0;
+}
+
+static const struct timespec64 both_now[2] = {{0, 0x3fffffff}, {0, 0x3fffffff}};
+
+int64_t sys_utimensat(uint64_t dirfd, uint64_t at, uint64_t times, uint64_t flags)
+{
+    struct timespec64 t[2];
+
+    if (times && copy_in(t, times, sizeof t))
+        return -EFAULT;
+    return set_times(dirfd, at, times ? t : both_now, flags);
+}
+
+/* Microseconds; what is no number of them would mean something else in nanoseconds. */
+int64_t sys_futimesat(uint64_t dirfd, uint64_t at, uint64_t times)
+{
+    struct timespec64 t[2];
+
+    if (times && copy_in(t, times, sizeof t))
+        return -EFAULT;
+    for (unsigned k = 0; times && k < 2; k++) {
+        if ((uint64_t)t[k].nsec > 999999)
+            return -EINVAL;
+        t[k].nsec *= 1000;
+    }
+    return set_times(dirfd, at, times ? t : both_now, 0);
+}
+
+int64_t sys_utimes(uint64_t at, uint64_t times)
+{
+    return sys_futimesat((uint64_t)AT_FDCWD, at, times);
+}
+
+int64_t sys_utime(uint64_t at, uint64_t times)
+{
+    int64_t s[2] = {0, 0};
+
+    if (times && copy_in(s, times, sizeof s))
+        return -EFAULT;
+    const struct timespec64 t[2] = {{s[0], 0}, {s[1], 0}};
+
+    return set_times((uint64_t)AT_FDCWD, at, times ? t : both_now, 0);
+}
+
+/* Regular files only: the runtime's devices are fixed, and a named pipe has nobody to meet. */
+int64_t sys_mknodat(uint64_t dirfd, uint64_t at, uint64_t mode)
+{
+    char *path;
+    struct place p;
+    struct inode *i;
+    int64_t err;
+
+    if (mode & S_IFMT && !S_ISREG(mode))
+        return -EPERM;
+    err = path_take(dirfd, at, false, &path, &p);
+    if (err)
+        return err;
+    err = path_create(&p, S_IFREG | ((uint32_t)mode & ~umask_now & 07777), &i);
+    kfree(path, PATH_LIMIT);
+    return err;
+}
+
+int64_t sys_mknod(uint64_t at, uint64_t mode)
+{
+    return sys_mknodat((uint64_t)AT_FDCWD, at, mode);
 }

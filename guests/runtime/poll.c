@@ -337,6 +337,17 @@ int64_t sys_epoll_wait(uint64_t epfd, uint64_t out, uint64_t max, uint64_t ms)
     return epoll_wait_until(epfd, out, max, after_ms(ms));
 }
 
+int64_t sys_epoll_pwait2(uint64_t epfd, uint64_t out, uint64_t max, uint64_t timeout, uint64_t mask,
+                         uint64_t size)
+{
+    uint64_t deadline;
+    int err = deadline_in(timeout, &deadline);
+
+    if (!err)
+        err = signal_swap_mask(mask, size);
+    return err ? err : epoll_wait_until(epfd, out, max, deadline);
+}
+
 int64_t sys_epoll_pwait(uint64_t epfd, uint64_t out, uint64_t max, uint64_t ms, uint64_t mask,
                         uint64_t size)
 {

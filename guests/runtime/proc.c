@@ -170,19 +170,25 @@ void proc_init(void)
     place_magic("/proc/self/exe", LINK_EXE);
     place_magic("/proc/self/cwd", LINK_CWD);
     place_magic("/proc/self/root", LINK_ROOT);
-    fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
-    fs_text("/etc/group", "root:x:0:\n");
-    fs_text("/etc/hosts", "127.0.0.1\tlocalhost\n");
-    fs_text("/etc/hostname", "mayfly\n");
-    fs_text("/etc/resolv.conf", "nameserver 127.0.0.1\n");
-    fs_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
     fs_text("/sys/devices/system/cpu/online", "0\n");
     fs_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n");
     fs_text("/proc/sys/vm/overcommit_memory", "0\n");
     fs_text("/proc/sys/kernel/ngroups_max", "65536\n");
-    place_directory("/tmp", 01777);
-    place_directory("/var/tmp", 01777);
-    place_directory("/root", 0700);
+}
+
+void etc_init(void)
+{
+    if (!root->node) {
+        fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
+        fs_text("/etc/group", "root:x:0:\n");
+        fs_text("/etc/hosts", "127.0.0.1\tlocalhost\n");
+        fs_text("/etc/hostname", "mayfly\n");
+        fs_text("/etc/resolv.conf", "nameserver 127.0.0.1\n");
+        fs_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
+        place_directory("/tmp", 01777);
+        place_directory("/var/tmp", 01777);
+        place_directory("/root", 0700);
+    }
     /* The program's own file, where it says it is and under its plain name in the root. */
     inode_hold(program_inode);
     if (program_path[0] == '/') {

@@ -41,7 +41,7 @@ struct thread {
     stack_t alt;
     int code[NSIG_MAX + 1]; /* si_code of what is pending */
     uint64_t value[NSIG_MAX + 1];
-    uint64_t clear_tid, cpu_ns;
+    uint64_t clear_tid, robust, cpu_ns;
 };
 
 extern struct thread *current;
@@ -67,7 +67,6 @@ uint64_t process_cpu_ns(void);
 extern char poll_key;         /* woken when anything that poll() looks at has changed */
 extern uint64_t poll_changes; /* how often poll_key was woken */
 extern char input_key;
-extern uint64_t real_timer; /* ITIMER_REAL's next expiry */
 void thread_timers_changed(void);
 
 /* --- signal.c --- */
@@ -75,12 +74,16 @@ void signal_fault(struct regs *r, const struct fault *f);
 void signal_send(struct thread *t, int sig, int code, uint64_t value); /* NULL: the process */
 bool signal_waits(const struct thread *t); /* one that would be taken now */
 void signal_deliver(struct regs *r);
-void signal_tick(uint64_t now); /* ITIMER_REAL */
+/* One pending signal of the set, no longer pending; 0: there is none. */
+int signal_take(uint64_t among, siginfo_t *info);
 /* For ppoll and friends: mask for the time of a wait. */
 int signal_swap_mask(uint64_t set, uint64_t size);
 extern struct sigaction actions[NSIG_MAX + 1];
 extern uint64_t process_pending;
 const char *program_name(void);
+
+/* --- signalfd.c --- */
+void signalfd_notify(void); /* a signal became pending */
 
 /* --- sigframe.c --- */
 /* Put the handler's frame on the program's stack. false: there is no room. */

@@ -9,7 +9,7 @@
 struct sigaction actions[NSIG_MAX + 1];
 uint64_t process_pending;
 static int process_code[NSIG_MAX + 1];
-static uint64_t real_interval;
+static uint64_t process_value[NSIG_MAX + 1];
 
 /* Signals whose default is a core dump: their end is worth a line. */
 static const char *const crash_name[NSIG_MAX + 1] = {[SIGQUIT] = "Quit",
@@ -82,13 +82,15 @@ void signal_send(struct thread *to, int sig, int code, uint64_t value)
     } else {
         process_pending |= BIT(sig);
         process_code[sig] = code;
-        if (!(current->mask & BIT(sig)))
+        process_value[sig] = value;
+        if (current->state == READY && !(current->mask & BIT(sig)))
             return; /* we take it ourselves */
         for (to = thread_list(); to && to->mask & BIT(sig);)
             to = to->next;
     }
     if (to && !(to->mask & BIT(sig)))
         thread_ready(to, -ERESTARTSYS);
+    signalfd_notify();
 }
 
 static void restart(struct regs *r, bool again)
@@ -103,21 +105,25 @@ static void restart(struct regs *r, bool again)
     }
 }
 
-static int take(siginfo_t *info)
+int signal_take(uint64_t among, siginfo_t *info)
 {
     struct thread *t = current;
-    uint64_t mine = t->pending & ~t->mask, all = process_pending & ~t->mask;
+    uint64_t mine = t->pending & among, all = process_pending & among;
     bool own = mine;
+
+    if (!mine && !all)
+        return 0;
     int sig = __builtin_ctzll(own ? mine : all) + 1;
+    uint64_t value = own ? t->value[sig] : process_value[sig];
 
     fill(info, 0, sizeof *info);
     info->si_signo = sig;
     info->si_code = own ? t->code[sig] : process_code[sig];
-    if (own && info->si_code > 0)
-        info->si_addr = (void *)t->value[sig];
-    else if (own)
-        *(uint64_t *)((char *)info + 24) = t->value[sig]; /* si_value */
-    if (info->si_code <= 0)
+    if (own && info->si_code > 0 && info->si_code != SI_KERNEL)
+        info->si_addr = (void *)value;
+    else
+        *(uint64_t *)((char *)info + 24) = value; /* si_value */
+    if (info->si_code == SI_USER || info->si_code == SI_TKILL || info->si_code == SI_QUEUE)
         info->si_pid = 1;
     if (own)
         t->pending &= ~BIT(sig);
@@ -139,7 +145,7 @@ void signal_deliver(struct regs *r)
         t->mask_saved = false;
         return;
     }
-    int sig = take(&info);
+    int sig = signal_take(~t->mask, &info);
     struct sigaction *a = &actions[sig];
 
     if (is_ignored(sig))
@@ -158,17 +164,6 @@ void signal_deliver(struct regs *r)
     t->mask &= ~NEVER_BLOCKED;
     if (a->sa_flags & SA_RESETHAND)
         a->sa_handler = SIG_DFL;
-}
-
-void signal_tick(uint64_t now)
-{
-    real_timer = real_interval ? now + real_interval : NEVER;
-    signal_send(NULL, SIGALRM, SI_KERNEL, 0);
-    for (struct thread *t = thread_list(); t; t = t->next)
-        if (!(t->mask & BIT(SIGALRM)) && t->state == WAITING) {
-            thread_ready(t, -ERESTARTSYS);
-            break;
-        }
 }
 
 /* --- system calls --- */
@@ -276,10 +271,8 @@ int64_t sys_rt_sigtimedwait(uint64_t at, uint64_t info_at, uint64_t timeout, uin
         uint64_t ready = (current->pending | process_pending) & set;
 
         if (ready) {
-            current->mask = ~ready;
-            int sig = take(&info);
+            int sig = signal_take(ready, &info);
 
-            current->mask = mask;
             return info_at && copy_out(info_at, &info, sizeof info) ? -EFAULT : sig;
         }
         current->mask = mask & ~set;
@@ -317,12 +310,12 @@ int64_t sys_sigaltstack(uint64_t new, uint64_t old)
     return old ? copy_out(old, &was, sizeof was) : 0;
 }
 
-static int64_t send_to(struct thread *t, uint64_t sig, int code)
+static int64_t send_to(struct thread *t, uint64_t sig, int code, uint64_t value)
 {
     if (sig > NSIG_MAX)
         return -EINVAL;
     if (sig)
-        signal_send(t, (int)sig, code, 0);
+        signal_send(t, (int)sig, code, value);
     return 0;
 }
 
@@ -330,14 +323,14 @@ int64_t sys_kill(uint64_t pid, uint64_t sig)
 {
     int32_t p = (int32_t)pid;
 
-    return p == 1 || p == 0 || p == -1 ? send_to(NULL, sig, SI_USER) : -ESRCH;
+    return p == 1 || p == 0 || p == -1 ? send_to(NULL, sig, SI_USER, 0) : -ESRCH;
 }
 
 int64_t sys_tkill(uint64_t tid, uint64_t sig)
 {
     struct thread *t = thread_find((uint32_t)tid);
 
-    return t ? send_to(t, sig, SI_TKILL) : -ESRCH;
+    return t ? send_to(t, sig, SI_TKILL, 0) : -ESRCH;
 }
 
 int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t sig)
@@ -345,48 +338,26 @@ int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t sig)
     return (int32_t)pid == 1 ? sys_tkill(tid, sig) : -ESRCH;
 }
 
-int64_t sys_setitimer(uint64_t which, uint64_t new, uint64_t old)
+/* sigqueue(): what the program says of it, its code and its value. */
+static int64_t queue(struct thread *t, uint64_t sig, uint64_t info_at)
 {
-    struct {
-        int64_t interval_s, interval_us, value_s, value_us;
-    } t;
-    uint64_t now = clock_ns(), left = real_timer == NEVER ? 0 : real_timer - now;
-    uint64_t interval = real_interval;
+    siginfo_t info;
 
-    if (which)
-        return which > 2 ? -EINVAL : -ENOSYS;
-    if (new) {
-        if (copy_in(&t, new, sizeof t))
-            return -EFAULT;
-        if ((uint64_t)t.interval_us > 999999 || (uint64_t)t.value_us > 999999 ||
-            (uint64_t)t.interval_s > 9000000000 || (uint64_t)t.value_s > 9000000000)
-            return -EINVAL;
-        uint64_t value = (uint64_t)t.value_s * NS + (uint64_t)t.value_us * 1000;
-
-        real_interval = (uint64_t)t.interval_s * NS + (uint64_t)t.interval_us * 1000;
-        real_timer = value ? now + value : NEVER;
-        thread_timers_changed();
-    }
-    if (!old)
-        return 0;
-    t.interval_s = (int64_t)(interval / NS);
-    t.interval_us = (int64_t)(interval % NS / 1000);
-    t.value_s = (int64_t)(left / NS);
-    t.value_us = (int64_t)(left % NS / 1000);
-    return copy_out(old, &t, sizeof t);
+    if (copy_in(&info, info_at, sizeof info))
+        return -EFAULT;
+    if (info.si_code >= 0)
+        return -EPERM; /* the kernel's own */
+    return send_to(t, sig, info.si_code, *(uint64_t *)((char *)&info + 24));
 }
 
-int64_t sys_getitimer(uint64_t which, uint64_t out)
+int64_t sys_rt_sigqueueinfo(uint64_t pid, uint64_t sig, uint64_t info)
 {
-    return out ? sys_setitimer(which, 0, out) : -EFAULT;
+    return (int32_t)pid == 1 ? queue(NULL, sig, info) : -ESRCH;
 }
 
-int64_t sys_alarm(uint64_t seconds)
+int64_t sys_rt_tgsigqueueinfo(uint64_t pid, uint64_t tid, uint64_t sig, uint64_t info)
 {
-    uint64_t now = clock_ns(), left = real_timer == NEVER ? 0 : real_timer - now;
+    struct thread *t = thread_find((uint32_t)tid);
 
-    real_interval = 0;
-    real_timer = (uint32_t)seconds ? now + (uint32_t)seconds * NS : NEVER;
-    thread_timers_changed();
-    return (int64_t)((left + NS - 1) / NS);
+    return (int32_t)pid == 1 && t ? queue(t, sig, info) : -ESRCH;
 }

@@ -3,6 +3,7 @@
 #include <linux/sched.h>
 #include "guests/runtime/futex.h"
 #include "guests/runtime/process.h"
+#include "guests/runtime/timers.h"
 
 #define SLICE       (4 * NS / 1000)
 #define MAX_THREADS 4096u
@@ -15,7 +16,7 @@ static uint64_t earliest = NEVER; /* no deadline is before it */
 static uint64_t slice_end, switched_at, idle_ns, turns;
 static bool must_yield, rearm;
 char poll_key, input_key;
-uint64_t real_timer = NEVER, poll_changes = 1;
+uint64_t poll_changes = 1;
 
 struct thread *thread_list(void)
 {
@@ -54,7 +55,7 @@ static void arm(void)
     if (!rearm)
         return;
     rearm = false;
-    uint64_t t = earliest < real_timer ? earliest : real_timer;
+    uint64_t t = least(earliest, timers_next);
 
     if (run_head && slice_end < t)
         t = slice_end;
@@ -105,8 +106,8 @@ static void expire(void)
 {
     uint64_t now = clock_ns(), next = NEVER;
 
-    if (real_timer <= now)
-        signal_tick(now);
+    if (timers_next <= now)
+        timers_tick();
     if (earliest > now)
         return;
     for (struct thread *t = all; t; t = t->next) {
@@ -339,6 +340,7 @@ _Noreturn void thread_exit(int status)
 
     if (count == 1)
         machine_exit(status);
+    futex_thread_ends(t);
     if (t->clear_tid) {
         uint32_t zero = 0;
 

@@ -5,19 +5,26 @@
 
 enum { QUEUE = 8, HIPRIO = 0, REQUESTS = 1 };
 
-static struct virtio device;
-static struct virtq hiprio, requests;
+static struct share {
+    struct virtio device;
+    struct virtq hiprio, requests;
+} shares[SHARES];
+static unsigned count;
 static char request[2 * PAGE] __attribute__((aligned(4096), section(".bss.pages")));
 static char reply[PAGE] __attribute__((aligned(4096), section(".bss.pages")));
 
-bool virtiofs_init(void)
+unsigned virtiofs_init(void)
 {
-    if (!virtio_find(&device, VIRTIO_FS, 0) || !virtio_start(&device, 0, NULL) ||
-        !virtio_queue(&device, &hiprio, HIPRIO, QUEUE, false) ||
-        !virtio_queue(&device, &requests, REQUESTS, QUEUE, false))
-        return false;
-    virtio_go(&device);
-    return true;
+    for (count = 0; count < SHARES; count++) {
+        struct share *s = &shares[count];
+
+        if (!virtio_find(&s->device, VIRTIO_FS, count) || !virtio_start(&s->device, 0, NULL) ||
+            !virtio_queue(&s->device, &s->hiprio, HIPRIO, QUEUE, false) ||
+            !virtio_queue(&s->device, &s->requests, REQUESTS, QUEUE, false))
+            break;
+        virtio_go(&s->device);
+    }
+    return count;
 }
 
 int64_t fuse_call(const struct fuse_call *c)
@@ -30,7 +37,10 @@ int64_t fuse_call(const struct fuse_call *c)
                                .pid = 1};
     uint64_t n = sizeof h;
     unsigned d = 0;
+    struct virtq *q = &shares[c->share % SHARES].requests;
 
+    if (c->share >= count)
+        return -EIO;
     if (c->in_len + c->name_len + n > sizeof request)
         return -ENAMETOOLONG;
     copy(request, &h, n);
@@ -38,14 +48,14 @@ int64_t fuse_call(const struct fuse_call *c)
     n += c->in_len;
     copy(request + n, c->name, c->name_len);
     n += c->name_len;
-    virtq_put(&requests, d++, request, n, VIRTQ_NEXT);
+    virtq_put(q, d++, request, n, VIRTQ_NEXT);
     if (c->data_in)
-        virtq_put(&requests, d++, c->data, c->data_in, VIRTQ_NEXT);
-    virtq_put(&requests, d++, reply, sizeof(struct fuse_out_header) + c->out_len,
+        virtq_put(q, d++, c->data, c->data_in, VIRTQ_NEXT);
+    virtq_put(q, d++, reply, sizeof(struct fuse_out_header) + c->out_len,
               VIRTQ_WRITE | (c->data_out ? VIRTQ_NEXT : 0));
     if (c->data_out)
-        virtq_put(&requests, d++, c->data, c->data_out, VIRTQ_WRITE);
-    if (!virtq_request(&requests, 0))
+        virtq_put(q, d++, c->data, c->data_out, VIRTQ_WRITE);
+    if (!virtq_request(q, 0))
         return -EIO;
     struct fuse_out_header o;
 

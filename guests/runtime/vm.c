@@ -2,7 +2,9 @@
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 #include <asm/mman.h>
+#include <asm/fcntl.h>
 #include <linux/mman.h>
+#include <linux/stat.h>
 
 #define RESERVE     64u            /* pages that only the runtime may take */
 #define OVERCOMMIT  8u             /* times the memory there is */
@@ -51,9 +53,13 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
 
         if (n * PAGE >= v->inode->size)
             return refuse(f, SIGBUS, BUS_ADRERR);
-        page = inode_page(v->inode, n, v->shared);
+        page = inode_page(v->inode, n, v->shared || v->inode->node);
+        if (!page && v->inode->node && frames_free() > RESERVE)
+            return refuse(f, SIGBUS, BUS_ADRERR); /* the host could not read it */
         if (v->shared) {
             pa = page;
+            if (mapfile_tracked(v) && !write)
+                bits &= ~PTE_W;
         } else if (write || !page || v->prot & PROT_WRITE || v->inode == program_inode) {
             pa = frame_for(at);
             own = true;
@@ -167,6 +173,7 @@ static int unmap(uint64_t start, uint64_t end)
     if (err)
         return err;
     uncount(start, end);
+    mapfile_sync_range(start, end);
     pages_drop(start, end);
     vma_remove(start, end);
     return 0;
@@ -209,12 +216,14 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
 
         if (!f)
             return -EBADF;
-        if (!f->inode || (f->ops != &regular_ops && (f->ops != &hostfile_ops || shared))) {
+        if (!f->inode || !S_ISREG(f->inode->mode)) {
             if (f->inode && f->inode->rdev != 0x105) /* /dev/zero maps as nothing */
                 return -ENODEV;
         } else {
             i = f->inode;
         }
+        if (f->flags & O_PATH)
+            return -EBADF;
         if ((f->flags & 3) == 1 || (shared && prot & PROT_WRITE && (f->flags & 3) != 2))
             return -EACCES;
     }
@@ -236,6 +245,11 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
         if (!at)
             return -ENOMEM;
     }
+    if (i && i->node) {
+        if (off > INODE_MAX || len > INODE_MAX - off)
+            return -EOVERFLOW;
+        hostfs_mapped(fd_file(fd));
+    }
     if (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !vm_affordable(len))
         return -ENOMEM;
     if (shared && !i) { /* shared with nobody but ourselves: still its pages are one file's */
@@ -248,6 +262,8 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
 
     if (anon)
         inode_drop(anon);
+    if (err && i && i->node && !i->maps)
+        hostfs_unmapped(i);
     if (err)
         return err;
     if (flags & MAP_POPULATE) {
@@ -282,6 +298,7 @@ int64_t sys_mprotect(uint64_t at, uint64_t len, uint64_t prot)
 
     if (err)
         return err;
+    mapfile_sync_range(at, end);
     for (struct vma *v = vma_find(at); v && v->start < end; v = v->next)
         if (!counts(v->prot, v->shared) && counts((uint32_t)prot, v->shared))
             more += v->end - v->start;
@@ -293,7 +310,7 @@ int64_t sys_mprotect(uint64_t at, uint64_t len, uint64_t prot)
         v->prot = (uint32_t)prot;
         if (counts(v->prot, v->shared))
             committed += v->end - v->start;
-        pages_protect(v->start, v->end, v->prot, v->shared);
+        pages_protect(v->start, v->end, v->prot, v->shared && !mapfile_tracked(v));
     }
     vma_merge(at, end);
     return 0;
@@ -309,6 +326,7 @@ int64_t sys_madvise(uint64_t at, uint64_t len, uint64_t advice)
         return 0;
     if (!vma_covers(at, end))
         return -ENOMEM;
+    mapfile_sync_range(at, end);
     pages_drop(at, end);
     return 0;
 }
@@ -379,7 +397,9 @@ int64_t sys_msync(uint64_t at, uint64_t len)
 {
     if (at % PAGE)
         return -EINVAL;
-    return vma_covers(at, at + page_up(len)) ? 0 : -ENOMEM;
+    if (!user_range(at, len) || !vma_covers(at, at + page_up(len)))
+        return -ENOMEM;
+    return mapfile_sync_range(at, at + page_up(len));
 }
 
 int64_t sys_mincore(uint64_t at, uint64_t len, uint64_t vec)

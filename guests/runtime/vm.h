@@ -48,6 +48,8 @@ void pages_drop(uint64_t start, uint64_t end);
 void pages_protect(uint64_t start, uint64_t end, uint32_t prot, bool shared);
 void pages_move(uint64_t from, uint64_t to, uint64_t len);
 void pages_flush(uint64_t at);
+/* The next page from at on that may have an entry: whole missing tables are stepped over. */
+uint64_t pages_next(uint64_t at, uint64_t end, uint64_t **e);
 
 /* --- vm.c --- */
 /* 0 when the access can be made again; else *f says which signal it is. */
@@ -61,6 +63,14 @@ void vm_populate(uint64_t start, uint64_t end);
 #define STACK_GUARD (1ull << 20)
 extern uint64_t stack_top; /* end of the linear part */
 #define MMAP_TOP 0x7ffff0000000ull
+
+/* --- mapfile.c --- */
+bool mapfile_tracked(const struct vma *v);
+/* What was written to mappings goes to the host: all in the range; all of a file. */
+int mapfile_sync_range(uint64_t start, uint64_t end);
+int mapfile_sync(const struct inode *i);
+/* A write to the file shows in its mappings. */
+void mapfile_update(struct inode *i, uint64_t at, const void *src, uint64_t len);
 
 /* --- heap.c --- */
 void vm_set_brk(uint64_t start);

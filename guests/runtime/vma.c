@@ -1,4 +1,5 @@
 /* The list of mappings, sorted by address. */
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 
 struct vma *vmas;
@@ -22,8 +23,10 @@ static struct vma *copy_of(const struct vma *like)
     if (!v)
         return NULL;
     *v = *like;
-    if (v->inode)
+    if (v->inode) {
         inode_hold(v->inode);
+        v->inode->maps++;
+    }
     return v;
 }
 
@@ -31,8 +34,11 @@ static void release(struct vma *v)
 {
     if (v == last)
         last = NULL;
-    if (v->inode)
+    if (v->inode) {
+        if (!--v->inode->maps && v->inode->node)
+            hostfs_unmapped(v->inode);
         inode_drop(v->inode);
+    }
     kfree(v, sizeof *v);
 }
 
