@@ -15,7 +15,7 @@
 
 #include "paging/walk.h"
 
-#define TLB_BITS    10
+#define TLB_BITS    12
 #define TLB_ENTRIES (1u << TLB_BITS)
 
 struct tlb_entry {
@@ -34,7 +34,7 @@ struct tlb {
      * CR3 write drops, [1] global ones. n beyond the array: more than are listed. */
     struct {
         uint32_t n;
-        uint16_t entry[2048];
+        uint16_t entry[8192];
     } filled[2];
     /* Linear ranges that hold pieces of pages above 4 KiB, low and high half of the address space:
      * an INVLPG inside flushes by range. Empty when lo > hi. */

@@ -84,6 +84,7 @@ struct bt_hot {
     /* Linear windows: one past the last offset at which an access of 1 << class bytes may begin;
      * [context][enum win_kind][class] */
     uint64_t win_limit[TLB_CTXS][WIN_KINDS][WIN_CLASSES];
+    uint64_t win_miss[TLB_CTXS][WIN_KINDS]; /* accesses that a window was asked for in vain */
     uint16_t flags; /* arithmetic flags: high byte as LAHF gives it, low byte OF */
 };
 

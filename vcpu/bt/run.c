@@ -238,6 +238,7 @@ static int vcpu_init(struct vcpu *v, const char **what)
 
 static void vcpu_fini(struct vcpu *v)
 {
+    bt_window_untimer(v);
     bt_ras_fini(v);
     munmap(v->bt, sizeof(*v->bt));
     v->bt = NULL;

@@ -22,6 +22,7 @@ struct cold {
     int32_t tag_off; /* of the set's tags, from GS */
     bool fixed;
     const struct bt_window *win; /* of the probe, or NULL */
+    int32_t miss;                /* of win's counter, from hot.win_miss */
     bool restore;                /* flags must be in EFLAGS at next */
 };
 
@@ -74,7 +75,10 @@ struct bt_vcpu {
     uint64_t win_len[TLB_CTXS][WIN_KINDS];  /* 0: not in use */
     uint64_t win_page[TLB_CTXS][WIN_KINDS]; /* largest page a window is made of */
     bool win_global[TLB_CTXS][WIN_KINDS];
+    uint64_t win_missed[TLB_CTXS][WIN_KINDS],
+        win_checked; /* hot.win_miss and TSC, last looked at */
     unsigned win_wait, win_attempts;
+    int win_timer;            /* the host's, -1 none */
     gva_t win_last[TLB_CTXS]; /* refilled last, beyond the stack */
     _Atomic bool win_tick;
     uint8_t heat[BT_HEAT_SIZE]; /* by hash of RIP: how often it was come to, up to BT_HOT */
@@ -130,8 +134,9 @@ unsigned bt_window_class(unsigned size);
 /* The TLB was refilled for lin: perhaps a window would have saved it; bt_window_tick() will see.
  * Within a callout. */
 void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx);
-/* On the vCPU's own thread: have bt_window_tick() called once, soon. 0 or -errno. */
+/* On the vCPU's own thread: have bt_window_tick() called soon, then now and then. 0 or -errno. */
 int bt_window_timer(struct vcpu *v);
+void bt_window_untimer(struct vcpu *v);
 void bt_window_tick(struct vcpu *v);
 /* Mappings changed: the windows dropped for it may be as they were. At the top of the run loop. */
 void bt_window_redo(struct vcpu *v);

@@ -148,6 +148,7 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
             (int32_t)(8 * (WIN_CLASSES * (WIN_KINDS * ctx + t->kind) + bt_window_class(size)));
 
         e_gs(e, 0x3b, H_A, limit, true);
+        c->miss = (int32_t)(8 * (WIN_KINDS * ctx + t->kind));
         c->jcc = e_jcc(e, 3); /* jae */
         t->disp = t->win->off;
     } else {
@@ -180,6 +181,7 @@ void tr_cold_all(struct tr *t)
         e_patch(e->rw, c->jcc, e->at);
         if (c->win) {
             /* Outside the window: the TLB may have it. */
+            e_gs(e, 0xff, 0, VOFF(hot.win_miss[0][0]) + c->miss, true); /* inc */
             e_lea(e, H_A, H_A, REG_NONE, 0, (int32_t)c->win->lo, 8, 8);
             uint32_t miss = tlb_probe(t, c);
 

@@ -26,7 +26,11 @@
 #define MAX_MOVES    4    /* of a window's start or offset: each costs all translations */
 #define REDO_BUDGET  1000 /* windows looked for again at once after a change of mappings */
 #define MIN_LEN      (256 * 1024u)
-#define TICK_NS      3000000
+#define TICK_NS      3000000  /* of CPU time, to the first look */
+#define TICKS_NS     50000000 /* from look to look */
+#define CHECK_CYCLES 2000000  /* at least, between two judgements of what windows miss */
+#define MISS_CYCLES  32       /* missed more often than once in so many, one costs too much */
+#define IDLE_MISSES  20000    /* so many misses of one that is not in use at all */
 #define TICK_SIGNAL  (SIGRTMIN + 2)
 
 unsigned bt_window_class(unsigned size)
@@ -230,43 +234,88 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
 }
 
 /* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they
- * are looked for once, after a moment of CPU time: late enough that short-lived guests never pay.
+ * are looked for after a moment of CPU time: late enough that short-lived guests never pay. Then
+ * now and then, for those that are missed too often.
  */
-static _Thread_local struct vcpu *ticked;
-
-static void on_tick(int sig)
+static void on_tick(int sig, siginfo_t *si, void *uc)
 {
+    struct vcpu *v = si->si_value.sival_ptr;
+
     (void)sig;
-    if (ticked && ticked->bt) {
-        ticked->bt->win_tick = true;
-        vcpu_kick(ticked);
+    (void)uc;
+    /* No thread-local variable: in tests FS is not the host's everywhere. */
+    if (si->si_code == SI_TIMER && v->bt) {
+        v->bt->win_tick = true;
+        vcpu_kick(v);
     }
 }
 
 int bt_window_timer(struct vcpu *v)
 {
-    struct sigaction sa = {.sa_handler = on_tick, .sa_flags = SA_RESTART | SA_ONSTACK};
-    struct sigevent ev = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
-    struct itimerspec in = {.it_value.tv_nsec = TICK_NS};
-    int id;
+    struct sigaction sa = {.sa_sigaction = on_tick,
+                           .sa_flags = SA_RESTART | SA_ONSTACK | SA_SIGINFO};
+    struct sigevent ev = {
+        .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL, .sigev_value.sival_ptr = v};
+    struct itimerspec in = {.it_value.tv_nsec = TICK_NS, .it_interval.tv_nsec = TICKS_NS};
 
+    v->bt->win_timer = -1;
     if (bt_debug & BT_DBG_NO_WINDOW)
         return 0;
     v->bt->win_budget = REDO_BUDGET;
-    ticked = v;
     sigemptyset(&sa.sa_mask);
     ev.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
     if (sigaction(TICK_SIGNAL, &sa, NULL) ||
-        syscall(SYS_timer_create, CLOCK_THREAD_CPUTIME_ID, &ev, &id) ||
-        syscall(SYS_timer_settime, id, 0, &in, NULL))
+        syscall(SYS_timer_create, CLOCK_THREAD_CPUTIME_ID, &ev, &v->bt->win_timer) ||
+        syscall(SYS_timer_settime, v->bt->win_timer, 0, &in, NULL))
         return -errno;
     return 0;
+}
+
+void bt_window_untimer(struct vcpu *v)
+{
+    if (v->bt->win_timer >= 0)
+        syscall(SYS_timer_delete, v->bt->win_timer);
+}
+
+/* Code made for a window that it mostly misses is slower than with the TLB alone: a kernel's, of
+ * the identity map it booted in; a program's whose memory lies about. Does this one cost too much?
+ */
+static bool misses(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t cycles)
+{
+    uint64_t *last = &v->bt->win_missed[ctx][kind], n = v->hot.win_miss[ctx][kind] - *last;
+
+    *last += n;
+    return n > cycles / MISS_CYCLES || (!v->bt->win_len[ctx][kind] && n > IDLE_MISSES);
+}
+
+static void retire(struct vcpu *v)
+{
+    struct bt *bt = v->vm->bt;
+    uint64_t now = vcpu_tsc(v), cycles = now - v->bt->win_checked;
+    bool gone = false, first = !v->bt->win_checked;
+
+    if (cycles < CHECK_CYCLES)
+        return;
+    v->bt->win_checked = now;
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+            if (bt->win[ctx][kind].on && misses(v, ctx, kind, cycles) && !first) {
+                gone = true;
+                bt->win[ctx][kind].on = false;
+                set_limits(v, ctx, kind, 0, false);
+            }
+    if (gone) {
+        atomic_store(&bt->flush_wanted, true);
+        vcpu_kick(v);
+    }
 }
 
 void bt_window_tick(struct vcpu *v)
 {
     v->bt->win_tick = false;
-    try_all(v, bt_key(v) & KEY_CTX);
+    retire(v);
+    if (v->bt->win_attempts < MAX_ATTEMPTS)
+        try_all(v, bt_key(v) & KEY_CTX);
 }
 
 void bt_window_redo(struct vcpu *v)
