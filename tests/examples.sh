@@ -65,6 +65,7 @@ fresh 256K
 lost=
 acked=0
 for round in 1 2 3 4 5 6; do
+    : >"$tmp/acks"
     "$mayfly" run --timeout 60 --disk "$disk" $g/kv /dev/vda >"$tmp/acks" 2>"$tmp/err" \
         < <(n=$acked; while echo "put last $((++n)) $(printf %0$((n % 300))d 0)" 2>/dev/null; do :; done) &
     pid=$!
