@@ -144,7 +144,7 @@ AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
 
 # --- what a fresh Debian machine lacks ------------------------------------------------------------
 BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev
-TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev busybox-static cpio lz4 \
+TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev libhttp-parser-dev busybox-static cpio lz4 \
              passt iproute2
 .PHONY: deps deps-test
 deps:

@@ -30,15 +30,15 @@ $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 	@mv $@.tmp $@
 
 # Programs: one folder each, every C file of it; ordinary static musl programs.
-PROGRAMS := hello check benchbt kv
+PROGRAMS := hello check benchbt kv http-echo
 define program
 $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
 	@mkdir -p $$(@D)
-	$(Q)$(MUSL_CC) $(GUEST_BASE) -c -o $$@ $$<
+	$(Q)$(MUSL_CC) $(GUEST_BASE) $$(CFLAGS_OF_GUEST) -c -o $$@ $$<
 $(G)/$(1): $$($(1)_OBJ) guests/guests.mk
 	$(Q)$(MUSL_CC) -static -no-pie -Wl,--build-id=none -Wl,-z,norelro -s -o $$@.tmp \
-	    $$(filter %.o,$$^)
+	    $$(filter %.o,$$^) $$(LIBS_OF_GUEST)
 	@mv $$@.tmp $$@
 endef
 $(foreach g,$(PROGRAMS),$(eval $(call program,$g)))

@@ -111,4 +111,66 @@ refuses "a disk with something else" 'something else'
 if [ "$(echo list | "$mayfly" run --timeout 60 --disk "$disk" $g/kv --format /dev/vda 2>/dev/null)" = "ok 0" ]; then ok "kv: --format"; else not_ok "kv: --format" ""; fi
 "$mayfly" run --timeout 20 $g/kv /dev/vda </dev/null >"$tmp/out" 2>"$tmp/err"
 if [ $? -eq 1 ] && grep -q 'No such file' "$tmp/err"; then ok "kv: no disk"; else not_ok "kv: no disk" "$(cat "$tmp/err")"; fi
+
+# --- servers: http-echo, kv --listen -----------------------------------------------------------------
+port=$((20000 + RANDOM % 10000))
+bb=$(command -v busybox)
+# up NAME COMMAND…: in the background, $server, until it answers on $port.
+up() {
+    local name=$1
+    shift
+    "$@" >"$tmp/server.out" 2>"$tmp/server.err" </dev/null &
+    server=$!
+    for _ in $(seq 100); do
+        "$bb" nc -w 1 127.0.0.1 $port </dev/null >/dev/null 2>&1 && return
+        sleep 0.05
+    done
+    not_ok "$name" "nobody on port $port: $(head -n 2 "$tmp/server.err")"
+}
+down() {
+    kill $server 2>/dev/null
+    wait $server 2>/dev/null
+}
+crlf() { sed 's/$/\r/'; }
+
+# Three requests in one go, two of them with bodies; one in small pieces; no request at all.
+http_echo() { # NAME COMMAND…
+    local name=$1
+    up "$@"
+    printf 'GET /a?b HTTP/1.1\nHost: x\n\nPOST /c HTTP/1.1\nContent-Length: 4\n\nbodyPUT /d HTTP/1.1\nTransfer-Encoding: chunked\nConnection: close\n\n5\nfirst\n7\n second\n0\n\n' |
+        crlf | sed 's/^body\r$/body/' | "$bb" nc 127.0.0.1 $port | tr -d '\r' >"$tmp/out"
+    printf '%s\n' 'HTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 18' '' 'GET /a?b' 'Host: x' '' \
+        'HTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 31' '' 'POST /c' 'Content-Length: 4' '' \
+        'bodyHTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 65' 'Connection: close' '' \
+        'PUT /d' 'Transfer-Encoding: chunked' 'Connection: close' '' >"$tmp/want"
+    printf 'first second' >>"$tmp/want"
+    if cmp -s "$tmp/want" "$tmp/out"; then ok "$name: three requests"; else not_ok "$name: three requests" "$(diff "$tmp/want" "$tmp/out" | head -n 4)"; fi
+    (printf 'PO'; sleep 0.1; printf 'ST / HTTP/1.0\r\nContent-Le'; sleep 0.1; printf 'ngth: 3\r\n\r\nx'; sleep 0.1; printf yz) |
+        "$bb" nc 127.0.0.1 $port | tail -c 3 >"$tmp/out"
+    if [ "$(cat "$tmp/out")" = xyz ]; then ok "$name: in pieces"; else not_ok "$name: in pieces" "$(cat "$tmp/out")"; fi
+    printf 'nothing of the kind\r\n\r\n' | "$bb" nc 127.0.0.1 $port | head -n 1 >"$tmp/out"
+    if grep -q '^HTTP/1.1 400 ' "$tmp/out"; then ok "$name: no request"; else not_ok "$name: no request" "$(cat "$tmp/out")"; fi
+    # 20 at a time, half a megabyte each way.
+    head -c 500000 /dev/urandom >"$tmp/body"
+    local pids=() good=0
+    for i in $(seq 20); do
+        (printf 'POST /%d HTTP/1.1\r\nContent-Length: 500000\r\nConnection: close\r\n\r\n' "$i"; cat "$tmp/body") |
+            "$bb" nc 127.0.0.1 $port | tail -c 500000 | cmp -s - "$tmp/body" &
+        pids+=($!)
+    done
+    for i in "${pids[@]}"; do wait "$i" && good=$((good + 1)); done
+    if [ $good -eq 20 ]; then ok "$name: 20 connections"; else not_ok "$name: 20 connections" "$good were right"; fi
+    down
+}
+kv_listen() { # NAME COMMAND…
+    local name=$1
+    up "$@"
+    printf 'put a 1\nput b two words\nget a\n' | "$bb" nc 127.0.0.1 $port >"$tmp/out"
+    printf 'get b\nlist\n' | "$bb" nc 127.0.0.1 $port >>"$tmp/out"
+    down
+    if [ "$(tr '\n' ' ' <"$tmp/out")" = "ok ok value 1 value two words key a key b ok 2 " ]; then ok "$name"; else not_ok "$name" "$(cat "$tmp/out")"; fi
+}
+http_echo "http-echo on the host" $g/http-echo $port
+fresh 64K
+kv_listen "kv --listen on the host" $g/kv --listen $port "$disk"
 finish
