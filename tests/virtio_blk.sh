@@ -1,24 +1,11 @@
 #!/bin/bash
-# shellcheck source=tests/lib.sh
+# shellcheck source=tests/lib.sh source=tests/blk_lib.sh
 # The block device under Debian's kernel and its own driver: files, an ext4 root, power-offs in the
 # middle of writes, queue depth, errors of the host, and what the command line refuses.
 . "$(dirname "$0")/lib.sh"
-engine=${ENGINE:-bt}
-kernel=.cache/vmlinux
-append="console=ttyS0 panic=-1 reboot=t quiet"
+. "$(dirname "$0")/blk_lib.sh"
 
 # --- what the command line refuses: no guest needed ---
-refuses() { # NAME PATTERN OPTION…
-    local name="blk refuses $1" pattern=$2 status
-    shift 2
-    timeout 20 "$mayfly" run "$@" hello </dev/null >"$tmp/out" 2>"$tmp/err"
-    status=$?
-    if [ $status -eq 125 ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^mayfly: $pattern" "$tmp/err"; then
-        ok "$name"
-    else
-        not_ok "$name" "status $status: $(head -c 200 "$tmp/err")"
-    fi
-}
 truncate -s 1M "$tmp/a" && truncate -s 1M "$tmp/b" && truncate -s 1000 "$tmp/odd" && : >"$tmp/empty"
 mkfifo "$tmp/fifo"
 refuses "a missing file" "--disk $tmp/none: no such file" --disk "$tmp/none"
@@ -79,43 +66,16 @@ for e in interp bt kvm; do
     fi
 done
 
-if [ ! -s $kernel ] || [ ! -d .cache/root ]; then
-    skipped "blk under Debian" "no Debian kernel in .cache (tests/kernel.sh)"
+reason=$(no_guest)
+if [ -n "$reason" ]; then
+    skipped "blk under Debian" "$reason"
     finish
 fi
-if ! command -v mke2fs >/dev/null; then
-    skipped "blk under Debian" "no mke2fs (e2fsprogs)"
-    finish
-fi
-musl-gcc -static -O2 -D_GNU_SOURCE -idirafter /usr/include \
-    -idirafter /usr/include/x86_64-linux-gnu -o "$tmp/aioread" tests/aioread.c || exit 1
-tests/guest_initrd.sh "$tmp/initrd" tests/virtio_blk.guest "$tmp/aioread" || exit 1
-
-# guest CASE [OPTION…]: run it; its lines are in $tmp/text, numbers in $tmp/stats
-guest() {
-    local t=$1
-    shift
-    timeout 120 "$mayfly" run --engine "$engine" -m 256M --timeout 100 --initrd "$tmp/initrd" \
-        --stats="$tmp/stats" "$@" $kernel $append "t=$t" <"${input:-/dev/null}" >"$tmp/out" 2>"$tmp/err"
-    local status=$?
-    tr -d '\r' <"$tmp/out" | grep '^T: ' >"$tmp/text"
-    return $status
-}
-stat_of() { # SECTION NAME
-    python3 -c 'import json,sys; print(json.load(open(sys.argv[1])).get(sys.argv[2],{}).get(sys.argv[3],0))' \
-        "$tmp/stats" "$1" "$2"
-}
-clean() { e2fsck -fn "$1" >"$tmp/fsck" 2>&1; }
-why() { echo "$(tr '\n' ' ' <"$tmp/text" | cut -c1-150) $(head -c 150 "$tmp/err")"; }
+blk_initrd || exit 1
 
 mkdir -p "$tmp/tree/f"
 head -c 5000000 /dev/urandom >"$tmp/tree/known"
 sum=$(sha256sum <"$tmp/tree/known" | cut -d' ' -f1)
-image() { # FILE MIB [DIR]
-    rm -f "$1"
-    truncate -s "$2M" "$1" && mke2fs -q -F -t ext4 ${3:+-d "$3"} "$1"
-}
-
 files() { # NAME WORDS
     local name="blk files, $1"
     image "$tmp/disk" 64 "$tmp/tree"
@@ -189,39 +149,9 @@ else
     not_ok "blk ext4 root" "$(why)"
 fi
 
-# Ten times the power goes in the middle of writes: what was synced is there, the file system too.
 rm -f "$tmp/tree/known"
 image "$tmp/disk" 64 "$tmp/tree"
-total=0
-for i in $(seq 10); do
-    : >"$tmp/out"
-    "$mayfly" run --engine "$engine" -m 256M --timeout 60 --initrd "$tmp/initrd" \
-        --disk "$tmp/disk" $kernel $append t=power </dev/null >"$tmp/out" 2>"$tmp/err" &
-    pid=$!
-    for _ in $(seq 1100); do
-        [ "$(grep -c '^T: synced' "$tmp/out")" -ge $((i % 4 + 2)) ] && break
-        sleep 0.05
-    done
-    sleep "0.0$i"
-    kill -9 $pid
-    wait $pid 2>/dev/null
-    last=$(tr -d '\r' <"$tmp/out" | sed -n 's/^T: synced \([0-9]*\)$/\1/p' | tail -n 1)
-    if [ -z "$last" ]; then
-        not_ok "blk power-offs" "round $i: nothing was written: $(tail -n 2 "$tmp/out" | cut -c1-100) $(head -c 150 "$tmp/err")"
-        break
-    fi
-    e2fsck -p "$tmp/disk" >"$tmp/fsck" 2>&1 # replays the journal, as a boot would
-    if [ $? -gt 1 ] || ! clean "$tmp/disk"; then
-        not_ok "blk power-offs" "round $i: fsck: $(tail -n 1 "$tmp/fsck")"
-        break
-    fi
-    for n in $(seq $((total + 1)) "$last"); do
-        got=$(debugfs -R "cat f/$n" "$tmp/disk" 2>/dev/null | head -n 1)
-        [ "$got" = "$n" ] || { not_ok "blk power-offs" "round $i: file $n is lost"; break 2; }
-    done
-    total=$last
-    [ "$i" -eq 10 ] && ok "blk $total synced files after 10 power-offs, fsck clean"
-done
+power_offs "dd" power 10
 
 # Two disks, one read-only.
 truncate -s 3M "$tmp/one"

@@ -123,9 +123,14 @@ static int lock_file(const char *path, const struct blk_file *f, const struct st
                      size_t len)
 {
     struct flock lock = {.l_type = f->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET};
-    int fd = open(path, (f->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    /* A device that is to be written must not be mounted or belong to a RAID: O_EXCL. */
+    bool claim = S_ISBLK(st->st_mode) && !f->read_only;
+    int fd = open(path, (f->read_only ? O_RDONLY : O_RDWR) | (claim ? O_EXCL : 0) | O_CLOEXEC |
+                            O_NOCTTY | O_NONBLOCK);
     struct stat now;
 
+    if (fd < 0 && errno == EBUSY)
+        return fail(EBUSY, err, len, "in use on the host; unmount it, or give ,ro");
     if (fd < 0 || fstat(fd, &now) || now.st_dev != st->st_dev || now.st_ino != st->st_ino)
         return fail(EBUSY, err, len, "it was replaced while it was being opened; try again");
     /* A file system without locks is not held against the user. */

@@ -80,7 +80,8 @@ struct virtio_bus;
 /* A number of the device's own for --stats. */
 struct virtio_counter {
     const char *name; /* NULL ends the list */
-    const char *each; /* "frame": notifications and interrupts are shown per each as well; or NULL */
+    const char
+        *each; /* "frame": notifications and interrupts are shown per each as well; or NULL */
     uint64_t value;
 };
 
