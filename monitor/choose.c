@@ -2,6 +2,7 @@
 #include "monitor/core.h"
 
 #include <string.h>
+#include "vcpu/hostcpu.h"
 
 const struct engine *choose_engine(enum engine_choice choice, char *why, size_t len)
 {
@@ -19,8 +20,12 @@ const struct engine *choose_engine(enum engine_choice choice, char *why, size_t 
     case ENGINE_AUTO:
         break;
     }
-    kvm_probe(&p);
     t.len = 0;
+    if (!host_virtualizes()) {
+        text_add(&t, "CPUID has neither VMX nor SVM: KVM, if it is there, interprets kernel code");
+        return &engine_bt;
+    }
+    kvm_probe(&p);
     if (p.kind == KVM_HARDWARE) {
         text_add(&t, "KVM runs kernel code at hardware speed (%s)", p.step);
         return &engine_kvm;

@@ -9,10 +9,12 @@
  */
 #include "monitor/core.h"
 
-#include <cpuid.h>
 #include <time.h>
+#include "vcpu/hostcpu.h"
 
 #define MEASURE_NS 64000u
+
+enum { EAX, EBX, ECX };
 
 static struct {
     uint64_t tsc, ns;
@@ -53,25 +55,6 @@ void tsc_start(void)
     read_pair(&first.tsc, &first.ns);
 }
 
-static uint64_t from_cpuid(const char **how)
-{
-    uint32_t a, b, c, d;
-
-    if (__get_cpuid_count(0x15, 0, &a, &b, &c, &d) && a && b && c) {
-        *how = "CPUID 0x15";
-        return (uint64_t)c * b / a;
-    }
-    __cpuid(1, a, b, c, d);
-    if (!(c & (1u << 31)))
-        return 0;
-    __cpuid(0x40000000, a, b, c, d);
-    if (a < 0x40000010 || a > 0x400000ff)
-        return 0;
-    __cpuid(0x40000010, a, b, c, d);
-    *how = "CPUID 0x40000010";
-    return (uint64_t)a * 1000;
-}
-
 static uint64_t measure(void)
 {
     uint64_t tsc, ns;
@@ -87,15 +70,38 @@ static uint64_t measure(void)
     return off < mhz / 1000000 * 40 ? mhz : hz;
 }
 
+static bool near(uint64_t a, uint64_t b)
+{
+    return (a > b ? a - b : b - a) < b / 2000;
+}
+
+/* 0: CPUID does not say. One leaf is asked, and only in a VM is that an exit: the hypervisor's,
+ * whether it has so many or not, for it must agree with what was measured. */
+static uint64_t from_cpuid(uint64_t measured, const char **how)
+{
+    if (host_cpuid(1, 0).r[ECX] & 1u << 31) {
+        uint64_t hz = (uint64_t)host_cpuid(0x40000010, 0).r[EAX] * 1000;
+
+        *how = "CPUID 0x40000010";
+        return near(hz, measured) ? hz : 0;
+    }
+    struct host_leaf h = {{0}};
+
+    if (host_cpuid(0, 0).r[EAX] >= 0x15)
+        h = host_cpuid(0x15, 0);
+    *how = "CPUID 0x15";
+    return h.r[EAX] ? (uint64_t)h.r[ECX] * h.r[EBX] / h.r[EAX] : 0;
+}
+
 uint64_t tsc_frequency(const char **how)
 {
-    uint64_t hz = from_cpuid(how);
+    if (!first.ns)
+        tsc_start();
+    uint64_t measured = measure(), hz = from_cpuid(measured, how);
 
-    /* What no x86-64 CPU has is a hypervisor's mistake. */
+    /* What no x86-64 CPU has is a mistake. */
     if (hz >= 100000000u && hz <= 20000000000u)
         return hz;
     *how = "measured";
-    if (!first.ns)
-        tsc_start();
-    return measure();
+    return measured;
 }

@@ -6,27 +6,14 @@
  * The host is asked five times (0, 1, 7, 0xd.1, 0x80000001), as each CPUID may be an exit of the
  * host's own hypervisor; the rest is made up.
  */
+#include "vcpu/hostcpu.h"
 #include "vcpu/system.h"
 
 enum { EAX, EBX, ECX, EDX };
 
 #define BIT(n) ((uint32_t)1 << (n))
 
-struct regs {
-    uint32_t r[4];
-};
-
-static struct regs host_cpuid(uint32_t leaf, uint32_t sub)
-{
-    struct regs h;
-
-    __asm__ volatile("cpuid"
-                     : "=a"(h.r[EAX]), "=b"(h.r[EBX]), "=c"(h.r[ECX]), "=d"(h.r[EDX])
-                     : "a"(leaf), "c"(sub));
-    return h;
-}
-
-static bool host_avx(const struct regs *one)
+static bool host_avx(const struct host_leaf *one)
 {
     uint32_t lo = 0, hi;
 
@@ -71,7 +58,7 @@ static const struct feature_row {
      BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29) /* SYSCALL NX 1GB RDTSCP LM */, 0, 0},
 };
 
-static uint32_t offered(uint32_t leaf, unsigned reg, const struct regs *host, bool avx)
+static uint32_t offered(uint32_t leaf, unsigned reg, const struct host_leaf *host, bool avx)
 {
     for (unsigned i = 0; i < sizeof(features) / sizeof(features[0]); i++) {
         const struct feature_row *f = &features[i];
@@ -221,8 +208,8 @@ static void add_amd(struct cpuid_table *t, unsigned ncpu)
 
 void cpuid_build(struct cpuid_table *t, const struct vm_cpus *vm)
 {
-    struct regs h0 = host_cpuid(0, 0), h1 = host_cpuid(1, 0), h7 = {{0}};
-    struct regs x1 = host_cpuid(0x80000001, 0);
+    struct host_leaf h0 = host_cpuid(0, 0), h1 = host_cpuid(1, 0), h7 = {{0}};
+    struct host_leaf x1 = host_cpuid(0x80000001, 0);
     bool avx = host_avx(&h1), amd = vendor_amd(h0.r[EBX]);
     unsigned ncpu = vm->nvcpu ? vm->nvcpu : 1, bits = id_bits(ncpu);
     uint32_t ext_ecx = offered(0x80000001, ECX, &x1, avx);

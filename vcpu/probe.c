@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "paging/copy.h"
 #include "vcpu/engine.h"
+#include "vcpu/hostcpu.h"
 #include "vcpu/kvm/kvm.h"
 
 /* The guest: dec ecx; jnz; out 0x80; and around again. 2 n + 1 instructions an exit. */
@@ -194,20 +195,6 @@ void kvm_probe_guest(int dev_fd, struct probe *out)
                                           : "the probe guest was interpreted";
 }
 
-/* CPUID itself leaves to the hypervisor under us, tens of microseconds here: two at most. */
-static bool vmx_or_svm(void)
-{
-    uint32_t a = 1, b, c = 0, d;
-
-    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    if (c & 1u << 5)
-        return true;
-    a = 0x80000001;
-    c = 0;
-    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return c & 1u << 2;
-}
-
 void kvm_probe(struct probe *out)
 {
     *out = (struct probe){.kind = KVM_NONE, .step = "open /dev/kvm"};
@@ -225,7 +212,7 @@ void kvm_probe(struct probe *out)
     if (r != KVM_API_VERSION) {
         out->err = r < 0 ? (int)-r : ENOTSUP;
         out->step = "KVM_GET_API_VERSION is not 12";
-    } else if (!vmx_or_svm()) {
+    } else if (!host_virtualizes()) {
         out->kind = KVM_SOFTWARE;
         out->step = "CPUID has neither VMX nor SVM, so this KVM interprets CPL 0";
     } else {

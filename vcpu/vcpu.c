@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "vcpu/bt/bt.h"
 #include "vcpu/except.h"
+#include "vcpu/hostcpu.h"
 
 /* The longest a waiting CPU sleeps without looking again. */
 #define WAIT_MAX_NS 3600000000000u
@@ -100,10 +101,9 @@ static uint32_t host_mask(void)
     static uint32_t mask;
 
     if (!mask) {
-        uint32_t a = 1, b, c, d;
+        uint32_t a, d;
 
-        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d));
-        if (c & (1u << 27)) {
+        if (host_cpuid(1, 0).r[2] & (1u << 27)) {
             __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
             mask = a & XCR0_SUPPORTED;
         } else {
