@@ -1,10 +1,11 @@
 /*
  * The guest's console on stdin and stdout.
  *
- * Output is batched: the first line after a quiet millisecond is written at once, what follows
- * within the millisecond together with it later: by the next line, when half the buffer is full,
- * before the CPU sleeps, by the I/O thread after a millisecond, and at the end. A slow reader slows
- * the guest down once the buffer is full; it never holds up the I/O thread.
+ * Output is batched: the first line (of a program: the first write) after a quiet millisecond is
+ * written at once, what follows within the millisecond together with it later: by the next line,
+ * when half the buffer is full, before the CPU sleeps, by the I/O thread after a millisecond, and
+ * at the end. A slow reader slows the guest down once the buffer is full; it never holds up the I/O
+ * thread.
  *
  * Input is read only when somebody wants it: the guest's receiver is on, or stdin is a terminal,
  * whose Ctrl-A keys are ours.
@@ -189,7 +190,8 @@ static size_t put_output(struct console *c, const char *p, size_t len, enum flus
         p += n;
         left -= n;
     }
-    if (c->out_len >= sizeof c->out / 2 || (line && clock_ns() - c->last_flush > QUIET_NS))
+    if (c->out_len >= sizeof c->out / 2 ||
+        ((line || c->m->boot.runtime) && clock_ns() - c->last_flush > QUIET_NS))
         flush_locked(c, FLUSH_TRY);
     if (c->out_len && !c->flush_armed && !c->out_wait) {
         c->flush_armed = true;

@@ -4,7 +4,9 @@
  * period of its own: an idle guest costs it nothing.
  *
  * Its descriptors are made on the thread itself, beside the guest's first instructions; what other
- * threads ask before that is kept in the flags and timers and seen when the loop begins.
+ * threads ask before that is kept in the flags and timers and seen when the loop begins. Where
+ * nothing is to be watched from the start the thread first dozes until somebody asks: a guest that
+ * prints a line and ends pays for no descriptor and no filter of it.
  */
 #include "monitor/core.h"
 
@@ -37,8 +39,9 @@ struct timer {
 struct loop {
     struct machine *m;
     pthread_t thread;
-    struct io *_Atomic io; /* NULL until the thread has made it */
-    atomic_bool look;      /* loop_wake() was called */
+    struct io *_Atomic io;  /* NULL until the thread has made it */
+    atomic_bool look;       /* loop_wake() was called */
+    _Atomic uint32_t dozes; /* futex: 1 until the thread is wanted */
     atomic_bool pit_dirty, finish, dying;
     uint64_t pit_next; /* ns */
     uint64_t stop_by;  /* ns, once the machine has stopped */
@@ -70,6 +73,7 @@ static void on_signal(int sig)
         _exit(STATUS_SIGNAL + sig);
     }
     signal_seen = sig;
+    atomic_store(&the_loop.dozes, 0);
 }
 
 static void on_resize(int sig)
@@ -101,10 +105,18 @@ static void stop_set(sigset_t *set)
 
 /* --- timers --- */
 
+static void rouse(struct loop *l)
+{
+    if (atomic_load_explicit(&l->dozes, memory_order_relaxed) && atomic_exchange(&l->dozes, 0))
+        syscall(SYS_futex, &l->dozes, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
 static void timer_set(struct timer *t, uint64_t hz)
 {
-    if (t->fd < 0)
+    if (t->fd < 0) { /* it will be set when the thread makes it */
+        rouse(&the_loop);
         return;
+    }
     uint64_t now = __builtin_ia32_rdtsc(), ns = 1;
 
     if (t->want > now) {
@@ -203,6 +215,7 @@ void loop_flush_soon(struct machine *m)
 void loop_wake(struct machine *m)
 {
     atomic_store(&m->loop->look, true);
+    rouse(m->loop);
     struct io *io = atomic_load(&m->loop->io);
 
     if (io)
@@ -515,11 +528,36 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
         take_input(m, console_pump);
 }
 
+/* Is there nothing to watch before somebody asks? */
+static bool may_doze(const struct machine *m)
+{
+    return !m->virtio.ndev && !m->cfg->timeout_ns && !m->console->tty;
+}
+
+/* Until rouse() or a signal. mask: with the signals that the thread takes. */
+static void doze(struct loop *l, const sigset_t *mask)
+{
+    sigset_t blocked;
+
+    sigprocmask(SIG_SETMASK, mask, &blocked);
+    while (atomic_load(&l->dozes))
+        syscall(SYS_futex, &l->dozes, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+    sigprocmask(SIG_SETMASK, &blocked, NULL);
+    if (signal_seen)
+        atomic_store(&l->look, true);
+}
+
 static void *loop_thread(void *arg)
 {
     struct machine *m = arg;
     struct loop *l = m->loop;
     sigset_t mask;
+
+    sigprocmask(SIG_SETMASK, NULL, &mask);
+    for (unsigned i = 0; i < NSIGNALS; i++)
+        sigdelset(&mask, stop_signals[i]);
+    sigdelset(&mask, SIGWINCH);
+    doze(l, &mask);
     int err = open_all(m, l);
 
     if (err) {
@@ -527,10 +565,6 @@ static void *loop_thread(void *arg)
         end_now(STATUS_FAILURE);
     }
     hostfault_dying = on_dying;
-    sigprocmask(SIG_SETMASK, NULL, &mask);
-    for (unsigned i = 0; i < NSIGNALS; i++)
-        sigdelset(&mask, stop_signals[i]);
-    sigdelset(&mask, SIGWINCH);
     for (;;)
         wait_and_take(m, l, &mask);
     return NULL;
@@ -556,6 +590,7 @@ int loop_start(struct machine *m)
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     if (m->console->hvc)
         sigaction(SIGWINCH, &(struct sigaction){.sa_handler = on_resize}, NULL);
+    atomic_store(&m->loop->dozes, may_doze(m));
     atomic_store(&loop_takes_signals, true);
     return -pthread_create(&m->loop->thread, NULL, loop_thread, m);
 }

@@ -25,10 +25,14 @@ static int64_t console_read(struct file *f, uint64_t buf, uint64_t len, uint64_t
     }
 }
 
+int64_t console_put(const struct file *f, uint64_t n)
+{
+    return monitor_call(MAYFLY_CALL_WRITE, (uintptr_t)f->data == 2 ? 2 : 1, bounce, n);
+}
+
 static int64_t console_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
 {
     uint64_t done = 0;
-    uint32_t fd = (uintptr_t)f->data == 2 ? 2 : 1;
 
     (void)pos;
     while (done < len) {
@@ -36,7 +40,7 @@ static int64_t console_write(struct file *f, uint64_t buf, uint64_t len, uint64_
 
         if (copy_in(bounce, buf + done, n))
             return done ? (int64_t)done : -EFAULT;
-        int64_t took = monitor_call(MAYFLY_CALL_WRITE, fd, bounce, n);
+        int64_t took = console_put(f, n);
 
         if (took <= 0)
             return done ? (int64_t)done : took;

@@ -210,9 +210,32 @@ int64_t sys_readv(uint64_t fd, uint64_t iov, uint64_t count)
     return vectors(fd_file(fd), iov, count, NULL, file_read);
 }
 
+/* Few bytes into the bounce buffer. */
+static bool gather(uint64_t iov, uint64_t count, uint64_t *n)
+{
+    struct iovec v[4];
+
+    *n = 0;
+    if (count > sizeof v / sizeof v[0] || copy_in(v, iov, count * sizeof v[0]))
+        return false;
+    for (uint64_t i = 0; i < count; i++) {
+        if (v[i].len > BOUNCE - *n || copy_in(bounce + *n, v[i].base, v[i].len))
+            return false;
+        *n += v[i].len;
+    }
+    return true;
+}
+
 int64_t sys_writev(uint64_t fd, uint64_t iov, uint64_t count)
 {
-    return vectors(fd_file(fd), iov, count, NULL, file_write);
+    struct file *f = fd_file(fd);
+    uint64_t n;
+
+    /* A C library writes its buffer and the rest: to the console that is one call, not two. */
+    if (f && f->ops == &console_ops && !(f->flags & O_PATH) && (f->flags & 3) != O_RDONLY &&
+        gather(iov, count, &n))
+        return n ? console_put(f, n) : 0;
+    return vectors(f, iov, count, NULL, file_write);
 }
 
 int64_t sys_preadv(uint64_t fd, uint64_t iov, uint64_t count, uint64_t off)

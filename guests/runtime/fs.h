@@ -112,5 +112,6 @@ void proc_init(void);
 void etc_init(void); /* what a tree has that no --share is the root of */
 void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
 extern const struct file_ops console_ops;
+int64_t console_put(const struct file *f, uint64_t n); /* from bounce; how many were taken */
 
 #endif
