@@ -25,8 +25,8 @@ if [ -n "$qemu" ]; then
         >>"$tmp/rows" || echo "QEMU failed"
 fi
 awk '
-    BEGIN { printf "%-12s %9s %9s %9s %9s %9s %7s\n", "us", "median", "min", "p90", "max", "RSS KiB", "faults" }
-    { printf "%-12s %9d %9d %9d %9d %9d %7d\n", $1, $2, $3, $4, $5, $6, $7; m[$1] = $2; l[$1] = $3 }
+    BEGIN { printf "%-12s %9s %9s %9s %9s %9s %9s %7s\n", "us", "median", "min", "p90", "max", "CPU", "RSS KiB", "faults" }
+    { printf "%-12s %9d %9d %9d %9d %9d %9d %7d\n", $1, $2, $3, $4, $5, $6, $7, $8; m[$1] = $2; l[$1] = $3 }
     function bar(name, v, unit, limit) {
         printf "%-44s %8.2f %s, bar %.2f: %s\n", name, v, unit, limit, v <= limit ? "met" : "missed"
     }
