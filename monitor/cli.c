@@ -33,6 +33,7 @@ const char cli_help[] =
     "      --balloon[=SIZE]      free guest memory goes back to the host, SIZE of it at once\n"
     "      --env NAME[=VALUE] for a program: in its environment; without VALUE: as it is here\n"
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
+    "      --gdb PORT|unix:PATH[,nowait]   let GDB connect; the guest waits for it\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"
@@ -75,6 +76,7 @@ enum {
     OPT_SECCOMP,
     OPT_ENV,
     OPT_CWD,
+    OPT_GDB,
     OPT_VERSION,
     OPT_DEVICE,                        /* enum device_kind is added */
     OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
@@ -91,6 +93,7 @@ static const struct option options[] = {
     {"seccomp", required_argument, NULL, OPT_SECCOMP},
     {"env", required_argument, NULL, OPT_ENV},
     {"cwd", required_argument, NULL, OPT_CWD},
+    {"gdb", required_argument, NULL, OPT_GDB},
     {"disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK},
     {"net", required_argument, NULL, OPT_DEVICE + DEVICE_NET},
     {"vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK},
@@ -295,6 +298,9 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         return 0;
     case OPT_INITRD:
         cfg->initrd = arg;
+        return 0;
+    case OPT_GDB:
+        cfg->gdb = arg;
         return 0;
     case OPT_STATS:
         if (arg && !*arg) {

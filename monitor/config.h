@@ -48,6 +48,7 @@ struct config {
     bool stats;             /* table on stderr */
     const char *stats_file; /* JSON, or NULL */
     bool seccomp;
+    const char *gdb; /* --gdb's value, or NULL */
     int verbose;
     struct config_device {
         enum device_kind kind;

@@ -5,6 +5,7 @@
  * touches it, the I/O thread beside the guest's first instructions.
  */
 #include "monitor/core.h"
+#include "monitor/gdb.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -54,6 +55,7 @@ int machine_last_words(struct machine *m)
     m->t.exit = clock_ns();
     m->status = status;
     console_restore();
+    gdb_end(m, status);
     virtio_bus_stop(&m->virtio); /* without devices any thread may be here */
     if (m->cfg->stats)
         stats_print(m);
@@ -86,6 +88,8 @@ static void crashed(struct machine *m, struct vcpu *v, const char *what)
 
     if (atomic_load(&m->stopping)) /* another CPU's end is the machine's */
         return;
+    if (m->gdb && gdb_sees_crash(m, v))
+        return;
     if (!x->nbytes) {
         unsigned got = 0;
 
@@ -112,6 +116,8 @@ static void halted(struct machine *m, const struct vcpu *v)
 static void run_vcpu(struct machine *m, struct vcpu *v)
 {
     while (!m->cpus.stop) {
+        if (m->gdb && debugger_gate(m, v))
+            break;
         enum exit_reason why = m->engine->run(v);
 
         if (why < EXIT_REASONS)
@@ -126,6 +132,9 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
             loop_timer_idle(m, v->index, true);
             vcpu_wait(v);
             loop_timer_idle(m, v->index, false);
+            break;
+        case EXIT_DEBUG:
+            debugger_pause(m);
             break;
         case EXIT_SHUTDOWN:
             crashed(m, v, "triple fault");
@@ -370,6 +379,8 @@ static int start_threads(struct machine *m)
 {
     int err = loop_start(m);
 
+    if (!err && m->gdb)
+        err = gdb_start(m);
     for (unsigned i = 1; i < m->cpus.nvcpu && !err; i++) {
         pthread_t t;
 
@@ -397,6 +408,8 @@ static int launch(struct machine *m)
     struct sigaction sa = {.sa_handler = bus_error};
     int status = image_open_guest(m->cfg, &req.kernel);
 
+    if (!status && m->cfg->gdb)
+        status = gdb_open(m, m->cfg->gdb);
     if (!status && m->cfg->initrd)
         status = image_open(m->cfg->initrd, "initrd", &req.initrd);
     if (status)

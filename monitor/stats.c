@@ -17,7 +17,7 @@
 static const char *const exit_name[EXIT_REASONS] = {
     [EXIT_KICKED] = "kicked", [EXIT_HLT] = "hlt",           [EXIT_PIO] = "pio",
     [EXIT_MMIO] = "mmio",     [EXIT_SHUTDOWN] = "shutdown", [EXIT_ERROR] = "error",
-    [EXIT_STOP] = "stop",
+    [EXIT_STOP] = "stop",     [EXIT_DEBUG] = "debug",
 };
 
 static const char *const kvm_exit_name[64] = {

@@ -21,6 +21,7 @@ static const struct {
     [SECCOMP_VCPU] = FILTER(filter_vcpu),   [SECCOMP_VCPU_KVM] = FILTER(filter_vcpu_kvm),
     [SECCOMP_IO] = FILTER(filter_io),       [SECCOMP_IO_VSOCK] = FILTER(filter_io_vsock),
     [SECCOMP_IO_FS] = FILTER(filter_io_fs), [SECCOMP_IO_FS_VSOCK] = FILTER(filter_io_fs_vsock),
+    [SECCOMP_GDB] = FILTER(filter_gdb),
 };
 
 int seccomp_install(enum seccomp_kind kind)

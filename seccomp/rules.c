@@ -25,8 +25,9 @@ enum {
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK, /* the I/O thread with a vsock */
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,       /* ... with a shared directory */
     IO = 1 << SECCOMP_IO | VSOCK | FS,
+    GDB = 1 << SECCOMP_GDB,
 };
-#define ALL (VCPU | KVM | IO)
+#define ALL (VCPU | KVM | IO | GDB)
 
 /* Numbers no process has (pid_max is at most 2^22): install.c puts the real ones in their place. */
 enum { THIS_PID = 0x6d617966, THIS_TID = 0x6d617967 };
@@ -34,7 +35,8 @@ enum { THIS_PID = 0x6d617966, THIS_TID = 0x6d617967 };
 static const char *const kind_name[SECCOMP_KINDS] = {
     [SECCOMP_VCPU] = "vcpu",   [SECCOMP_VCPU_KVM] = "vcpu_kvm",
     [SECCOMP_IO] = "io",       [SECCOMP_IO_VSOCK] = "io_vsock",
-    [SECCOMP_IO_FS] = "io_fs", [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock"};
+    [SECCOMP_IO_FS] = "io_fs", [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock",
+    [SECCOMP_GDB] = "gdb"};
 
 enum test { ANY, EQUAL, CLEAR }; /* argument: any value; equals value; has none of value's bits */
 
@@ -83,7 +85,7 @@ static const struct rule {
     {SYS_ftruncate, IO, ANY, 0, 0}, /* --stats=FILE */
     {SYS_fsync, IO, ANY, 0, 0},
     {SYS_fstat, IO, ANY, 0, 0},
-    {SYS_close, IO, ANY, 0, 0},
+    {SYS_close, IO | GDB, ANY, 0, 0},
     {SYS_poll, ALL, ANY, 0, 0},
     {SYS_ppoll, IO, ANY, 0, 0},
     {SYS_epoll_wait, IO, ANY, 0, 0},
@@ -104,7 +106,7 @@ static const struct rule {
     {SYS_fallocate, IO, ANY, 0, 0},
     {SYS_recvmsg, IO, ANY, 0, 0},
     {SYS_sendmsg, IO, ANY, 0, 0},
-    {SYS_accept4, IO, ANY, 0, 0},
+    {SYS_accept4, IO | GDB, ANY, 0, 0},
 
     /* rng: entropy for the guest. */
     {SYS_getrandom, IO, ANY, 0, 0},
@@ -116,8 +118,8 @@ static const struct rule {
     {SYS_socket, VSOCK, EQUAL, 0, AF_UNIX},
     {SYS_connect, VSOCK, ANY, 0, 0},
     {SYS_shutdown, VSOCK, ANY, 0, 0},
-    {SYS_stat, VSOCK, ANY, 0, 0},
-    {SYS_unlink, VSOCK, ANY, 0, 0},
+    {SYS_stat, VSOCK | GDB, ANY, 0, 0}, /* --gdb unix:PATH too */
+    {SYS_unlink, VSOCK | GDB, ANY, 0, 0},
 
     /* A shared directory: names below descriptors it holds (virtio/fuse_inode.c), open files. */
     {SYS_openat2, FS, ANY, 0, 0},
@@ -176,6 +178,7 @@ static const struct rule {
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_LAPIC},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_DEBUGREGS},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_DEBUGREGS},
+    {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_GUEST_DEBUG}, /* --gdb */
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_VCPU_EVENTS},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_SET_VCPU_EVENTS},
     {SYS_ioctl, KVM, EQUAL, 1, KVM_GET_MP_STATE},

@@ -19,6 +19,7 @@ enum seccomp_kind {
     SECCOMP_IO_VSOCK,    /* SECCOMP_IO + SECCOMP_WITH_VSOCK: Unix sockets */
     SECCOMP_IO_FS,       /* SECCOMP_IO + SECCOMP_WITH_FS: a shared directory */
     SECCOMP_IO_FS_VSOCK, /* both */
+    SECCOMP_GDB,         /* the debugger's thread (--gdb) */
     SECCOMP_KINDS
 };
 enum { SECCOMP_WITH_VSOCK = 1, SECCOMP_WITH_FS = 2 };

@@ -70,6 +70,10 @@ static long do_connect(void)
 {
     return syscall(SYS_connect, -1, NULL, 0);
 }
+static long do_accept(void)
+{
+    return syscall(SYS_accept4, -1, NULL, NULL, 0);
+}
 static long do_ppoll(void)
 {
     struct timespec zero = {0, 0};
@@ -127,7 +131,8 @@ enum {
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK,
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,
     IO = 1 << SECCOMP_IO | VSOCK | FS,
-    ALL = VCPU | KVM | IO
+    GDB = 1 << SECCOMP_GDB,
+    ALL = VCPU | KVM | IO | GDB
 };
 static const struct {
     const char *name;
@@ -138,6 +143,7 @@ static const struct {
     {"socket", do_socket, 0},
     {"Unix socket", do_socket_unix, VSOCK},
     {"connect", do_connect, VSOCK},
+    {"accept4", do_accept, IO | GDB},
     {"execve", do_execve, 0},
     {"clone", do_clone, 0},
     {"ptrace", do_ptrace, 0},

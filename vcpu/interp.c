@@ -243,7 +243,7 @@ static enum step finish(struct vcpu *v, const struct insn *in, uint64_t rip, uin
     return deliver(v);
 }
 
-static inline enum step step(struct vcpu *v, exec_fn *which)
+static inline enum step plain_step(struct vcpu *v, exec_fn *which)
 {
     struct cpu *c = &v->cpu;
     uint64_t flags = c->rflags, rip = c->rip;
@@ -272,6 +272,37 @@ static inline enum step step(struct vcpu *v, exec_fn *which)
         }
     }
     return STEP_OK;
+}
+
+/* With a debugger that wants something of this CPU. A fault's delivery is a step too. */
+static __attribute__((noinline)) enum step debug_step(struct vcpu *v, exec_fn *which)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t lin = cpu_code64(c) ? c->rip : (uint32_t)(c->seg[SEG_CS].base + c->rip);
+    const struct debug_point *p = v->debug & DEBUG_CODE ? debug_code(v->vm->debug, lin) : NULL;
+    enum step s = STEP_EXIT;
+
+    v->debug_stop.why = DEBUG_NOTHING;
+    if (p) {
+        v->debug_stop = (struct debug_stop){DEBUG_AT_BREAK, p->kind, p->at};
+        v->exit.reason = EXIT_DEBUG;
+        return STEP_EXIT;
+    }
+    s = plain_step(v, which);
+    if (s == STEP_EXIT)
+        return s;
+    if (v->debug_stop.why == DEBUG_NOTHING && (v->debug & DEBUG_STEP) &&
+        (c->halted || c->rip - v->step_from >= v->step_to - v->step_from))
+        v->debug_stop.why = DEBUG_STEPPED;
+    if (v->debug_stop.why == DEBUG_NOTHING)
+        return s;
+    v->exit.reason = EXIT_DEBUG;
+    return STEP_EXIT;
+}
+
+static inline enum step step(struct vcpu *v, exec_fn *which)
+{
+    return __builtin_expect(v->debug, 0) ? debug_step(v, which) : plain_step(v, which);
 }
 
 enum step interp_step(struct vcpu *v)
@@ -320,12 +351,13 @@ static enum exit_reason run(struct vcpu *v)
 {
     struct cpu *c = &v->cpu;
     uint64_t flags, mmio;
+    enum exit_reason r;
     exec_fn which;
 
     for (;;) {
-        if (vcpu_take_kick(v) && atomic_load(&v->vm->stop))
-            return leave(v, EXIT_STOP);
-        if (vcpu_inject(v) == CPU_FAULT)
+        if (vcpu_take_kick(v) && vcpu_must_leave(v, &r))
+            return leave(v, r);
+        if (!vcpu_holds_irqs(v) && vcpu_inject(v) == CPU_FAULT)
             return leave(v, v->exit.reason);
         if (c->halted || c->wait_for_sipi)
             return leave(v, EXIT_HLT);

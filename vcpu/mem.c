@@ -70,7 +70,7 @@ static int refill(struct vcpu *v, gva_t lin, unsigned acc, struct page_ref *out)
 
     out->host = host + (lin & (PAGE_SIZE - 1));
     out->traced = ram->attr[page >> PAGE_SHIFT] & RAM_ATTR_CODE;
-    if (watch_any(v) && !(acc & ACC_FETCH) && watch_page(&v->cpu, lin))
+    if (watch_any(v) && !(acc & ACC_FETCH) && watch_page(v, lin))
         return CPU_OK;
     if (acc & ACC_FETCH)
         tlb_fill(&v->tlb, ctx, TLB_X, lin, host, r.global, large);

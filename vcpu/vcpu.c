@@ -95,6 +95,14 @@ void vcpu_wait(struct vcpu *v)
         atomic_fetch_and(&v->vm->deaf, ~(1u << v->index));
 }
 
+void vcpu_park(struct vcpu *v)
+{
+    atomic_store(&v->futex, 1);
+    if (!atomic_load(&v->kicked))
+        syscall(SYS_futex, &v->futex, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+    atomic_store(&v->futex, 0);
+}
+
 /* What of the vector state the host can save: x87 and SSE always, AVX where it is enabled. */
 static uint32_t host_mask(void)
 {

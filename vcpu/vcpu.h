@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include "paging/tlb.h"
 #include "vcpu/cpu.h"
+#include "vcpu/debug.h"
 #include "vcpu/irq.h"
 #include "vcpu/stats.h"
 
@@ -32,6 +33,7 @@ enum exit_reason {
     EXIT_SHUTDOWN, /* triple fault */
     EXIT_ERROR,    /* the engine cannot go on: exit.what says why */
     EXIT_STOP,     /* a device asked for the end of the machine (vm->stop) */
+    EXIT_DEBUG,    /* vcpu.debug_stop says why */
     EXIT_REASONS
 };
 
@@ -100,6 +102,7 @@ struct vm_cpus {
     _Atomic uint32_t deaf; /* bit per vCPU: halted with interrupts off (vcpu_never_wakes) */
     struct irqchip irqchip;
     const struct cpuid_table *cpuid;     /* built once by cpuid_build() */
+    struct debug *debug;                 /* what the debugger wants, NULL without one */
     struct bt *bt;                       /* the shared code cache, NULL without bt */
     int kvm_fd;                          /* VM fd, -1 without kvm */
     struct kvm_vm *kvm;                  /* kvm's own block, NULL without kvm */
@@ -116,6 +119,7 @@ struct vcpu {
     uint32_t poll_word;
     _Atomic uint32_t kicked; /* 1: someone wants the CPU to look up: set before poll_ptr */
     bool cold;               /* interp: code that will hardly come again, decode and forget */
+    uint8_t debug;           /* DEBUG_*: what the debugger wants of this CPU, 0 without one */
     bool fpu_live;           /* vector state is in the host registers, cpu.xsave is stale */
     struct bt_hot hot;
     struct bt_vcpu *bt;
@@ -129,7 +133,11 @@ struct vcpu {
     struct vcpu_exit exit;
     struct vcpu_stats stats;
     uint32_t watch_hits;    /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
-    _Atomic uint32_t futex; /* 1 while vcpu_wait() sleeps on it */
+    _Atomic uint32_t futex; /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
+    /* The debugger's: leave run() at a kick; stop after a step, unless RIP is in [from, to). */
+    _Atomic bool pause;
+    uint64_t step_from, step_to;
+    struct debug_stop debug_stop;
     struct jc_entry jc[TLB_CTXS][JC_ENTRIES];
 };
 
@@ -139,13 +147,35 @@ void vcpu_kick(struct vcpu *v);
 /* Engine side: take note of a kick (clears it, restores poll_ptr). True when there was one. */
 bool vcpu_take_kick(struct vcpu *v);
 
+/* Engine side, after a kick was taken: does it ask run() to return, and with what? */
+static inline bool vcpu_must_leave(const struct vcpu *v, enum exit_reason *r)
+{
+    if (atomic_load(&v->vm->stop))
+        *r = EXIT_STOP;
+    else if (atomic_load(&v->pause))
+        *r = EXIT_KICKED;
+    else
+        return false;
+    return true;
+}
+
 /* After EXIT_HLT, before vcpu_wait(), not with kvm: do all CPUs sleep with interrupts off, and is
  * there nothing left that could send an NMI, INIT or SIPI? */
 bool vcpu_never_wakes(struct vcpu *v);
 
+/* A single step is of the program's own instructions: interrupts wait, unless it is they that end a
+ * HLT. */
+static inline bool vcpu_holds_irqs(const struct vcpu *v)
+{
+    return (v->debug & DEBUG_STEP) && !v->cpu.halted && !v->cpu.wait_for_sipi;
+}
+
 /* Block the thread until an interrupt may be deliverable, a kick, or vm->stop. Uses the LAPIC's own
  * next deadline as the timeout, so an idle guest costs no other thread's wake-up. */
 void vcpu_wait(struct vcpu *v);
+
+/* Block the thread until a kick, which is left to be taken. */
+void vcpu_park(struct vcpu *v);
 
 /* Put the vector state into cpu.xsave / into the host registers. Idempotent. */
 void fpu_put(struct vcpu *v);

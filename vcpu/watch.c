@@ -28,8 +28,12 @@ static bool overlaps(const struct cpu *c, unsigned n, uint64_t at, unsigned size
     return at - start < len || start - at < size;
 }
 
-bool watch_page(const struct cpu *c, gva_t lin)
+bool watch_page(const struct vcpu *v, gva_t lin)
 {
+    const struct cpu *c = &v->cpu;
+
+    if ((v->debug & DEBUG_DATA) && debug_page(v->vm->debug, lin))
+        return true;
     for (unsigned n = 0; n < 4; n++)
         if (enabled(c, n) && (kind(c, n) & 1) && !((c->dr[n] ^ lin) & PAGE_MASK))
             return true;
@@ -40,6 +44,8 @@ void watch_access(struct vcpu *v, gva_t lin, unsigned size, bool write)
 {
     const struct cpu *c = &v->cpu;
 
+    if (v->debug & DEBUG_DATA)
+        debug_access(v, lin, size, write);
     for (unsigned n = 0; n < 4; n++)
         if (enabled(c, n) && (kind(c, n) == READ_WRITE || (write && kind(c, n) == WRITE)) &&
             overlaps(c, n, lin, size))

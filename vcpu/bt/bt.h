@@ -22,4 +22,7 @@ void bt_note_cr3(struct vcpu *v);
 void bt_note_paging(struct vcpu *v);
 void bt_note_invlpg(struct vcpu *v, gva_t lin);
 
+/* The debugger has set a breakpoint at lin: what was translated of it goes. No vCPU is in run(). */
+void bt_note_breakpoint(struct vm_cpus *vm, gva_t lin);
+
 #endif

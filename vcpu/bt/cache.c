@@ -295,3 +295,14 @@ void bt_code_written(void *opaque, gpa_t gpa, uint64_t len)
     }
     bt_unlock(bt);
 }
+
+void bt_note_breakpoint(struct vm_cpus *vm, gva_t lin)
+{
+    struct bt *bt = vm->bt;
+
+    bt_lock(bt);
+    for (uint32_t i = 0; i < bt->norder; i++)
+        if (bt->order[i]->valid && lin - bt->order[i]->rip < bt->order[i]->len)
+            bt_block_kill(bt, bt->order[i]);
+    bt_unlock(bt);
+}

@@ -54,7 +54,8 @@ static bool wants_interp(const struct vcpu *v)
     const struct cpu *c = &v->cpu;
 
     return !cpu_code64(c) || c->cpl == 1 || c->cpl == 2 || (c->rflags & (FL_TF | FL_RF)) ||
-           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff);
+           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff) ||
+           (v->debug & (DEBUG_STEP | DEBUG_DATA));
 }
 
 /* --- callouts --- */
@@ -494,8 +495,7 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
 
     bt_world_enter(v);
     if (vcpu_take_kick(v)) {
-        *r = EXIT_STOP;
-        if (atomic_load(&v->vm->stop))
+        if (vcpu_must_leave(v, r))
             return CPU_FAULT;
         look = true;
         if (atomic_load_explicit(&v->bt->win_tick, memory_order_relaxed))
@@ -503,7 +503,7 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
     }
     if (v->bt->win_redo)
         bt_window_redo(v);
-    if (look) {
+    if (look && !vcpu_holds_irqs(v)) {
         n = vcpu_inject(v);
         /* Something waits for IF: the next STI must notice. */
         v->hot.sti_ptr = irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;

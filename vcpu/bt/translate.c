@@ -129,6 +129,14 @@ static bool gather_straddler(struct tr *t, const uint8_t *host, unsigned first, 
     return true;
 }
 
+/* The interpreter runs what has a breakpoint, and so stops there. */
+static bool has_breakpoint(const struct tr *t, uint64_t rip)
+{
+    const struct debug *d = t->v->vm->debug;
+
+    return d && d->ncode && debug_code(d, rip);
+}
+
 static bool gather(struct tr *t, const uint8_t *host, bool *fault)
 {
     unsigned room = PAGE_SIZE - (t->b->gpa & (PAGE_SIZE - 1)), at = 0;
@@ -137,6 +145,9 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
     *fault = false;
     while (t->n < max) {
         struct insn *in = &t->in[t->n];
+
+        if (has_breakpoint(t, t->b->rip + at))
+            break;
         enum decode_status st = decode(in, host + at, room - at, 8);
 
         if (st == DEC_MORE && t->n == 0 && !gather_straddler(t, host, room, fault))
