@@ -44,6 +44,9 @@ enum {
     KEY_FPU = 8,  /* x87 and SSE usable: no CR0.EM/TS, CR4.OSFXSR */
     KEY_AVX = 16, /* AVX usable too */
     KEY_TSC = 32, /* RDTSC may run as it is */
+    /* Not a state of the CPU: translated without windows, the rest of a block of which an access
+     * was outside its window. Neither linked to nor in the jump cache. */
+    KEY_PLAIN = 64,
 };
 
 enum bt_exit {
@@ -54,8 +57,10 @@ enum bt_exit {
     BTX_SYSCALL,  /* the instruction at cpu.rip is this one: no need to look */
     BTX_SYSRET,
     BTX_IRETQ,
-    BTX_LINKS /* from here on a struct bt_link pointer: direct branch not linked yet */
+    BTX_LINKS /* from here on a struct bt_link pointer: direct branch not linked yet; or, with
+                 BTX_MISS_TAG, a struct bt_miss pointer */
 };
+#define BTX_MISS_TAG 1u
 
 struct bt_block;
 
@@ -69,6 +74,13 @@ struct bt_link {
     uint32_t stub;              /* cache offset that an unlinked rel32 goes to */
     bool flags_saved;           /* enters with flags in hot.flags */
     bool cross_page;
+};
+
+/* Accesses outside their window, the first of them at rip. */
+struct bt_miss {
+    struct bt_block *block;
+    uint64_t rip;
+    uint8_t kind, count;
 };
 
 /* Host code offset (in the block) -> guest instruction offset; for host faults and polls. */
@@ -131,6 +143,7 @@ struct bt {
     _Atomic bool stopped;
     uint64_t gen; /* bumped by every invalidation */
     struct bt_window win[TLB_CTXS][WIN_KINDS];
+    uint8_t hint[1 << 12]; /* enum bt_hint by hash of RIP */
     _Atomic bool flush_wanted;
     bool bmi2; /* of the host */
     /* glue, cache offsets */
@@ -163,7 +176,7 @@ void bt_jc_flush(struct vcpu *v);
 /* --- translate.c --- */
 /* Translate the block at cpu.rip; gpa is its physical address. NULL with *fault false: the first
  * instruction cannot be translated (interpret it); *fault true: fetching raised cpu->exc. */
-struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault);
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault);
 
 /* --- run.c: called from translated code --- */
 uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip);

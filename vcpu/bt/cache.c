@@ -100,6 +100,7 @@ void bt_cache_flush(struct bt *bt)
         }
     }
     zero_bytes(bt->hash, BT_HASH_SIZE * sizeof(*bt->hash));
+    zero_bytes(bt->hint, sizeof(bt->hint));
     bt->norder = 0;
     bt->xlinks = NULL;
     bt->meta_used = 0;

@@ -115,6 +115,16 @@ static unsigned rex_of(bool w, unsigned reg, unsigned index, unsigned base)
     return rex(w, reg, index == REG_NONE ? 0 : index, base == REG_NONE ? 0 : base);
 }
 
+void e_op(struct emit *e, unsigned op, unsigned reg, const struct opnd *m, bool wide)
+{
+    unsigned r = rex_of(wide, reg, m->index, m->base);
+
+    if (r != 0x40)
+        e8(e, r);
+    e8(e, op);
+    mem_operand(e, reg, m->base, m->index, m->scale, m->disp);
+}
+
 void e_mem(struct emit *e, unsigned op, unsigned reg, unsigned base, int32_t disp)
 {
     e8(e, rex_of(true, reg, REG_NONE, base));
@@ -176,41 +186,58 @@ void e_align_rel32(struct emit *e, unsigned skip)
         e8(e, 0x90);
 }
 
-void e_flags_save(struct emit *e)
+void e_flags_save(struct emit *e, bool h_b)
 {
-    e_gs_store(e, RAX, VOFF(hot.rax));
+    if (h_b)
+        e_mov(e, H_B, RAX);
+    else
+        e_gs_store(e, RAX, VOFF(hot.rax));
     e8(e, 0x9f); /* lahf */
     e8(e, 0x0f); /* seto al */
     e8(e, 0x90);
     e8(e, 0xc0);
     e8(e, 0x66); /* mov gs:[flags], ax */
     e_gs(e, 0x89, RAX, VOFF(hot.flags), false);
-    e_gs_load(e, RAX, VOFF(hot.rax));
+    if (h_b)
+        e_mov(e, RAX, H_B);
+    else
+        e_gs_load(e, RAX, VOFF(hot.rax));
 }
 
-void e_flags_restore(struct emit *e)
+void e_flags_restore(struct emit *e, bool h_b)
 {
-    e_gs_store(e, RAX, VOFF(hot.rax));
-    e8(e, 0x66); /* mov ax, gs:[flags] */
-    e_gs(e, 0x8b, RAX, VOFF(hot.flags), false);
+    if (h_b)
+        e_mov(e, H_B, RAX);
+    else
+        e_gs_store(e, RAX, VOFF(hot.rax));
+    e8(e, 0x65); /* movzx eax, word gs:[flags] */
+    e8(e, 0x0f);
+    e8(e, 0xb7);
+    e8(e, modrm(0, RAX, 4));
+    e8(e, 0x25);
+    e32(e, (uint32_t)VOFF(hot.flags));
     e8(e, 0x04); /* add al, 0x7f: OF from al */
     e8(e, 0x7f);
     e8(e, 0x9e); /* sahf */
-    e_gs_load(e, RAX, VOFF(hot.rax));
+    if (h_b)
+        e_mov(e, RAX, H_B);
+    else
+        e_gs_load(e, RAX, VOFF(hot.rax));
 }
 
-static void insn_vex(struct emit *e, const struct insn *in, unsigned reg, unsigned rm,
-                     unsigned vvvv)
+static void insn_vex(struct emit *e, const struct insn *in, unsigned reg, unsigned index,
+                     unsigned rm, unsigned vvvv)
 {
     e8(e, 0xc4);
-    e8(e, (reg & 8 ? 0 : 0x80u) | 0x40u | (rm & 8 ? 0 : 0x20u) | in->map);
+    e8(e, (reg & 8 ? 0 : 0x80u) | (index & 8 ? 0 : 0x40u) | (rm & 8 ? 0 : 0x20u) | in->map);
     e8(e, (in->vex_w ? 0x80u : 0) | (~vvvv & 15) << 3 | (in->vex_l ? 4u : 0) | in->pp);
     e8(e, in->opcode);
 }
 
-static void insn_legacy(struct emit *e, const struct insn *in, unsigned reg, unsigned rm)
+static void insn_legacy(struct emit *e, const struct insn *in, unsigned reg, unsigned index,
+                        unsigned rm)
 {
-    unsigned r = rex(in->rex & 8, in->has_modrm ? reg : 0, 0, rm);
+    unsigned r = rex(in->rex & 8, in->has_modrm ? reg : 0, index, rm);
     unsigned op = in->has_modrm ? in->opcode : (in->opcode & ~7u) | (rm & 7);
 
     if (in->lock)
@@ -233,20 +260,22 @@ static void insn_legacy(struct emit *e, const struct insn *in, unsigned reg, uns
 }
 
 void e_insn(struct emit *e, const struct insn *in, unsigned reg, unsigned rm, unsigned vvvv,
-            unsigned mem, int32_t disp)
+            const struct opnd *mem)
 {
-    unsigned base = mem == REG_NONE ? rm : mem;
+    unsigned index = 0;
 
-    if (in->vex)
-        insn_vex(e, in, reg, base, vvvv);
-    else
-        insn_legacy(e, in, reg, base);
-    if (in->has_modrm) {
-        if (mem == REG_NONE)
-            e8(e, modrm(3, reg, rm));
-        else
-            mem_operand(e, reg, mem, REG_NONE, 0, disp);
+    if (mem) {
+        rm = mem->base == REG_NONE ? 0 : mem->base;
+        index = mem->index == REG_NONE ? 0 : mem->index;
     }
+    if (in->vex)
+        insn_vex(e, in, reg, index, rm, vvvv);
+    else
+        insn_legacy(e, in, reg, index, rm);
+    if (mem)
+        mem_operand(e, reg, mem->base, mem->index, mem->scale, mem->disp);
+    else if (in->has_modrm)
+        e8(e, modrm(3, reg, rm));
     for (unsigned i = 0; i < in->imm_len; i++)
         e8(e, in->bytes[in->imm_off + i]);
 }

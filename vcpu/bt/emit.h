@@ -54,6 +54,12 @@ void e_gs_jmp(struct emit *e, int32_t disp);
 void e_mov(struct emit *e, unsigned dst, unsigned src);     /* 64-bit */
 void e_mov_imm(struct emit *e, unsigned dst, uint64_t imm); /* shortest form */
 void e_rr(struct emit *e, unsigned op, unsigned reg, unsigned rm, bool wide);
+/* A memory operand: base, index a host register or REG_NONE; scale as in SIB. */
+struct opnd {
+    uint8_t base, index, scale;
+    int32_t disp;
+};
+void e_op(struct emit *e, unsigned op, unsigned reg, const struct opnd *m, bool wide);
 /* op reg, [base + disp] (64-bit); any base. */
 void e_mem(struct emit *e, unsigned op, unsigned reg, unsigned base, int32_t disp);
 /* lea dst, [base + index << scale + disp]; REG_NONE allowed; size 2, 4, 8 of dst; addr 4 or 8. */
@@ -69,14 +75,14 @@ void e_patch(uint8_t *rw, uint32_t site, uint32_t target); /* one aligned store 
 /* NOPs so that a rel32 that starts skip bytes on does not cross an 8-byte boundary. */
 void e_align_rel32(struct emit *e, unsigned skip);
 
-/* Flags between EFLAGS and hot.flags. Only RAX is borrowed. */
-void e_flags_save(struct emit *e);
-void e_flags_restore(struct emit *e);
+/* Flags between EFLAGS and hot.flags. RAX is borrowed, and put away in H_B or else in memory. */
+void e_flags_save(struct emit *e, bool h_b);
+void e_flags_restore(struct emit *e, bool h_b);
 
 /* The guest instruction with ModRM.reg, ModRM.rm (register form or the opcode's low bits) and
- * VEX.vvvv replaced; a memory operand becomes [mem + disp]. Prefixes: LOCK, 66, F2/F3 kept; segment
- * and 67 dropped. reg/rm/vvvv are host numbers, as is mem (REG_NONE: register form). */
+ * VEX.vvvv replaced; a memory operand becomes *mem (NULL: register form). Prefixes: LOCK, 66, F2/F3
+ * kept; segment and 67 dropped. Registers are host numbers. */
 void e_insn(struct emit *e, const struct insn *in, unsigned reg, unsigned rm, unsigned vvvv,
-            unsigned mem, int32_t disp);
+            const struct opnd *mem);
 
 #endif

@@ -84,7 +84,7 @@ static void make_enter(struct bt *bt, struct emit *e)
 static void make_exits(struct bt *bt, struct emit *e)
 {
     bt->g_exit_live = e->at;
-    e_flags_save(e);
+    e_flags_save(e, false); /* H_B says why */
     bt->g_exit_slot = e->at;
     e_gs_store(e, H_A, VOFF(cpu.rip));
     e_gs_store(e, H_B, VOFF(hot.exit_info));

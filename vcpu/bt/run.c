@@ -311,10 +311,10 @@ static int straddle(struct vcpu *v, const struct bt_block *b, struct where *w)
     return (gpa2 & PAGE_MASK) == b->page2 ? 0 : 1;
 }
 
-static struct bt_block *translate(struct vcpu *v, gpa_t gpa, bool *fault)
+static struct bt_block *translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault)
 {
     uint64_t t0 = vcpu_tsc(v);
-    struct bt_block *b = bt_translate(v, gpa, fault);
+    struct bt_block *b = bt_translate(v, gpa, key, fault);
 
     v->stats.bt_translate_ns += (vcpu_tsc(v) - t0) * 1000 / (v->vm->tsc_hz / 1000000);
     return b;
@@ -322,7 +322,7 @@ static struct bt_block *translate(struct vcpu *v, gpa_t gpa, bool *fault)
 
 /* The block at cpu.rip, translated if need be; bt->lock is held. NULL: interpret, or (*fault)
  * deliver cpu.exc. */
-static struct bt_block *block_here(struct vcpu *v, struct where *w, bool *fault)
+static struct bt_block *block_here(struct vcpu *v, struct where *w, bool plain, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     uint8_t key = bt_key(v);
@@ -331,16 +331,18 @@ static struct bt_block *block_here(struct vcpu *v, struct where *w, bool *fault)
 
     v->stats.bt_lookups++;
     settle_key(v, key);
+    if (plain)
+        key |= KEY_PLAIN;
     b = bt_block_find(bt, w->gpa, v->cpu.rip, key);
     if (!b)
-        b = translate(v, w->gpa, fault);
+        b = translate(v, w->gpa, key, fault);
     if (!b)
         return NULL;
     r = straddle(v, b, w);
     if (r > 0) {
         bt_block_kill(bt, b);
         v->stats.bt_retranslations++;
-        b = translate(v, w->gpa, fault);
+        b = translate(v, w->gpa, key, fault);
         r = b ? straddle(v, b, w) : 1;
     }
     *fault = *fault || r < 0;
@@ -452,17 +454,18 @@ static bool interpret_run(struct vcpu *v, enum exit_reason *r)
     return leaves;
 }
 
-/* The code to enter next, linked from where we came. 0: interpret, or (*fault) deliver;
- * COLD. */
-static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_gen, bool *fault)
+/* The code to enter next, linked from where we came; plain: without windows. 0: interpret, or
+ * (*fault) deliver; COLD. */
+static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_gen, bool plain,
+                          bool *fault)
 {
     struct bt *bt = v->vm->bt;
     struct where w;
 
-    if (is_cold(v))
+    if (!plain && is_cold(v))
         return COLD;
     uint64_t code =
-        link || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed) ? 0 : cached_code(v);
+        link || plain || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed) ? 0 : cached_code(v);
 
     if (code)
         return code;
@@ -478,11 +481,11 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
         bt_trace_page(v, w.gpa);
         bt_lock(bt);
     }
-    struct bt_block *b = block_here(v, &w, fault);
+    struct bt_block *b = block_here(v, &w, plain, fault);
 
     if (b && link && link_gen == bt->gen)
         link_up(v, link, b, w.global);
-    if (b && !(bt_debug & BT_DBG_NO_CHAIN))
+    if (b && !plain && !(bt_debug & BT_DBG_NO_CHAIN))
         bt_jc_fill(v, b->rip, b, w.global);
     bt_unlock(bt);
     return b ? (uintptr_t)bt->rx + b->entry_slot : 0;
@@ -549,7 +552,7 @@ static enum exit_reason run(struct vcpu *v)
 {
     struct bt_link *link = NULL;
     uint64_t link_gen = 0, info;
-    bool look = true, fault;
+    bool look = true, plain = false, fault;
     enum exit_reason r;
 
     for (;;) {
@@ -561,9 +564,10 @@ static enum exit_reason run(struct vcpu *v)
             link = NULL;
         look = false;
         fault = false;
-        uint64_t code = wants_interp(v) ? 0 : next_code(v, link, link_gen, &fault);
+        uint64_t code = wants_interp(v) ? 0 : next_code(v, link, link_gen, plain && !n, &fault);
 
         link = NULL;
+        plain = false;
         if (fault) {
             if (cpu_deliver_exception(v))
                 return out(v, EXIT_SHUTDOWN);
@@ -584,6 +588,12 @@ static enum exit_reason run(struct vcpu *v)
         }
         link_gen = __atomic_load_n(&v->vm->bt->gen, __ATOMIC_RELAXED);
         info = enter(v, code);
+        if (info > UINT32_MAX && (info & BTX_MISS_TAG)) {
+            bt_window_missed(v, (struct bt_miss *)(uintptr_t)(info & ~(uint64_t)BTX_MISS_TAG),
+                             v->hot.tmp2);
+            plain = true;
+            continue;
+        }
         if (info > UINT32_MAX) {
             link = (struct bt_link *)(uintptr_t)info;
             continue;

@@ -2,6 +2,7 @@
  * Translating one block: the state that the translator's files share.
  *
  *   translate.c  gathers the block, computes flag liveness, drives
+ *   tr_group.c   plans which accesses are checked against a window, and where
  *   tr_mem.c     effective addresses, the inline TLB probe, its cold path
  *   tr_insn.c    integer, vector and x87 instructions with their operands renamed
  *   tr_flow.c    stack instructions, branches, block exits
@@ -21,9 +22,31 @@ struct cold {
     uint32_t info;
     int32_t tag_off; /* of the set's tags, from GS */
     bool fixed;
-    const struct bt_window *win; /* of the probe, or NULL */
-    int32_t miss;                /* of win's counter, from hot.win_miss */
-    bool restore;                /* flags must be in EFLAGS at next */
+    bool restore; /* flags must be in EFLAGS at next */
+};
+
+/* What the general registers and the bases of FS and GS hold: symbol + add (tr_group.c). */
+struct tr_syms {
+    uint8_t sym[NGPR + 2];
+    int32_t add[NGPR + 2];
+};
+
+/* An access of one instruction: symbolic address base + (index << scale) + off. */
+struct tr_access {
+    bool used, write, stack; /* stack: what RSP points to */
+    uint8_t base, index, scale, size;
+    uint8_t group; /* 1 + index of the group that checks it; 0: the TLB does */
+    int64_t off;
+    int64_t disp; /* of the instruction; with the window's offset once in a group */
+};
+
+/* Accesses checked by one comparison, in front of instruction at. */
+struct tr_group {
+    uint8_t base, index, scale, kind;
+    bool stack, write, dead, done;
+    uint8_t first, at; /* first: of its accesses */
+    uint32_t miss;     /* rel32 of the comparison's jump */
+    int64_t lo, hi;    /* of off */
 };
 
 /* An exit whose stub is still to come. */
@@ -32,7 +55,9 @@ struct pending {
     uint32_t site;        /* rel32 to set to the stub */
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
-    int32_t undo;         /* indirect */
+    bool cond;            /* the poll comes before a conditional branch, of condition cc */
+    uint8_t cc;
+    int32_t undo; /* indirect */
     enum { BR_JUMP, BR_CALL, BR_RET } how; /* indirect */
 };
 
@@ -46,9 +71,12 @@ struct tr {
     struct insn in[BT_MAX_INSNS];
     uint64_t rip[BT_MAX_INSNS + 1];
     uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
-    const struct bt_window *win;     /* for the address being made: H_A will count from win->lo */
-    unsigned kind;                   /* of win: enum win_kind */
-    int32_t disp;                    /* of the host address from H_A after a probe */
+    struct opnd m;                   /* the operand being made, as the host sees it */
+    bool planned;                    /* acc and group hold something */
+    struct tr_syms syms[BT_MAX_INSNS + 1]; /* before instruction i */
+    struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
+    struct tr_group group[2 * BT_MAX_INSNS];
+    unsigned ngroup;
     bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
     unsigned sti;                    /* 1 + index of an STI just translated */
     bool ended;                      /* the last instruction has emitted its exits */
@@ -100,20 +128,37 @@ static inline unsigned tr_ctx(const struct tr *t)
 /* EFLAGS is about to be clobbered: put live flags away. */
 void tr_flags_clobber(struct tr *t);
 /* Instruction i is about to run: EFLAGS must hold what it reads or leaves alone. Afterwards the
- * state is what the instruction leaves. */
-void tr_flags_use(struct tr *t);
+ * state is what the instruction leaves. h_b: that register is free. */
+void tr_flags_use(struct tr *t, bool h_b);
 /* Record that the host code here belongs to instruction i; returns the entry. */
 struct bt_map *tr_mark(struct tr *t);
 
+/* --- tr_group.c --- */
+void tr_plan(struct tr *t);
+/* The comparisons that belong in front of instruction i. */
+void tr_checks(struct tr *t);
+/* Likewise when n instructions from i on are emitted as one. */
+void tr_checks_run(struct tr *t, unsigned n);
+void tr_misses(struct tr *t);
+/* Access k of i is [base + its displacement], base a host register, and checked: t->m is it. */
+bool tr_window_simple(struct tr *t, unsigned k, unsigned base);
+/* The ModRM operand of i is checked; */
+bool tr_window_operand(struct tr *t);
+/* and this makes t->m of it, loading what it needs into H_A (and, on the way, H_B). */
+void tr_window_registers(struct tr *t);
+
 /* --- tr_mem.c --- */
-/* Choose how the next operand is checked; before its address is made. */
-void tr_choose(struct tr *t, bool write, unsigned base);
-/* H_A = base + disp, linear (less the window's start): stack slots. */
-void tr_stack_address(struct tr *t, unsigned base, int32_t disp);
+/* H_A = base of a segment. */
+void tr_segment_base(struct tr *t, unsigned seg);
+/* Access k of i, [base + disp], base a host register: checked by window or TLB; t->m is it. */
+void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
+               uint32_t more);
+/* The ModRM operand of i by the TLB: t->m is [H_A]. Clobbers H_B and EFLAGS. */
+void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
 /* Linear address of i's memory operand into H_A; *fixed true when it is a constant, in *lin. May
  * use H_B. */
 void tr_address(struct tr *t, bool *fixed, uint64_t *lin);
-/* H_A linear -> H_A + t->disp host; clobbers H_B and EFLAGS. */
+/* H_A linear -> H_A host, t->m; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
 void tr_cold_all(struct tr *t);
 /* Where guest register r is: its host register, or scratch h after loading it there. */
@@ -144,6 +189,11 @@ void bt_window_drop(struct vcpu *v, bool global_too);
 void bt_window_drop_page(struct vcpu *v, gva_t lin);
 /* A page now holds translated code. The world stands still. */
 void bt_window_traced(struct vm_cpus *vm, gpa_t page);
+/* How the access at rip is best checked, as far as is known. */
+enum bt_hint { HINT_NONE, HINT_OTHER, HINT_TLB }; /* HINT_OTHER: the other window, of the stack or not */
+enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip);
+/* A group was not in its window, off bytes beyond its start. */
+void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 
 /* --- tr_insn.c --- */
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */

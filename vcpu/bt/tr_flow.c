@@ -130,7 +130,7 @@ static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
     struct pending *p = &t->pend[t->npend++];
 
     if (!t->saved)
-        e_flags_save(e);
+        e_flags_save(e, true);
     t->saved = true;
     *p = (struct pending){.saved = true, .undo = undo, .how = how};
     if (how == BR_RET) {
@@ -209,7 +209,7 @@ static void stub_direct(struct tr *t, const struct pending *p)
                                (JC_ENTRIES * ctx + (l->target >> 1 & (JC_ENTRIES - 1))));
 
         if (!slot)
-            e_flags_save(e);
+            e_flags_save(e, true);
         slot = true;
         e_mov_imm(e, H_A, l->target);
         e_gs(e, 0x3b, H_A, jc, true);
@@ -252,6 +252,17 @@ static void stub_indirect(struct tr *t, struct pending *p)
     e_jmp_to(e, t->bt->g_exit_slot);
 }
 
+/* A poll in front of a conditional branch: the condition decides between the stubs of p and of the
+ * exit that follows it. */
+static void stub_condition(struct tr *t, const struct pending *p)
+{
+    struct emit *e = &t->e;
+
+    t->map[p->poll - 1].stub = e->at;
+    e_patch(e->rw, e_jcc(e, p->cc), p->link->stub);
+    e_jmp_to(e, p[1].link->stub);
+}
+
 void tr_stubs(struct tr *t)
 {
     for (unsigned k = 0; k < t->npend; k++) {
@@ -263,16 +274,16 @@ void tr_stubs(struct tr *t)
         else
             stub_indirect(t, p);
     }
+    for (unsigned k = 0; k < t->npend; k++)
+        if (t->pend[k].cond)
+            stub_condition(t, &t->pend[k]);
 }
 
 /* --- stack --- */
 
 void tr_push_slot(struct tr *t, uint32_t more)
 {
-    tr_flags_clobber(t);
-    tr_choose(t, true, RSP);
-    tr_stack_address(t, H_SP, -8);
-    tr_probe(t, true, 8, false, 0, more);
+    tr_access(t, 1, H_SP, -8, 8, true, more);
 }
 
 void tr_push_done(struct tr *t)
@@ -283,27 +294,24 @@ void tr_push_done(struct tr *t)
 static void push_reg(struct tr *t, unsigned r)
 {
     tr_push_slot(t, 0);
-    e_mem(&t->e, 0x89, tr_use(t, r, H_B), H_A, t->disp);
+    e_op(&t->e, 0x89, tr_use(t, r, H_B), &t->m, true);
     tr_push_done(t);
 }
 
 static void store_imm32(struct tr *t, uint64_t imm)
 {
-    e_mem(&t->e, 0xc7, 0, H_A, t->disp); /* mov qword [r10], imm32 */
+    e_op(&t->e, 0xc7, 0, &t->m, true); /* mov qword [m], imm32 */
     e32(&t->e, (uint32_t)imm);
 }
 
 /* The 8 bytes of i's memory operand into hot.tmp. */
 static void load_operand(struct tr *t, uint32_t more)
 {
-    bool fixed;
-    uint64_t lin;
-
-    tr_flags_clobber(t);
-    tr_choose(t, false, t->in[t->i].base);
-    tr_address(t, &fixed, &lin);
-    tr_probe(t, false, 8, fixed, lin, more);
-    e_mem(&t->e, 0x8b, H_B, H_A, t->disp);
+    if (tr_window_operand(t))
+        tr_window_registers(t);
+    else
+        tr_operand(t, false, 8, more);
+    e_op(&t->e, 0x8b, H_B, &t->m, true);
     e_gs_store(&t->e, H_B, VOFF(hot.tmp));
 }
 
@@ -325,20 +333,47 @@ static unsigned run_length(const struct tr *t, unsigned op)
     return n;
 }
 
-/* n pushes checked as one access; if it cannot be had at once, the interpreter does the first alone
- * and the rest is a block of its own. */
+/* Does a window serve all n accesses, pushes (k 1) or pops (0)? */
+static bool run_in_window(const struct tr *t, unsigned n, unsigned k)
+{
+    for (unsigned j = 0; j < n; j++)
+        if (!t->planned || !t->acc[t->i + j][k].group)
+            return false;
+    return true;
+}
+
+/* n pushes or pops checked as one access; if it cannot be had at once, the interpreter does the
+ * first alone and the rest is a block of its own. */
+static void probe_run(struct tr *t, unsigned n, bool push)
+{
+    int32_t size = 8 * (int32_t)n;
+
+    tr_flags_clobber(t);
+    if (push)
+        e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -size, 8, 8);
+    else
+        e_mov(&t->e, H_A, H_SP);
+    tr_probe(t, push, (unsigned)size, false, 0, SITE_END | SITE_RUN);
+}
+
 static void push_run(struct tr *t, unsigned n)
 {
     struct emit *e = &t->e;
     int32_t size = 8 * (int32_t)n;
+    bool window = run_in_window(t, n, 1);
 
-    tr_flags_clobber(t);
-    tr_choose(t, true, RSP);
-    tr_stack_address(t, H_SP, -size);
-    tr_probe(t, true, (unsigned)size, false, 0, SITE_END | SITE_RUN);
-    for (unsigned k = 0; k < n; k++)
-        e_mem(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), H_A,
-              t->disp + size - 8 - 8 * (int32_t)k);
+    tr_checks_run(t, n);
+    if (!window)
+        probe_run(t, n, true);
+    for (unsigned k = 0; k < n; k++) {
+        struct opnd m = {.base = H_A, .index = REG_NONE, .disp = size - 8 - 8 * (int32_t)k};
+
+        if (window) {
+            m.base = H_SP;
+            m.disp = (int32_t)t->acc[t->i + k][1].disp - 8 * (int32_t)k;
+        }
+        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m, true);
+    }
     e_lea(e, H_SP, H_SP, REG_NONE, 0, -size, 8, 8);
     t->i += n - 1;
 }
@@ -346,15 +381,20 @@ static void push_run(struct tr *t, unsigned n)
 static void pop_run(struct tr *t, unsigned n)
 {
     struct emit *e = &t->e;
+    bool window = run_in_window(t, n, 0);
 
-    tr_flags_clobber(t);
-    tr_choose(t, false, RSP);
-    tr_stack_address(t, H_SP, 0);
-    tr_probe(t, false, 8 * n, false, 0, SITE_END | SITE_RUN);
+    tr_checks_run(t, n);
+    if (!window)
+        probe_run(t, n, false);
     for (unsigned k = 0; k < n; k++) {
         unsigned r = t->in[t->i + k].rm, h = tr_spilled(r) ? H_B : r;
+        struct opnd m = {.base = H_A, .index = REG_NONE, .disp = 8 * (int32_t)k};
 
-        e_mem(e, 0x8b, h, H_A, t->disp + 8 * (int32_t)k);
+        if (window) {
+            m.base = H_SP;
+            m.disp += (int32_t)t->acc[t->i + k][0].disp;
+        }
+        e_op(e, 0x8b, h, &m, true);
         if (h == H_B)
             e_gs_store(e, H_B, GPR_OFF(r));
     }
@@ -367,17 +407,14 @@ static void push_mem(struct tr *t)
     load_operand(t, 0);
     tr_push_slot(t, 0);
     e_gs_load(&t->e, H_B, VOFF(hot.tmp));
-    e_mem(&t->e, 0x89, H_B, H_A, t->disp);
+    e_op(&t->e, 0x89, H_B, &t->m, true);
     tr_push_done(t);
 }
 
-/* H_A = host address of the top of the stack. */
+/* t->m = what base, RSP or RBP, points to. */
 static void top_slot(struct tr *t, unsigned base, uint32_t more)
 {
-    tr_flags_clobber(t);
-    tr_choose(t, false, RSP);
-    tr_stack_address(t, base, 0);
-    tr_probe(t, false, 8, false, 0, more);
+    tr_access(t, 0, base, 0, 8, false, more);
 }
 
 static void pop_reg(struct tr *t, unsigned r)
@@ -386,14 +423,14 @@ static void pop_reg(struct tr *t, unsigned r)
 
     top_slot(t, H_SP, 0);
     if (r == RSP) {
-        e_mem(e, 0x8b, H_SP, H_A, t->disp);
+        e_op(e, 0x8b, H_SP, &t->m, true);
         return;
     }
     if (tr_spilled(r)) {
-        e_mem(e, 0x8b, H_B, H_A, t->disp);
+        e_op(e, 0x8b, H_B, &t->m, true);
         e_gs_store(e, H_B, GPR_OFF(r));
     } else {
-        e_mem(e, 0x8b, r, H_A, t->disp);
+        e_op(e, 0x8b, r, &t->m, true);
     }
     e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
 }
@@ -430,7 +467,7 @@ void tr_stack(struct tr *t)
     } else if (plain && op == 0xc9) { /* LEAVE */
         top_slot(t, RBP, 0);
         e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
-        e_mem(&t->e, 0x8b, RBP, H_A, t->disp);
+        e_op(&t->e, 0x8b, RBP, &t->m, true);
     } else {
         tr_callout(t);
     }
@@ -445,7 +482,7 @@ static void push_return(struct tr *t, uint64_t next)
         store_imm32(t, next);
     } else {
         e_mov_imm(&t->e, H_B, next);
-        e_mem(&t->e, 0x89, H_B, H_A, t->disp);
+        e_op(&t->e, 0x89, H_B, &t->m, true);
     }
     tr_push_done(t);
 }
@@ -480,7 +517,7 @@ static void ret(struct tr *t)
     int32_t pop = 8 + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
 
     top_slot(t, H_SP, SITE_END);
-    e_mem(&t->e, 0x8b, H_A, H_A, t->disp);
+    e_op(&t->e, 0x8b, H_A, &t->m, true);
     e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
     exit_indirect(t, -pop, BR_RET, 0);
 }
@@ -490,17 +527,16 @@ static void jcc(struct tr *t, uint64_t target, uint64_t next)
     unsigned cc = t->in[t->i].opcode & 15;
     struct emit *e = &t->e;
 
+    struct pending *p = new_direct(t, target);
+
+    /* The poll comes first, so that a loop takes one branch a round. */
     if (target <= t->rip[t->i]) {
-        uint32_t skip = e_jcc(e, cc ^ 1);
-
-        tr_exit_direct(t, target, true);
-        e_patch(e->rw, skip, e->at);
-    } else {
-        struct pending *p = new_direct(t, target);
-
-        e_align_rel32(e, 2);
-        p->site = e_jcc(e, cc);
+        poll(t, p, VOFF(poll_ptr));
+        p->cond = true;
+        p->cc = (uint8_t)cc;
     }
+    e_align_rel32(e, 2);
+    p->site = e_jcc(e, cc);
     tr_exit_direct(t, next, false);
 }
 
@@ -539,7 +575,7 @@ void tr_branch(struct tr *t)
         tr_exit_interp(t, t->rip[t->i]);
         return;
     }
-    tr_flags_use(t);
+    tr_flags_use(t, true);
     if (in->map == 1 || (op & 0xf0) == 0x70) {
         jcc(t, target, next);
     } else if (op >= 0xe0 && op <= 0xe3) {

@@ -151,7 +151,7 @@ void tr_callout(struct tr *t)
         !(t->b->key & KEY_ODD))
         info |= SITE_STRING | in->opsize;
     if (!t->saved && t->live[t->i])
-        e_flags_save(e);
+        e_flags_save(e, true);
     e_mov_imm(e, H_A, t->rip[t->i]);
     e8(e, 0x68);
     e32(e, info);
@@ -186,11 +186,15 @@ static void lea(struct tr *t)
         e_gs_store(e, H_A, GPR_OFF(in->reg));
 }
 
-/* AH..BH cannot be named beside [r10], which needs REX: borrow RSI, which no such operand names. */
+/* AH..BH cannot be named beside what needs REX: borrow RSI, which no such operand names. */
 static void high8_mem(struct tr *t, const struct rename *rn)
 {
+    static const struct opnd at_rsi = {.base = RSI, .index = REG_NONE};
+
+    if (t->m.base != H_A || t->m.index != REG_NONE || t->m.disp)
+        e_lea(&t->e, H_A, t->m.base, t->m.index, t->m.scale, t->m.disp, 8, 8);
     e_rr(&t->e, 0x87, H_A, RSI, true);
-    e_insn(&t->e, &t->in[t->i], rn->reg, 0, rn->vvvv, RSI, t->disp);
+    e_insn(&t->e, &t->in[t->i], rn->reg, 0, rn->vvvv, &at_rsi);
     e_rr(&t->e, 0x87, H_A, RSI, true);
 }
 
@@ -209,13 +213,17 @@ static bool odd(const struct tr *t, const struct insn *in)
 }
 
 /* BT and its kin with a register bit index reach beyond the operand: the word is chosen here, and
- * the instruction is left with the index within it. H_A is the address so far. */
+ * the instruction is left with the index within it. */
 static void bit_string(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
     unsigned index = in->reg;
+    bool fixed;
+    uint64_t lin;
 
+    tr_flags_clobber(t);
+    tr_address(t, &fixed, &lin);
     if (tr_spilled(index)) {
         e_gs_load(e, H_B, GPR_OFF(index));
         index = H_B;
@@ -244,8 +252,8 @@ static void bit_string(struct tr *t)
     e8(e, 0x83);
     e8(e, 0xe3);
     e8(e, in->opsize * 8u - 1);
-    tr_flags_use(t);
-    e_insn(e, in, H_B, 0, 0, H_A, 0);
+    tr_flags_use(t, false);
+    e_insn(e, in, H_B, 0, 0, &t->m);
 }
 
 /* MOV between rAX and a fixed address: as its ModRM sister. */
@@ -268,8 +276,6 @@ void tr_operate(struct tr *t)
     struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
     struct rename rn;
-    bool fixed;
-    uint64_t lin;
 
     if (insn_class(in) == IC_MOFFS) {
         if (in->opcode == 0xd7 || (bt_debug & BT_DBG_NO_INLINE)) {
@@ -299,22 +305,20 @@ void tr_operate(struct tr *t)
         tr_callout(t);
         return;
     }
-    if (in->has_mem) {
-        tr_flags_clobber(t);
-        tr_choose(t, in->mem_write, in->base);
-        if (in->info->flags & OF_BITMEM)
-            t->win = NULL;
-        tr_address(t, &fixed, &lin);
-        if (in->info->flags & OF_BITMEM) {
-            bit_string(t);
-            return;
-        }
-        tr_probe(t, in->mem_write, in->mem_size, fixed, lin, 0);
+    bool window = in->has_mem && tr_window_operand(t);
+
+    if (in->has_mem && (in->info->flags & OF_BITMEM)) {
+        bit_string(t);
+        return;
     }
+    if (in->has_mem && !window)
+        tr_operand(t, in->mem_write, in->mem_size, 0);
     /* Should it fault, hot.flags still holds what was put away, be it restored or given up. */
     bool saved = t->saved;
 
-    tr_flags_use(t);
+    tr_flags_use(t, true);
+    if (window)
+        tr_window_registers(t);
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].load)
             e_gs_load(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
@@ -322,7 +326,7 @@ void tr_operate(struct tr *t)
     if (in->has_mem && in->high8)
         high8_mem(t, &rn);
     else
-        e_insn(e, in, rn.reg, rn.rm, rn.vvvv, in->has_mem ? H_A : REG_NONE, t->disp);
+        e_insn(e, in, rn.reg, rn.rm, rn.vvvv, in->has_mem ? &t->m : NULL);
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].store)
             e_gs_store(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));

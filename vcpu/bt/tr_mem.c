@@ -16,38 +16,17 @@ static uint64_t next_rip(const struct tr *t)
     return t->rip[t->i] + t->in[t->i].len;
 }
 
-void tr_choose(struct tr *t, bool write, unsigned base)
+void tr_segment_base(struct tr *t, unsigned seg)
 {
-    t->kind = (write ? WIN_WRITE : WIN_READ) | (base == RSP ? WIN_STACK : 0);
-    const struct bt_window *win = &t->bt->win[tr_ctx(t)][t->kind];
-
-    t->win = win->on && !(bt_debug & BT_DBG_NO_WINDOW) ? win : NULL;
-}
-
-/* disp less the window's start; no window if that is no displacement. */
-static int32_t biased(struct tr *t, int64_t disp)
-{
-    int64_t d = t->win ? disp - (int64_t)t->win->lo : disp;
-
-    if (d == (int32_t)d)
-        return (int32_t)d;
-    t->win = NULL;
-    return (int32_t)disp;
-}
-
-void tr_stack_address(struct tr *t, unsigned base, int32_t disp)
-{
-    disp = biased(t, disp);
-    if (disp)
-        e_lea(&t->e, H_A, base, REG_NONE, 0, disp, 8, 8);
-    else
-        e_mov(&t->e, H_A, base);
+    e_gs_load(&t->e, H_A,
+              (int32_t)offsetof(struct vcpu, cpu.seg[0].base) +
+                  (int32_t)sizeof(struct seg) * (int32_t)seg);
 }
 
 void tr_address(struct tr *t, bool *fixed, uint64_t *lin)
 {
     const struct insn *in = &t->in[t->i];
-    int32_t disp;
+    int32_t disp = (int32_t)in->disp;
     struct emit *e = &t->e;
     bool seg = in->seg == SEG_FS || in->seg == SEG_GS;
     unsigned base = in->base, index = in->index;
@@ -61,12 +40,8 @@ void tr_address(struct tr *t, bool *fixed, uint64_t *lin)
             a = (uint32_t)a;
         *lin = a;
         *fixed = !seg;
-        e_mov_imm(e, H_A, t->win ? a - t->win->lo : a);
+        e_mov_imm(e, H_A, a);
     } else {
-        /* With 32-bit addresses the sum wraps: nothing may be taken off before. */
-        if (in->addrsize == 4)
-            t->win = NULL;
-        disp = biased(t, in->disp);
         if (base != REG_NONE)
             base = tr_use(t, base, H_A);
         if (index != REG_NONE)
@@ -131,7 +106,7 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
     struct cold *c = &t->cold[t->ncold++];
     unsigned ctx = tr_ctx(t);
 
-    *c = (struct cold){.rip = t->rip[t->i], .lin = lin, .fixed = fixed, .win = t->win};
+    *c = (struct cold){.rip = t->rip[t->i], .lin = lin, .fixed = fixed};
     c->tag_off = (int32_t)offsetof(struct vcpu, tlb.e) +
                  (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
                      (int32_t)(ctx * TLB_KINDS + (write ? TLB_W : TLB_R));
@@ -142,32 +117,32 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
     if (!(t->in[t->i].info->flags & OF_ALIGN16) && !interp_mf_first(&t->in[t->i]) &&
         !(more & SITE_RUN))
         c->info |= SITE_PLAIN;
-    if (t->win) {
-        int32_t limit =
-            (int32_t)offsetof(struct vcpu, hot.win_limit) +
-            (int32_t)(8 * (WIN_CLASSES * (WIN_KINDS * ctx + t->kind) + bt_window_class(size)));
-
-        e_gs(e, 0x3b, H_A, limit, true);
-        c->miss = (int32_t)(8 * (WIN_KINDS * ctx + t->kind));
-        c->jcc = e_jcc(e, 3); /* jae */
-        t->disp = t->win->off;
-    } else {
-        c->jcc = tlb_probe(t, c);
-        t->disp = 0;
-    }
+    c->jcc = tlb_probe(t, c);
     c->hit = e->at;
-    t->win = NULL;
+    t->m = (struct opnd){.base = H_A, .index = REG_NONE};
 }
 
-/* H_A is a host address: make it what the code at hit expects, and go there. */
-static uint32_t to_hit(struct tr *t, const struct cold *c)
+void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more)
 {
-    uint32_t at = t->e.at;
+    bool fixed;
+    uint64_t lin;
 
-    if (c->win)
-        e_lea(&t->e, H_A, H_A, REG_NONE, 0, -c->win->off, 8, 8);
-    e_jmp_to(&t->e, c->hit);
-    return at;
+    tr_flags_clobber(t);
+    tr_address(t, &fixed, &lin);
+    tr_probe(t, write, size, fixed, lin, more);
+}
+
+void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
+               uint32_t more)
+{
+    if (tr_window_simple(t, k, base))
+        return;
+    tr_flags_clobber(t);
+    if (disp)
+        e_lea(&t->e, H_A, base, REG_NONE, 0, disp, 8, 8);
+    else
+        e_mov(&t->e, H_A, base);
+    tr_probe(t, write, size, false, 0, more);
 }
 
 void tr_cold_all(struct tr *t)
@@ -176,18 +151,8 @@ void tr_cold_all(struct tr *t)
 
     for (unsigned k = 0; k < t->ncold; k++) {
         const struct cold *c = &t->cold[k];
-        uint32_t hit = c->hit;
 
         e_patch(e->rw, c->jcc, e->at);
-        if (c->win) {
-            /* Outside the window: the TLB may have it. */
-            e_gs(e, 0xff, 0, VOFF(hot.win_miss[0][0]) + c->miss, true); /* inc */
-            e_lea(e, H_A, H_A, REG_NONE, 0, (int32_t)c->win->lo, 8, 8);
-            uint32_t miss = tlb_probe(t, c);
-
-            hit = to_hit(t, c);
-            e_patch(e->rw, miss, e->at);
-        }
         if (c->fixed)
             e_mov_imm(e, H_A, c->lin);
         else
@@ -196,11 +161,11 @@ void tr_cold_all(struct tr *t)
         e8(e, 0x68); /* push info */
         e32(e, c->info);
         e_call_to(e, t->bt->g_mem);
-        e_jmp_to(e, hit);
+        e_jmp_to(e, c->hit);
         if (c->info & SITE_END)
             continue;
         if (c->restore)
-            e_flags_restore(e);
+            e_flags_restore(e, true);
         e_jmp_to(e, c->next);
     }
 }

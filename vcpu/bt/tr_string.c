@@ -4,26 +4,13 @@
  */
 #include "vcpu/bt/tr.h"
 
-/* mov between reg and [H_A] in the size of the element; store or load. A 4-byte load zero-extends;
- * shorter ones merge, as LODS does. */
+/* mov between reg and t->m in the size of the element; store or load. A 4-byte load zero-extends;
+ * shorter ones merge, as LODS does. RAX or H_B as reg, so byte registers need no thought. */
 static void move(struct tr *t, unsigned size, unsigned reg, bool store)
 {
-    struct emit *e = &t->e;
-
     if (size == 2)
-        e8(e, 0x66);
-    e8(e, (size == 8 ? 0x49u : 0x41u) | (reg & 8 ? 4u : 0));
-    e8(e, (store ? 0x88u : 0x8au) | (size > 1));
-    e8(e, 0x80 | (reg & 7) << 3 | (H_A & 7));
-    e32(e, (uint32_t)t->disp);
-}
-
-static void operand(struct tr *t, unsigned reg, bool write, unsigned size)
-{
-    tr_flags_clobber(t);
-    tr_choose(t, write, reg);
-    tr_stack_address(t, reg, 0);
-    tr_probe(t, write, size, false, 0, 0);
+        e8(&t->e, 0x66);
+    e_op(&t->e, (store ? 0x88u : 0x8au) | (size > 1), reg, &t->m, size == 8);
 }
 
 bool tr_string(struct tr *t)
@@ -37,11 +24,11 @@ bool tr_string(struct tr *t)
         in->seg == SEG_GS || (t->b->key & KEY_ODD) || (bt_debug & BT_DBG_NO_INLINE))
         return false;
     if (movs) {
-        operand(t, RSI, false, size);
+        tr_access(t, 0, RSI, 0, size, false, 0);
         move(t, size, H_B, false);
         e_gs_store(e, H_B, VOFF(hot.tmp));
     }
-    operand(t, lods ? RSI : RDI, !lods, size);
+    tr_access(t, !lods, lods ? RSI : RDI, 0, size, !lods, 0);
     if (movs)
         e_gs_load(e, H_B, VOFF(hot.tmp));
     move(t, size, movs ? H_B : RAX, !lods);

@@ -125,20 +125,21 @@ static void or_flags(struct tr *t, int32_t off, unsigned shift)
         e8(e, 0xe3);
         e8(e, shift);
     }
-    e_mem(e, 0x09, H_B, H_A, t->disp);
+    e_op(e, 0x09, H_B, &t->m, true);
 }
 
 void tr_pushf(struct tr *t)
 {
     struct emit *e = &t->e;
 
+    tr_flags_clobber(t);
     tr_push_slot(t, 0);
     e_gs_load(e, H_B, VOFF(cpu.rflags));
     e8(e, 0x49); /* and r11, imm32: RF and VM are pushed as 0 */
     e8(e, 0x81);
     e8(e, 0xe3);
     e32(e, ~(uint32_t)(FL_ARITH | FL_RF | FL_VM));
-    e_mem(e, 0x89, H_B, H_A, t->disp);
+    e_op(e, 0x89, H_B, &t->m, true);
     or_flags(t, 1, 0);
     or_flags(t, 0, 11);
     tr_push_done(t);

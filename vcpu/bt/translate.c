@@ -18,12 +18,12 @@ struct bt_map *tr_mark(struct tr *t)
 void tr_flags_clobber(struct tr *t)
 {
     if (!t->saved && t->live[t->i]) {
-        e_flags_save(&t->e);
+        e_flags_save(&t->e, true);
         t->saved = true;
     }
 }
 
-void tr_flags_use(struct tr *t)
+void tr_flags_use(struct tr *t, bool h_b)
 {
     const struct insn *in = &t->in[t->i];
     unsigned w = in->fl_write & FL_ARITH;
@@ -31,7 +31,7 @@ void tr_flags_use(struct tr *t)
     if (!t->saved)
         return;
     if ((in->fl_read & FL_ARITH) || (w && (t->live[t->i + 1] & ~w))) {
-        e_flags_restore(&t->e);
+        e_flags_restore(&t->e, h_b);
         t->saved = false;
     } else if (w) {
         t->saved = false;
@@ -210,11 +210,12 @@ static void emit_block(struct tr *t)
 
     b->entry_slot = t->e.at;
     if (t->live[0])
-        e_flags_restore(&t->e);
+        e_flags_restore(&t->e, true);
     b->entry_live = t->e.at;
     for (t->i = 0; t->i < t->n; t->i++) {
         unsigned first = t->ncold;
 
+        tr_checks(t);
         one(t);
         bool sti = t->sti == t->i && t->sti;
 
@@ -235,6 +236,7 @@ static void emit_block(struct tr *t)
         tr_exit_direct(t, t->rip[t->n], false);
     tr_cold_all(t);
     tr_stubs(t);
+    tr_misses(t);
 }
 
 static void finish(struct tr *t)
@@ -258,7 +260,7 @@ static void finish(struct tr *t)
     s->bt_host_bytes += b->code_len;
 }
 
-struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault)
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     struct tr *t = &v->bt->tr;
@@ -275,10 +277,11 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, bool *fault)
     t->sti = 0;
     t->b = bt_meta_alloc(bt, sizeof(*t->b));
     *t->b = (struct bt_block){
-        .gpa = gpa, .page2 = ~(gpa_t)0, .rip = v->cpu.rip, .key = bt_key(v), .code = t->e.at};
+        .gpa = gpa, .page2 = ~(gpa_t)0, .rip = v->cpu.rip, .key = key, .code = t->e.at};
     if (!gather(t, page + (gpa & (PAGE_SIZE - 1)), fault))
         return NULL;
     liveness(t, page);
+    tr_plan(t);
     emit_block(t);
     finish(t);
     return t->b;

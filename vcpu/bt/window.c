@@ -25,6 +25,7 @@
 #define MAX_ATTEMPTS 64   /* that change nothing for the better */
 #define MAX_MOVES    4    /* of a window's start or offset: each costs all translations */
 #define REDO_BUDGET  1000 /* windows looked for again at once after a change of mappings */
+#define MISSES       6    /* of one group, until it is translated otherwise */
 #define MIN_LEN      (256 * 1024u)
 #define TICK_NS      3000000  /* of CPU time, to the first look */
 #define TICKS_NS     50000000 /* from look to look */
@@ -37,15 +38,22 @@ unsigned bt_window_class(unsigned size)
 {
     unsigned c = 0;
 
+    if (size > 64)
+        return (size + 63) / 64 + 5;
     while ((1u << c) < size)
         c++;
     return c;
 }
 
+static unsigned class_size(unsigned c)
+{
+    return c <= 6 ? 1u << c : (c - 5) * 64;
+}
+
 static void set_limits(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t len, bool global)
 {
     for (unsigned c = 0; c < WIN_CLASSES; c++)
-        v->hot.win_limit[ctx][kind][c] = len ? len - (1u << c) + 1 : 0;
+        v->hot.win_limit[ctx][kind][c] = len ? len - class_size(c) + 1 : 0;
     v->bt->win_len[ctx][kind] = len;
     v->bt->win_global[ctx][kind] = global;
 }
@@ -368,6 +376,37 @@ static void cut(struct vcpu *v, unsigned ctx, unsigned kind, gpa_t page)
     if (at < len)
         set_limits(v, ctx, kind, at >= len / 2 && at >= PAGE_SIZE ? at : 0,
                    v->bt->win_global[ctx][kind]);
+}
+
+/* --- hints --- */
+
+static uint8_t *hint_of(struct bt *bt, uint64_t rip)
+{
+    return &bt->hint[(rip ^ rip >> 12) & (sizeof(bt->hint) - 1)];
+}
+
+enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip)
+{
+    return (enum bt_hint)*hint_of((struct bt *)(uintptr_t)bt, rip);
+}
+
+void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
+{
+    struct bt *bt = v->vm->bt;
+    unsigned ctx = bt_key(v) & KEY_CTX, other = m->kind ^ WIN_STACK;
+    uint64_t lin = off + bt->win[ctx][m->kind].lo;
+    uint8_t *hint = hint_of(bt, m->rip);
+
+    v->stats.bt_window_misses++;
+    if (++m->count < MISSES)
+        return;
+    *hint = *hint == HINT_NONE && lin - bt->win[ctx][other].lo < v->bt->win_len[ctx][other]
+                ? HINT_OTHER
+                : HINT_TLB;
+    bt_lock(bt);
+    if (m->block->valid)
+        bt_block_kill(bt, m->block);
+    bt_unlock(bt);
 }
 
 void bt_window_traced(struct vm_cpus *vm, gpa_t page)

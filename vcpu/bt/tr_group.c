@@ -1,0 +1,545 @@
+/*
+ * Which memory accesses of a block are checked against a linear window (window.c), where, and
+ * several at once.
+ *
+ * Addresses are followed as symbol + constant, where a symbol is what a register held when it was
+ * last set to something unknown; PUSH, POP, ADD imm, LEA and MOV keep the symbol. Accesses of one
+ * symbol (and index) that lie close together make a group: one comparison for all of them, put where
+ * the flags are dead if there is such a place between the point from which the symbols are known
+ * and the first access. What is then accessed needs no scratch register: the window's offset goes
+ * into the instruction's own displacement.
+ *
+ * A group that fails the comparison leaves the block at that point, with everything exact, for a
+ * translation of the rest that knows no windows (KEY_PLAIN). bt_window_missed() sees to it that a
+ * site which keeps missing is translated for the other window, or for the TLB.
+ *
+ * The comparison stays good until the block ends: a window shrinks only in callouts, which leave
+ * the block then, or while this vCPU is at the top of its loop.
+ */
+#include "vcpu/bt/tr.h"
+
+#define SPAN_MAX (64 * (WIN_CLASSES - 6))
+#define FAR      (1 << 24) /* constants beyond are not followed */
+
+/* Symbols 0 to 15 are the registers on entry, then the segment bases; new ones count on. */
+enum { SYM_FS = NGPR, SYM_GS, SYM_NONE, SYM_NEW, SYM_LAST = 255 };
+
+struct planner {
+    struct tr *t;
+    unsigned next; /* symbol */
+};
+
+/* --- following registers --- */
+
+static void renew(struct planner *p, struct tr_syms *s, unsigned r)
+{
+    s->sym[r] = (uint8_t)p->next;
+    s->add[r] = 0;
+    if (p->next < SYM_LAST)
+        p->next++;
+}
+
+static void offset(struct planner *p, struct tr_syms *s, unsigned dst, unsigned src, int64_t add)
+{
+    add += s->add[src];
+    if (add <= -FAR || add >= FAR) {
+        renew(p, s, dst);
+        return;
+    }
+    s->sym[dst] = s->sym[src];
+    s->add[dst] = (int32_t)add;
+}
+
+static bool plain_push(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    return in->map == 0 && in->opsize == 8 &&
+           ((op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c || op == 0xff);
+}
+
+static bool plain_pop(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    return in->map == 0 && in->opsize == 8 &&
+           ((op >= 0x58 && op <= 0x5f) || (op == 0x8f && !in->has_mem));
+}
+
+/* dst = src + *add with nothing else? */
+static bool is_offset(const struct insn *in, unsigned *dst, unsigned *src, int64_t *add)
+{
+    unsigned op = in->opcode;
+
+    if (insn_class(in) != IC_ALU || in->map != 0 || in->opsize != 8 || in->lock)
+        return false;
+    if (op == 0x8d) {
+        *dst = in->reg;
+        *src = in->base;
+        *add = in->disp;
+        return in->base < NGPR && in->index == REG_NONE && in->addrsize == 8;
+    }
+    if (in->has_mem)
+        return false;
+    *dst = *src = in->rm;
+    *add = (int64_t)in->imm;
+    if (op == 0x89 || op == 0x8b) {
+        *dst = op == 0x89 ? in->rm : in->reg;
+        *src = op == 0x89 ? in->reg : in->rm;
+        *add = 0;
+        return true;
+    }
+    if (op == 0xff) {
+        *add = in->reg & 7 ? -1 : 1;
+        return (in->reg & 7) < 2;
+    }
+    if ((op != 0x81 && op != 0x83) || ((in->reg & 7) != 0 && (in->reg & 7) != 5))
+        return false;
+    if ((in->reg & 7) == 5)
+        *add = -*add;
+    return *add > -FAR && *add < FAR;
+}
+
+/* Registers after instruction in. */
+static void follow(struct planner *p, struct tr_syms *s, const struct insn *in)
+{
+    unsigned dst, src, written = in->gpr_write;
+    int64_t add;
+
+    if (insn_class(in) == IC_STACK && plain_push(in)) {
+        offset(p, s, RSP, RSP, -8);
+        return;
+    }
+    if (insn_class(in) == IC_STACK && plain_pop(in)) {
+        offset(p, s, RSP, RSP, 8);
+        renew(p, s, in->rm);
+        return;
+    }
+    if (insn_class(in) == IC_STACK && in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
+        offset(p, s, RSP, RBP, 8);
+        renew(p, s, RBP);
+        return;
+    }
+    if (is_offset(in, &dst, &src, &add)) {
+        offset(p, s, dst, src, add);
+        return;
+    }
+    for (unsigned r = 0; written; r++, written >>= 1)
+        if (written & 1)
+            renew(p, s, r);
+    if (insn_class(in) == IC_SYS || insn_class(in) == IC_VECSYS) {
+        renew(p, s, SYM_FS);
+        renew(p, s, SYM_GS);
+    }
+}
+
+/* --- accesses --- */
+
+/* What is added to a linear address to make it a host address; false: not through a window. */
+static bool window_for(const struct tr *t, unsigned kind, int64_t *bias)
+{
+    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
+
+    *bias = (int64_t)win->off - (int64_t)win->lo;
+    return win->on;
+}
+
+static struct tr_access *new_access(struct tr *t, unsigned i, unsigned k, unsigned size, bool write)
+{
+    struct tr_access *a = &t->acc[i][k];
+
+    *a = (struct tr_access){.size = (uint8_t)size, .write = write};
+    return a;
+}
+
+/* [base + disp] of instruction i. */
+static void simple(struct tr *t, unsigned i, unsigned k, unsigned base, int64_t disp, unsigned size,
+                   bool write)
+{
+    struct tr_access *a = new_access(t, i, k, size, write);
+    const struct tr_syms *s = &t->syms[i];
+
+    a->base = s->sym[base];
+    a->index = SYM_NONE;
+    a->off = disp + s->add[base];
+    a->stack = a->base == s->sym[RSP];
+    a->disp = disp;
+    a->used = true;
+}
+
+/* The ModRM operand of instruction i. */
+static void operand(struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->in[i];
+    const struct tr_syms *s = &t->syms[i];
+    struct tr_access *a;
+    unsigned base = in->base, index = in->index, scale = in->scale;
+
+    if (in->mem_size == 0 || in->mem_size > 64 || (in->info->flags & OF_BITMEM))
+        return;
+    a = new_access(t, i, 0, in->mem_size, in->mem_write);
+    a->disp = in->disp;
+    if (base == BASE_RIP) {
+        a->disp += (int64_t)(t->rip[i] + in->len);
+        base = REG_NONE;
+    }
+    if (in->addrsize == 4 && (base != REG_NONE || index != REG_NONE))
+        return;
+    if (in->addrsize == 4)
+        a->disp = (int64_t)(uint32_t)a->disp;
+    if (in->seg == SEG_FS || in->seg == SEG_GS) {
+        /* The segment's base takes the place of the base, which can only become the index. */
+        if (index != REG_NONE)
+            return;
+        index = base;
+        base = in->seg == SEG_FS ? SYM_FS : SYM_GS;
+        scale = 0;
+    }
+    a->off = a->disp;
+    a->base = a->index = SYM_NONE;
+    if (base != REG_NONE) {
+        a->base = s->sym[base];
+        a->off += s->add[base];
+    }
+    if (index != REG_NONE) {
+        a->index = s->sym[index];
+        a->scale = (uint8_t)scale;
+        a->off += (int64_t)s->add[index] << scale;
+    }
+    a->stack = a->base == s->sym[RSP];
+    a->used = true;
+}
+
+static void string_accesses(struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->in[i];
+    unsigned op = in->opcode & 0xfe;
+
+    if (in->rep || in->repne || in->addrsize != 8 || in->seg == SEG_FS || in->seg == SEG_GS)
+        return;
+    if (op == 0xa4 || op == 0xac)
+        simple(t, i, 0, RSI, 0, in->opsize, false);
+    if (op == 0xa4 || op == 0xaa)
+        simple(t, i, 1, RDI, 0, in->opsize, true);
+}
+
+static void branch_accesses(struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->in[i];
+    unsigned op = in->opcode, digit = in->reg & 7;
+
+    if (in->map != 0)
+        return;
+    if (op == 0xff && in->has_mem && (digit == 2 || digit == 4) && in->opsize == 8)
+        operand(t, i);
+    if (op == 0xe8 || (op == 0xff && digit == 2))
+        simple(t, i, 1, RSP, -8, 8, true);
+    if (op == 0xc2 || op == 0xc3)
+        simple(t, i, 0, RSP, 0, 8, false);
+}
+
+static void accesses(struct tr *t, unsigned i)
+{
+    const struct insn *in = &t->in[i];
+
+    switch (insn_class(in)) {
+    case IC_ALU:
+    case IC_VEC:
+    case IC_X87:
+        if (in->has_mem)
+            operand(t, i);
+        break;
+    case IC_STACK:
+        if (plain_push(in)) {
+            if (in->has_mem)
+                operand(t, i);
+            simple(t, i, 1, RSP, -8, 8, true);
+        } else if (plain_pop(in)) {
+            simple(t, i, 0, RSP, 0, 8, false);
+        } else if (in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
+            simple(t, i, 0, RBP, 0, 8, false);
+        }
+        break;
+    case IC_STRING:
+        string_accesses(t, i);
+        break;
+    case IC_BRANCH:
+        branch_accesses(t, i);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- groups --- */
+
+static unsigned span_class(int64_t lo, int64_t hi)
+{
+    return bt_window_class((unsigned)(hi - lo));
+}
+
+/* May a join g? The union is to stay small. */
+static bool joins(const struct tr_group *g, const struct tr_access *a, bool stack)
+{
+    int64_t lo = a->off < g->lo ? a->off : g->lo;
+    int64_t hi = a->off + a->size > g->hi ? a->off + a->size : g->hi;
+
+    /* Constants may be next to what is written and yet not writable. */
+    if (a->base == SYM_NONE && a->index == SYM_NONE && a->write != g->write)
+        return false;
+    return a->base == g->base && a->index == g->index && a->scale == g->scale &&
+           stack == g->stack && hi - lo <= SPAN_MAX;
+}
+
+static void place(struct tr *t, unsigned i, struct tr_access *a)
+{
+    enum bt_hint hint = bt_window_hint(t->bt, t->rip[i]);
+    bool stack = hint == HINT_OTHER ? !a->stack : a->stack;
+    struct tr_group *g;
+
+    if (hint == HINT_TLB || a->base == SYM_LAST || a->index == SYM_LAST)
+        return;
+    for (g = t->group; g < t->group + t->ngroup; g++)
+        if (joins(g, a, stack))
+            break;
+    if (g == t->group + t->ngroup) {
+        int64_t bias;
+
+        if (!window_for(t, stack ? WIN_STACK : 0, &bias))
+            return;
+        *g = (struct tr_group){.base = a->base,
+                               .index = a->index,
+                               .scale = a->scale,
+                               .stack = stack,
+                               .first = (uint8_t)i,
+                               .lo = a->off,
+                               .hi = a->off + a->size};
+        t->ngroup++;
+    }
+    if (a->off < g->lo)
+        g->lo = a->off;
+    if (a->off + a->size > g->hi)
+        g->hi = a->off + a->size;
+    g->write |= a->write;
+    a->group = (uint8_t)(g - t->group + 1);
+}
+
+/* The register that holds symbol sym before instruction i; REG_NONE. */
+static unsigned holder(const struct tr *t, unsigned i, unsigned sym)
+{
+    for (unsigned r = 0; r < NGPR + 2; r++)
+        if (t->syms[i].sym[r] == sym)
+            return r;
+    return REG_NONE;
+}
+
+static bool known(const struct tr *t, unsigned i, const struct tr_group *g)
+{
+    return (g->base == SYM_NONE || holder(t, i, g->base) != REG_NONE) &&
+           (g->index == SYM_NONE || holder(t, i, g->index) != REG_NONE);
+}
+
+/* Where the group's comparison goes: as late as it can with the flags dead. */
+static void choose_point(struct tr *t, struct tr_group *g)
+{
+    g->at = g->first;
+    for (unsigned i = g->first + 1u; i-- > 0 && known(t, i, g);)
+        if (!t->live[i]) {
+            g->at = (uint8_t)i;
+            return;
+        }
+}
+
+/* What the comparison adds to the registers; false: more than a displacement. */
+static bool sum(const struct tr *t, const struct tr_group *g, int64_t *add)
+{
+    const struct tr_syms *s = &t->syms[g->at];
+
+    *add = g->lo - (int64_t)t->bt->win[tr_ctx(t)][g->kind].lo;
+    if (g->base != SYM_NONE)
+        *add -= s->add[holder(t, g->at, g->base)];
+    if (g->index != SYM_NONE)
+        *add -= (int64_t)s->add[holder(t, g->at, g->index)] << g->scale;
+    return *add == (int32_t)*add;
+}
+
+/* What is left of a group whose window does not serve after all goes by the TLB. */
+static void settle(struct tr *t)
+{
+    for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++) {
+        int64_t bias, add;
+
+        g->kind = (uint8_t)((g->write ? WIN_WRITE : WIN_READ) | (g->stack ? WIN_STACK : 0));
+        choose_point(t, g);
+        g->dead = !window_for(t, g->kind, &bias) || !sum(t, g, &add);
+    }
+    for (unsigned i = 0; i < t->n; i++)
+        for (unsigned k = 0; k < 2; k++) {
+            struct tr_access *a = &t->acc[i][k];
+            int64_t bias;
+
+            if (!a->group)
+                continue;
+            const struct tr_group *g = &t->group[a->group - 1];
+
+            window_for(t, g->kind, &bias);
+            bias += a->disp;
+            if (g->dead || bias != (int32_t)bias)
+                a->group = 0;
+            else
+                a->disp = bias;
+        }
+}
+
+void tr_plan(struct tr *t)
+{
+    struct planner p = {.t = t, .next = SYM_NEW};
+    struct tr_syms *s = t->syms;
+
+    t->ngroup = 0;
+    for (unsigned i = 0; i < t->n; i++)
+        t->acc[i][0].group = t->acc[i][1].group = 0;
+    /* Programs with a linear map lie low, and what lies high has no window. */
+    t->planned = !(bt_debug & (BT_DBG_NO_WINDOW | BT_DBG_NO_INLINE)) &&
+                 !(t->b->key & KEY_PLAIN) && t->b->rip <= INT32_MAX &&
+                 (t->bt->win[tr_ctx(t)][WIN_READ].on || t->bt->win[tr_ctx(t)][WIN_STACK].on ||
+                  t->bt->win[tr_ctx(t)][WIN_WRITE].on ||
+                  t->bt->win[tr_ctx(t)][WIN_WRITE | WIN_STACK].on);
+    if (!t->planned)
+        return;
+    for (unsigned r = 0; r < NGPR + 2; r++) {
+        s->sym[r] = (uint8_t)r;
+        s->add[r] = 0;
+    }
+    for (unsigned i = 0; i < t->n; i++) {
+        t->acc[i][0].used = t->acc[i][1].used = false;
+        accesses(t, i);
+        t->syms[i + 1] = t->syms[i];
+        follow(&p, &t->syms[i + 1], &t->in[i]);
+    }
+    for (unsigned i = 0; i < t->n; i++)
+        for (unsigned k = 0; k < 2; k++)
+            if (t->acc[i][k].used)
+                place(t, i, &t->acc[i][k]);
+    settle(t);
+}
+
+/* --- emission --- */
+
+/* Host register of symbol sym before instruction i. */
+static unsigned fetch(struct tr *t, unsigned i, unsigned sym, unsigned scratch)
+{
+    unsigned r;
+
+    if (sym == SYM_NONE)
+        return REG_NONE;
+    r = holder(t, i, sym);
+    if (r < NGPR)
+        return tr_use(t, r, scratch);
+    tr_segment_base(t, r == SYM_FS ? SEG_FS : SEG_GS);
+    return H_A;
+}
+
+static void check(struct tr *t, struct tr_group *g)
+{
+    struct emit *e = &t->e;
+    int32_t limit =
+        VOFF(hot.win_limit) + (int32_t)(8 * (WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + g->kind) +
+                                             span_class(g->lo, g->hi)));
+    unsigned base, index;
+    int64_t add;
+
+    sum(t, g, &add);
+    tr_flags_clobber(t);
+    base = fetch(t, g->at, g->base, H_A);
+    index = fetch(t, g->at, g->index, H_B);
+    if (base == REG_NONE && index == REG_NONE)
+        e_mov_imm(e, H_B, (uint64_t)add);
+    else
+        e_lea(e, H_B, base, index, g->scale, (int32_t)add, 8, 8);
+    e_gs(e, 0x3b, H_B, limit, true);
+    g->miss = e_jcc(e, 3); /* jae */
+    g->done = true;
+}
+
+void tr_checks(struct tr *t)
+{
+    if (t->planned)
+        for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++)
+            if (g->at == t->i && !g->dead && !g->done)
+                check(t, g);
+}
+
+void tr_checks_run(struct tr *t, unsigned n)
+{
+    if (!t->planned)
+        return;
+    for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++)
+        if (g->at > t->i && g->at < t->i + n)
+            g->at = (uint8_t)(g->first >= t->i + n ? t->i + n : t->i);
+    tr_checks(t);
+}
+
+void tr_misses(struct tr *t)
+{
+    struct emit *e = &t->e;
+
+    for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++) {
+        if (!g->done)
+            continue;
+        struct bt_miss *m = bt_meta_alloc(t->bt, sizeof(*m));
+
+        *m = (struct bt_miss){.block = t->b, .rip = t->rip[g->first], .kind = g->kind};
+        e_patch(e->rw, g->miss, e->at);
+        e_gs_store(e, H_B, VOFF(hot.tmp2));
+        e_mov_imm(e, H_A, t->rip[g->at]);
+        e_mov_imm(e, H_B, (uintptr_t)m | BTX_MISS_TAG);
+        e_jmp_to(e, t->bt->g_exit_slot);
+    }
+}
+
+/* --- what the accesses themselves look like --- */
+
+/* Registers and displacement of access k of the instruction: [base + disp]. */
+bool tr_window_simple(struct tr *t, unsigned k, unsigned base)
+{
+    const struct tr_access *a = &t->acc[t->i][k];
+
+    if (!t->planned || !a->group)
+        return false;
+    t->m = (struct opnd){.base = (uint8_t)base, .index = REG_NONE, .disp = (int32_t)a->disp};
+    return true;
+}
+
+bool tr_window_operand(struct tr *t)
+{
+    return t->planned && t->acc[t->i][0].group;
+}
+
+void tr_window_registers(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned base = in->base == BASE_RIP ? REG_NONE : in->base, index = in->index;
+
+    t->m = (struct opnd){.scale = in->scale, .disp = (int32_t)t->acc[t->i][0].disp};
+    if (in->seg == SEG_FS || in->seg == SEG_GS) {
+        tr_segment_base(t, in->seg);
+        index = base;
+        base = H_A;
+        t->m.scale = 0;
+    } else if (base != REG_NONE) {
+        base = tr_use(t, base, H_A);
+    }
+    if (index != REG_NONE) {
+        /* Leave H_B to the other operands. */
+        bool both = base == H_A && tr_spilled(index);
+
+        index = tr_use(t, index, base == H_A ? H_B : H_A);
+        if (both) {
+            e_lea(&t->e, H_A, H_A, H_B, t->m.scale, 0, 8, 8);
+            index = REG_NONE;
+        }
+    }
+    t->m.base = (uint8_t)base;
+    t->m.index = (uint8_t)index;
+}
