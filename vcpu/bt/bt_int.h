@@ -54,6 +54,7 @@ enum bt_exit {
     BTX_INTERP,   /* interpret the instruction at cpu.rip */
     BTX_AGAIN,    /* a callout ended the block: look around, then go on at cpu.rip */
     BTX_FAULT,    /* the host faulted in the copy of the instruction at cpu.rip */
+    BTX_POLL,     /* a kick, met at the start of the block at cpu.rip */
     BTX_SYSCALL,  /* the instruction at cpu.rip is this one: no need to look */
     BTX_SYSRET,
     BTX_IRETQ,

@@ -180,10 +180,27 @@ void e_call_to(struct emit *e, uint32_t target)
     e32(e, target - (e->at + 4));
 }
 
+/* One instruction of n bytes, 1 to 7, that does nothing (SDM 2B, NOP). */
+static void nop(struct emit *e, unsigned n)
+{
+    static const uint8_t bytes[7][7] = {{0x90},
+                                        {0x66, 0x90},
+                                        {0x0f, 0x1f, 0x00},
+                                        {0x0f, 0x1f, 0x40, 0},
+                                        {0x0f, 0x1f, 0x44, 0, 0},
+                                        {0x66, 0x0f, 0x1f, 0x44, 0, 0},
+                                        {0x0f, 0x1f, 0x80, 0, 0, 0, 0}};
+
+    for (unsigned i = 0; i < n; i++)
+        e8(e, bytes[n - 1][i]);
+}
+
 void e_align_rel32(struct emit *e, unsigned skip)
 {
-    while (((e->at + skip) & 7) > 4)
-        e8(e, 0x90);
+    unsigned at = (e->at + skip) & 7;
+
+    if (at > 4)
+        nop(e, 8 - at);
 }
 
 void e_flags_save(struct emit *e, bool h_b)

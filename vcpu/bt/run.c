@@ -540,6 +540,9 @@ static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r
             return false;
         undo_branch(v, info);
         return cpu_deliver_exception(v) != CPU_OK;
+    case BTX_POLL:
+        *look = false;
+        return false;
     case BTX_AGAIN:
         return step_leaves(v, v->bt->last_step, r);
     default: /* BTX_INTERP, BTX_FAULT */

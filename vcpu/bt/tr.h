@@ -55,8 +55,6 @@ struct pending {
     uint32_t site;        /* rel32 to set to the stub */
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
-    bool cond;            /* the poll comes before a conditional branch, of condition cc */
-    uint8_t cc;
     int32_t undo; /* indirect */
     enum { BR_JUMP, BR_CALL, BR_RET } how; /* indirect */
 };
@@ -78,6 +76,7 @@ struct tr {
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
     bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
+    unsigned poll;                   /* 1 + index in map of the poll at the start, 0 none */
     unsigned sti;                    /* 1 + index of an STI just translated */
     bool ended;                      /* the last instruction has emitted its exits */
     struct cold cold[2 * BT_MAX_INSNS];
@@ -103,8 +102,6 @@ struct bt_vcpu {
     uint64_t win_len[TLB_CTXS][WIN_KINDS];  /* 0: not in use */
     uint64_t win_page[TLB_CTXS][WIN_KINDS]; /* largest page a window is made of */
     bool win_global[TLB_CTXS][WIN_KINDS];
-    uint64_t win_missed[TLB_CTXS][WIN_KINDS],
-        win_checked; /* hot.win_miss and TSC, last looked at */
     unsigned win_wait, win_attempts;
     int win_timer;            /* the host's, -1 none */
     gva_t win_last[TLB_CTXS]; /* refilled last, beyond the stack */
@@ -205,7 +202,9 @@ void tr_callout(struct tr *t); /* anything, by the interpreter, within the block
 /* --- tr_flow.c --- */
 void tr_stack(struct tr *t);
 void tr_branch(struct tr *t);
-void tr_exit_direct(struct tr *t, uint64_t target, bool poll);
+void tr_exit_direct(struct tr *t, uint64_t target);
+/* At the start of the block: the poll of a kick, if it may close a loop. */
+void tr_poll_start(struct tr *t);
 /* After the instruction that follows STI: go on at target, but look at what waits for IF first. */
 void tr_exit_sti(struct tr *t, uint64_t target);
 /* H_A = host address of the slot that a push of 8 bytes writes; then RSP. */

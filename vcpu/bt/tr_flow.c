@@ -21,19 +21,38 @@ bool tr_ends(const struct insn *in)
                             op == 0x0b || op == 0xb9 || op == 0xff);
 }
 
-/* A load that faults after a kick. Flags stay as they are. */
-static void poll(struct tr *t, struct pending *p, int32_t ptr)
+/* A load that faults after a kick. Flags stay as they are. Returns 1 + its index in the map. */
+static unsigned poll(struct tr *t, int32_t ptr)
 {
     struct emit *e = &t->e;
 
     e_gs_load(e, H_B, ptr);
-    struct bt_map *m = tr_mark(t);
-
-    m->poll = true;
-    p->poll = t->nmap;
+    tr_mark(t)->poll = true;
     e8(e, 0x45); /* mov r11d, [r11] */
     e8(e, 0x8b);
     e8(e, 0x1b);
+    return t->nmap;
+}
+
+/* Every loop has a branch backwards, or an indirect one, and a block that ends in one polls. */
+static bool wants_poll(const struct tr *t)
+{
+    const struct insn *in = &t->in[t->n - 1];
+    unsigned op = in->opcode;
+
+    if (insn_class(in) != IC_BRANCH)
+        return false;
+    if (in->map == 0 && (op == 0xc2 || op == 0xc3))
+        return false; /* the stub does, should it miss */
+    if (in->map == 0 && op == 0xff)
+        return true;
+    return (int64_t)in->imm < 0;
+}
+
+void tr_poll_start(struct tr *t)
+{
+    t->i = 0;
+    t->poll = wants_poll(t) && !(bt_debug & BT_DBG_NO_INLINE) ? poll(t, VOFF(poll_ptr)) : 0;
 }
 
 static struct pending *new_direct(struct tr *t, uint64_t target)
@@ -47,12 +66,10 @@ static struct pending *new_direct(struct tr *t, uint64_t target)
     return p;
 }
 
-void tr_exit_direct(struct tr *t, uint64_t target, bool backward)
+void tr_exit_direct(struct tr *t, uint64_t target)
 {
     struct pending *p = new_direct(t, target);
 
-    if (backward)
-        poll(t, p, VOFF(poll_ptr));
     e_align_rel32(&t->e, 1);
     p->site = e_jmp(&t->e);
     t->ended = true;
@@ -62,7 +79,7 @@ void tr_exit_sti(struct tr *t, uint64_t target)
 {
     struct pending *p = new_direct(t, target);
 
-    poll(t, p, VOFF(hot.sti_ptr));
+    p->poll = poll(t, VOFF(hot.sti_ptr));
     e_align_rel32(&t->e, 1);
     p->site = e_jmp(&t->e);
     t->ended = true;
@@ -120,7 +137,7 @@ static void jc_go(struct tr *t, unsigned digit)
 static void landing(struct tr *t, uint64_t next)
 {
     t->saved = true;
-    tr_exit_direct(t, next, false);
+    tr_exit_direct(t, next);
 }
 
 /* H_A is the target. undo: bytes to give back to RSP if it is not canonical. next: of BR_CALL. */
@@ -142,7 +159,6 @@ static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
         e8(e, 8);
         e8(e, 0);
     } else {
-        poll(t, p, VOFF(poll_ptr));
         if (how == BR_CALL)
             ras_push(t, next);
         p->site = jc_probe(t);
@@ -159,8 +175,6 @@ static void exit_call(struct tr *t, uint64_t target, uint64_t next)
     struct pending *p = new_direct(t, target);
     struct emit *e = &t->e;
 
-    if (target <= t->rip[t->i])
-        poll(t, p, VOFF(poll_ptr));
     ras_push(t, next);
     e_align_rel32(e, 1);
     e8(e, 0xe8);
@@ -238,7 +252,7 @@ static void stub_indirect(struct tr *t, struct pending *p)
         e8(e, 5);
         e_lea(e, RSP, RSP, REG_NONE, 0, 16, 8, 8);
         t->i = t->n - 1;
-        poll(t, p, VOFF(poll_ptr));
+        p->poll = poll(t, VOFF(poll_ptr));
         uint32_t miss = jc_probe(t);
 
         jc_go(t, 4);
@@ -252,17 +266,6 @@ static void stub_indirect(struct tr *t, struct pending *p)
     e_jmp_to(e, t->bt->g_exit_slot);
 }
 
-/* A poll in front of a conditional branch: the condition decides between the stubs of p and of the
- * exit that follows it. */
-static void stub_condition(struct tr *t, const struct pending *p)
-{
-    struct emit *e = &t->e;
-
-    t->map[p->poll - 1].stub = e->at;
-    e_patch(e->rw, e_jcc(e, p->cc), p->link->stub);
-    e_jmp_to(e, p[1].link->stub);
-}
-
 void tr_stubs(struct tr *t)
 {
     for (unsigned k = 0; k < t->npend; k++) {
@@ -274,9 +277,12 @@ void tr_stubs(struct tr *t)
         else
             stub_indirect(t, p);
     }
-    for (unsigned k = 0; k < t->npend; k++)
-        if (t->pend[k].cond)
-            stub_condition(t, &t->pend[k]);
+    if (t->poll) {
+        t->map[t->poll - 1].stub = t->e.at;
+        e_mov_imm(&t->e, H_A, t->b->rip);
+        e_mov_imm(&t->e, H_B, BTX_POLL);
+        e_jmp_to(&t->e, t->live[0] ? t->bt->g_exit_live : t->bt->g_exit_slot);
+    }
 }
 
 /* --- stack --- */
@@ -529,15 +535,9 @@ static void jcc(struct tr *t, uint64_t target, uint64_t next)
 
     struct pending *p = new_direct(t, target);
 
-    /* The poll comes first, so that a loop takes one branch a round. */
-    if (target <= t->rip[t->i]) {
-        poll(t, p, VOFF(poll_ptr));
-        p->cond = true;
-        p->cc = (uint8_t)cc;
-    }
     e_align_rel32(e, 2);
     p->site = e_jcc(e, cc);
-    tr_exit_direct(t, next, false);
+    tr_exit_direct(t, next);
 }
 
 /* LOOP, LOOPE, LOOPNE, JRCXZ: the host has only rel8 forms of the last. */
@@ -558,11 +558,11 @@ static void loop(struct tr *t, uint64_t target, uint64_t next)
     if (in->opcode < 0xe2)
         other = e_jcc(e, in->opcode == 0xe1 ? 5 : 4); /* LOOPE ends on NZ, LOOPNE on Z */
     /* Here: RCX is not zero (and the condition holds). */
-    tr_exit_direct(t, jrcxz ? next : target, !jrcxz && target <= t->rip[t->i]);
+    tr_exit_direct(t, jrcxz ? next : target);
     if (other)
         e_patch(e->rw, other, e->at);
     e->rw[zero - 1] = (uint8_t)(e->at - zero);
-    tr_exit_direct(t, jrcxz ? target : next, jrcxz && target <= t->rip[t->i]);
+    tr_exit_direct(t, jrcxz ? target : next);
 }
 
 void tr_branch(struct tr *t)
@@ -584,7 +584,7 @@ void tr_branch(struct tr *t)
         push_return(t, next);
         exit_call(t, target, next);
     } else if (op == 0xe9 || op == 0xeb) {
-        tr_exit_direct(t, target, target <= t->rip[t->i]);
+        tr_exit_direct(t, target);
     } else if (op == 0xc3 || op == 0xc2) {
         ret(t);
     } else if (op == 0xff && (in->reg & 7) == 2) {

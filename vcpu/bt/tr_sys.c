@@ -35,7 +35,7 @@ static bool set_ac(struct tr *t, bool on)
     e_gs_load(&t->e, RSP, VOFF(hot.ras_base));
     t->n = t->i + 1;
     t->b->len = (uint16_t)(next - t->b->rip);
-    tr_exit_direct(t, next, false);
+    tr_exit_direct(t, next);
     return true;
 }
 

@@ -212,6 +212,7 @@ static void emit_block(struct tr *t)
     if (t->live[0])
         e_flags_restore(&t->e, true);
     b->entry_live = t->e.at;
+    tr_poll_start(t);
     for (t->i = 0; t->i < t->n; t->i++) {
         unsigned first = t->ncold;
 
@@ -233,7 +234,7 @@ static void emit_block(struct tr *t)
             tr_exit_sti(t, t->rip[t->n]);
     }
     if (!t->ended)
-        tr_exit_direct(t, t->rip[t->n], false);
+        tr_exit_direct(t, t->rip[t->n]);
     tr_cold_all(t);
     tr_stubs(t);
     tr_misses(t);

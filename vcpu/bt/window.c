@@ -29,9 +29,6 @@
 #define MIN_LEN      (256 * 1024u)
 #define TICK_NS      3000000  /* of CPU time, to the first look */
 #define TICKS_NS     50000000 /* from look to look */
-#define CHECK_CYCLES 2000000  /* at least, between two judgements of what windows miss */
-#define MISS_CYCLES  32       /* missed more often than once in so many, one costs too much */
-#define IDLE_MISSES  20000    /* so many misses of one that is not in use at all */
 #define TICK_SIGNAL  (SIGRTMIN + 2)
 
 unsigned bt_window_class(unsigned size)
@@ -242,8 +239,8 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
 }
 
 /* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they
- * are looked for after a moment of CPU time: late enough that short-lived guests never pay. Then
- * now and then, for those that are missed too often.
+ * are looked for after a moment of CPU time, late enough that short-lived guests never pay, and then
+ * now and then, in whichever context it is.
  */
 static void on_tick(int sig, siginfo_t *si, void *uc)
 {
@@ -285,43 +282,9 @@ void bt_window_untimer(struct vcpu *v)
         syscall(SYS_timer_delete, v->bt->win_timer);
 }
 
-/* Code made for a window that it mostly misses is slower than with the TLB alone: a kernel's, of
- * the identity map it booted in; a program's whose memory lies about. Does this one cost too much?
- */
-static bool misses(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t cycles)
-{
-    uint64_t *last = &v->bt->win_missed[ctx][kind], n = v->hot.win_miss[ctx][kind] - *last;
-
-    *last += n;
-    return n > cycles / MISS_CYCLES || (!v->bt->win_len[ctx][kind] && n > IDLE_MISSES);
-}
-
-static void retire(struct vcpu *v)
-{
-    struct bt *bt = v->vm->bt;
-    uint64_t now = vcpu_tsc(v), cycles = now - v->bt->win_checked;
-    bool gone = false, first = !v->bt->win_checked;
-
-    if (cycles < CHECK_CYCLES)
-        return;
-    v->bt->win_checked = now;
-    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
-        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
-            if (bt->win[ctx][kind].on && misses(v, ctx, kind, cycles) && !first) {
-                gone = true;
-                bt->win[ctx][kind].on = false;
-                set_limits(v, ctx, kind, 0, false);
-            }
-    if (gone) {
-        atomic_store(&bt->flush_wanted, true);
-        vcpu_kick(v);
-    }
-}
-
 void bt_window_tick(struct vcpu *v)
 {
     v->bt->win_tick = false;
-    retire(v);
     if (v->bt->win_attempts < MAX_ATTEMPTS)
         try_all(v, bt_key(v) & KEY_CTX);
 }
