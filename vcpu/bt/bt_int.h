@@ -9,7 +9,8 @@
  *
  * A block is keyed by (guest-physical address, RIP, key): RIP because translated code holds
  * constants made of it, the physical address so that a remapped page never runs old code. It lies
- * in one page but for at most one last instruction that straddles into the next (page2).
+ * in one page but for at most one last instruction that straddles into the next (page2). It goes on
+ * after conditional branches forwards and after calls, and repeats the body of a short loop.
  *
  * Control leaves the cache by the glue made in glue.c: exits return to bt_run()'s loop, callouts
  * return into the block. Every exit leaves struct cpu complete but for the vector state.
@@ -27,6 +28,8 @@
 #define BT_MAX_INSNS  64
 #define BT_CODE_SIZE  (64 * MIB)
 #define BT_META_SIZE  (48 * MIB)
+#define BT_MAX_SIDES  8 /* conditional branches and calls that a block goes on after */
+#define BT_AHEAD      6 /* stretches of code looked at beyond a block */
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
 #define BT_HEAT_SIZE  (1u << 14)
 /* Times that code is interpreted before it is translated: translating costs as much as some 10
@@ -69,6 +72,7 @@ struct bt_block;
 struct bt_link {
     struct bt_block *from, *to; /* to: NULL while not linked */
     struct bt_link *next_in;    /* other links into to */
+    struct bt_link *next_out;   /* other links of from */
     struct bt_link *next_x;     /* list of cross-page links */
     uint64_t target;            /* guest RIP */
     uint32_t site;              /* cache offset of the rel32 */
@@ -100,7 +104,7 @@ struct bt_block {
     /* Bytes of the same page that were read ahead for flag liveness: a change there matters too. */
     struct {
         uint16_t at, len; /* page offset */
-    } ahead[2];
+    } ahead[BT_AHEAD];
     uint8_t key;
     bool valid;
     uint32_t code, code_len; /* cache offset, bytes */
@@ -109,8 +113,7 @@ struct bt_block {
     struct bt_block *hash_next;
     struct bt_block *page_next[2]; /* lists of the (up to two) pages */
     struct bt_link *in;            /* links into this block */
-    struct bt_link link[2];
-    unsigned nlink;
+    struct bt_link *out;           /* its own */
     struct bt_map *map;
     unsigned nmap;
 };

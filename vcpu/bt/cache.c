@@ -227,10 +227,10 @@ void bt_block_kill(struct bt *bt, struct bt_block *b)
             drop_xlink(bt, b->in);
         unlink_out(bt, b->in);
     }
-    for (unsigned i = 0; i < b->nlink; i++) {
-        if (b->link[i].to && b->link[i].cross_page)
-            drop_xlink(bt, &b->link[i]);
-        unlink_out(bt, &b->link[i]);
+    for (struct bt_link *l = b->out; l; l = l->next_out) {
+        if (l->to && l->cross_page)
+            drop_xlink(bt, l);
+        unlink_out(bt, l);
     }
     b->valid = false;
     bt->gen++;
@@ -266,7 +266,7 @@ static bool covers(const struct bt_block *b, gpa_t gpa, gpa_t end)
     uint64_t first = PAGE_SIZE - (b->gpa & (PAGE_SIZE - 1));
     gpa_t page = b->gpa & PAGE_MASK;
 
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < BT_AHEAD; i++)
         if (b->ahead[i].len && page + b->ahead[i].at < end &&
             gpa < page + b->ahead[i].at + b->ahead[i].len)
             return true;

@@ -29,12 +29,14 @@ struct cold {
 struct tr_syms {
     uint8_t sym[NGPR + 2];
     int32_t add[NGPR + 2];
+    uint8_t epoch; /* how many calls ago the block began */
 };
 
 /* An access of one instruction: symbolic address base + (index << scale) + off. */
 struct tr_access {
     bool used, write, stack; /* stack: what RSP points to */
     uint8_t base, index, scale, size;
+    uint8_t epoch;
     uint8_t group; /* 1 + index of the group that checks it; 0: the TLB does */
     int64_t off;
     int64_t disp; /* of the instruction; with the window's offset once in a group */
@@ -44,6 +46,7 @@ struct tr_access {
 struct tr_group {
     uint8_t base, index, scale, kind;
     bool stack, write, dead, done;
+    uint8_t epoch;
     uint8_t first, at; /* first: of its accesses */
     uint32_t miss;     /* rel32 of the comparison's jump */
     int64_t lo, hi;    /* of off */
@@ -53,6 +56,7 @@ struct tr_group {
 struct pending {
     struct bt_link *link; /* NULL: indirect */
     uint32_t site;        /* rel32 to set to the stub */
+    unsigned i;           /* indirect: the branch */
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
     int32_t undo; /* indirect */
@@ -69,6 +73,8 @@ struct tr {
     struct insn in[BT_MAX_INSNS];
     uint64_t rip[BT_MAX_INSNS + 1];
     uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
+    uint16_t out[BT_MAX_INSNS + 1];  /* flags live where instruction i, if it does, leaves to */
+    bool again[BT_MAX_INSNS];        /* a branch to the block's start, which is what follows here */
     struct opnd m;                   /* the operand being made, as the host sees it */
     bool planned;                    /* acc and group hold something */
     struct tr_syms syms[BT_MAX_INSNS + 1]; /* before instruction i */
@@ -83,7 +89,7 @@ struct tr {
     unsigned ncold;
     struct bt_map map[3 * BT_MAX_INSNS];
     unsigned nmap;
-    struct pending pend[3];
+    struct pending pend[BT_MAX_SIDES + 4];
     unsigned npend;
 };
 
@@ -132,6 +138,8 @@ struct bt_map *tr_mark(struct tr *t);
 
 /* --- tr_group.c --- */
 void tr_plan(struct tr *t);
+/* Is there any window for the block? */
+bool tr_windows(const struct tr *t);
 /* The comparisons that belong in front of instruction i. */
 void tr_checks(struct tr *t);
 /* Likewise when n instructions from i on are emitted as one. */
@@ -212,7 +220,8 @@ void tr_push_slot(struct tr *t, uint32_t more);
 void tr_push_done(struct tr *t);
 void tr_exit_interp(struct tr *t, uint64_t rip);
 void tr_stubs(struct tr *t);
-/* Does the instruction end a block? */
+/* Does the instruction end a straight run of code? */
 bool tr_ends(const struct insn *in);
+bool tr_is_jcc(const struct insn *in);
 
 #endif

@@ -21,6 +21,12 @@ bool tr_ends(const struct insn *in)
                             op == 0x0b || op == 0xb9 || op == 0xff);
 }
 
+bool tr_is_jcc(const struct insn *in)
+{
+    return insn_class(in) == IC_BRANCH && ((in->map == 1 && (in->opcode & 0xf0) == 0x80) ||
+                                           (in->map == 0 && (in->opcode & 0xf0) == 0x70));
+}
+
 /* A load that faults after a kick. Flags stay as they are. Returns 1 + its index in the map. */
 static unsigned poll(struct tr *t, int32_t ptr)
 {
@@ -34,10 +40,8 @@ static unsigned poll(struct tr *t, int32_t ptr)
     return t->nmap;
 }
 
-/* Every loop has a branch backwards, or an indirect one, and a block that ends in one polls. */
-static bool wants_poll(const struct tr *t)
+static bool closes_loop(const struct insn *in)
 {
-    const struct insn *in = &t->in[t->n - 1];
     unsigned op = in->opcode;
 
     if (insn_class(in) != IC_BRANCH)
@@ -49,20 +53,28 @@ static bool wants_poll(const struct tr *t)
     return (int64_t)in->imm < 0;
 }
 
+/* Every loop has a branch backwards, or an indirect one, and a block with one polls. (A RET into
+ * the middle of a block pairs with a CALL there, which came by the start.) */
 void tr_poll_start(struct tr *t)
 {
+    bool wanted = false;
+
+    for (unsigned i = 0; i < t->n; i++)
+        wanted |= closes_loop(&t->in[i]);
     t->i = 0;
-    t->poll = wants_poll(t) && !(bt_debug & BT_DBG_NO_INLINE) ? poll(t, VOFF(poll_ptr)) : 0;
+    t->poll = wanted && !(bt_debug & BT_DBG_NO_INLINE) ? poll(t, VOFF(poll_ptr)) : 0;
 }
 
 static struct pending *new_direct(struct tr *t, uint64_t target)
 {
     struct pending *p = &t->pend[t->npend++];
-    struct bt_link *l = &t->b->link[t->b->nlink++];
+    struct bt_link *l = bt_meta_alloc(t->bt, sizeof(*l));
 
-    *l = (struct bt_link){.from = t->b, .target = target, .flags_saved = t->saved};
+    *l = (struct bt_link){
+        .from = t->b, .next_out = t->b->out, .target = target, .flags_saved = t->saved};
+    t->b->out = l;
     l->cross_page = (target ^ t->b->rip) >> PAGE_SHIFT != 0;
-    *p = (struct pending){.link = l, .saved = t->saved, .dead = t->live[t->n] == 0};
+    *p = (struct pending){.link = l, .saved = t->saved, .dead = t->out[t->i] == 0};
     return p;
 }
 
@@ -137,7 +149,8 @@ static void jc_go(struct tr *t, unsigned digit)
 static void landing(struct tr *t, uint64_t next)
 {
     t->saved = true;
-    tr_exit_direct(t, next);
+    if (t->i + 1 == t->n)
+        tr_exit_direct(t, next);
 }
 
 /* H_A is the target. undo: bytes to give back to RSP if it is not canonical. next: of BR_CALL. */
@@ -149,7 +162,7 @@ static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
     if (!t->saved)
         e_flags_save(e, true);
     t->saved = true;
-    *p = (struct pending){.saved = true, .undo = undo, .how = how};
+    *p = (struct pending){.i = t->i, .saved = true, .undo = undo, .how = how};
     if (how == BR_RET) {
         /* No poll: a RET that hits pairs with a CALL, and to come round to that again takes a
          * branch backwards or an indirect one. */
@@ -163,8 +176,10 @@ static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
             ras_push(t, next);
         p->site = jc_probe(t);
         jc_go(t, how == BR_CALL ? 2 : 4);
-        if (how == BR_CALL)
+        if (how == BR_CALL) {
             landing(t, next);
+            return;
+        }
     }
     t->ended = true;
 }
@@ -251,7 +266,7 @@ static void stub_indirect(struct tr *t, struct pending *p)
         e8(e, 0x73);                                  /* jae over the lea */
         e8(e, 5);
         e_lea(e, RSP, RSP, REG_NONE, 0, 16, 8, 8);
-        t->i = t->n - 1;
+        t->i = p->i;
         p->poll = poll(t, VOFF(poll_ptr));
         uint32_t miss = jc_probe(t);
 
@@ -260,7 +275,7 @@ static void stub_indirect(struct tr *t, struct pending *p)
     }
     if (p->poll)
         t->map[p->poll - 1].stub = e->at;
-    e_mov_imm(e, H_B, t->rip[t->n - 1]);
+    e_mov_imm(e, H_B, t->rip[p->i]);
     e_gs_store(e, H_B, VOFF(hot.tmp2));
     e_mov_imm(e, H_B, (uint32_t)(BTX_JUMP | BTX_UNDO(p->undo)));
     e_jmp_to(e, t->bt->g_exit_slot);
@@ -531,13 +546,13 @@ static void ret(struct tr *t)
 static void jcc(struct tr *t, uint64_t target, uint64_t next)
 {
     unsigned cc = t->in[t->i].opcode & 15;
-    struct emit *e = &t->e;
+    bool again = t->again[t->i];
+    struct pending *p = new_direct(t, again ? next : target);
 
-    struct pending *p = new_direct(t, target);
-
-    e_align_rel32(e, 2);
-    p->site = e_jcc(e, cc);
-    tr_exit_direct(t, next);
+    e_align_rel32(&t->e, 2);
+    p->site = e_jcc(&t->e, again ? cc ^ 1 : cc);
+    if (t->i + 1 == t->n)
+        tr_exit_direct(t, next);
 }
 
 /* LOOP, LOOPE, LOOPNE, JRCXZ: the host has only rel8 forms of the last. */

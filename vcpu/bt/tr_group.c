@@ -13,7 +13,7 @@
  * translation of the rest that knows no windows (KEY_PLAIN). bt_window_missed() sees to it that a
  * site which keeps missing is translated for the other window, or for the TLB.
  *
- * The comparison stays good until the block ends: a window shrinks only in callouts, which leave
+ * The comparison stays good until the block ends, or calls: a window shrinks only in callouts, which leave
  * the block then, or while this vCPU is at the top of its loop.
  */
 #include "vcpu/bt/tr.h"
@@ -25,7 +25,6 @@
 enum { SYM_FS = NGPR, SYM_GS, SYM_NONE, SYM_NEW, SYM_LAST = 255 };
 
 struct planner {
-    struct tr *t;
     unsigned next; /* symbol */
 };
 
@@ -124,9 +123,17 @@ static void follow(struct planner *p, struct tr_syms *s, const struct insn *in)
         offset(p, s, dst, src, add);
         return;
     }
+    /* Whatever is called may change all of them. */
+    if (insn_class(in) == IC_BRANCH && in->map == 0 && (in->opcode == 0xe8 || in->opcode == 0xff))
+        written = 0xffff;
     for (unsigned r = 0; written; r++, written >>= 1)
         if (written & 1)
             renew(p, s, r);
+    if (insn_class(in) == IC_BRANCH && !tr_is_jcc(in)) {
+        renew(p, s, SYM_FS);
+        renew(p, s, SYM_GS);
+        s->epoch++;
+    }
     if (insn_class(in) == IC_SYS || insn_class(in) == IC_VECSYS) {
         renew(p, s, SYM_FS);
         renew(p, s, SYM_GS);
@@ -148,7 +155,8 @@ static struct tr_access *new_access(struct tr *t, unsigned i, unsigned k, unsign
 {
     struct tr_access *a = &t->acc[i][k];
 
-    *a = (struct tr_access){.size = (uint8_t)size, .write = write};
+    *a = (struct tr_access){
+        .size = (uint8_t)size, .write = write, .epoch = t->syms[i].epoch};
     return a;
 }
 
@@ -287,7 +295,7 @@ static bool joins(const struct tr_group *g, const struct tr_access *a, bool stac
     /* Constants may be next to what is written and yet not writable. */
     if (a->base == SYM_NONE && a->index == SYM_NONE && a->write != g->write)
         return false;
-    return a->base == g->base && a->index == g->index && a->scale == g->scale &&
+    return a->epoch == g->epoch && a->base == g->base && a->index == g->index && a->scale == g->scale &&
            stack == g->stack && hi - lo <= SPAN_MAX;
 }
 
@@ -311,6 +319,7 @@ static void place(struct tr *t, unsigned i, struct tr_access *a)
                                .index = a->index,
                                .scale = a->scale,
                                .stack = stack,
+                               .epoch = a->epoch,
                                .first = (uint8_t)i,
                                .lo = a->off,
                                .hi = a->off + a->size};
@@ -335,7 +344,7 @@ static unsigned holder(const struct tr *t, unsigned i, unsigned sym)
 
 static bool known(const struct tr *t, unsigned i, const struct tr_group *g)
 {
-    return (g->base == SYM_NONE || holder(t, i, g->base) != REG_NONE) &&
+    return t->syms[i].epoch == g->epoch && (g->base == SYM_NONE || holder(t, i, g->base) != REG_NONE) &&
            (g->index == SYM_NONE || holder(t, i, g->index) != REG_NONE);
 }
 
@@ -391,22 +400,31 @@ static void settle(struct tr *t)
         }
 }
 
+/* Programs with a linear map lie low, and what lies high has no window. */
+bool tr_windows(const struct tr *t)
+{
+    const struct bt_window *win = t->bt->win[tr_ctx(t)];
+
+    if ((bt_debug & (BT_DBG_NO_WINDOW | BT_DBG_NO_INLINE)) || t->b->rip > INT32_MAX)
+        return false;
+    for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+        if (win[kind].on)
+            return true;
+    return false;
+}
+
 void tr_plan(struct tr *t)
 {
-    struct planner p = {.t = t, .next = SYM_NEW};
+    struct planner p = {.next = SYM_NEW};
     struct tr_syms *s = t->syms;
 
     t->ngroup = 0;
     for (unsigned i = 0; i < t->n; i++)
         t->acc[i][0].group = t->acc[i][1].group = 0;
-    /* Programs with a linear map lie low, and what lies high has no window. */
-    t->planned = !(bt_debug & (BT_DBG_NO_WINDOW | BT_DBG_NO_INLINE)) &&
-                 !(t->b->key & KEY_PLAIN) && t->b->rip <= INT32_MAX &&
-                 (t->bt->win[tr_ctx(t)][WIN_READ].on || t->bt->win[tr_ctx(t)][WIN_STACK].on ||
-                  t->bt->win[tr_ctx(t)][WIN_WRITE].on ||
-                  t->bt->win[tr_ctx(t)][WIN_WRITE | WIN_STACK].on);
+    t->planned = !(t->b->key & KEY_PLAIN) && tr_windows(t);
     if (!t->planned)
         return;
+    s->epoch = 0;
     for (unsigned r = 0; r < NGPR + 2; r++) {
         s->sym[r] = (uint8_t)r;
         s->add[r] = 0;

@@ -3,6 +3,7 @@
  */
 #include "vcpu/bt/tr.h"
 
+#define UNROLL    32 /* instructions that repeating a loop may come to */
 #define AHEAD_MAX 8 /* instructions looked at beyond a branch for flag liveness */
 
 struct bt_map *tr_mark(struct tr *t)
@@ -48,12 +49,14 @@ static uint16_t reads(const struct insn *in)
 
 /* Flags live on entry to rip, which lies in the page that host shows; remembers what it looked at.
  */
-static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page, unsigned slot)
+static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page)
 {
-    unsigned at = rip & (PAGE_SIZE - 1), start = at;
+    unsigned at = rip & (PAGE_SIZE - 1), start = at, slot = 0;
     uint16_t need = 0, killed = 0;
 
-    if ((rip ^ t->b->rip) >> PAGE_SHIFT || t->b->page2 != ~(gpa_t)0 ||
+    while (slot < BT_AHEAD && t->b->ahead[slot].len)
+        slot++;
+    if (slot == BT_AHEAD || (rip ^ t->b->rip) >> PAGE_SHIFT || t->b->page2 != ~(gpa_t)0 ||
         (bt_debug & BT_DBG_NO_LIVENESS))
         return FL_ARITH;
     for (int k = 0; k < AHEAD_MAX && ((need | killed) & FL_ARITH) != FL_ARITH; k++) {
@@ -74,30 +77,40 @@ static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page, unsigne
     return (uint16_t)((FL_ARITH & ~killed) | need);
 }
 
-static uint16_t live_out(struct tr *t, const uint8_t *page)
+/* Flags live where instruction i leaves the block to; of the last one, also by falling through. */
+static uint16_t live_out(struct tr *t, unsigned i, const uint8_t *page)
 {
-    const struct insn *in = &t->in[t->n - 1];
-    uint64_t next = t->rip[t->n], target = next + in->imm;
+    const struct insn *in = &t->in[i];
+    uint64_t next = t->rip[i] + in->len, target = next + in->imm;
     unsigned op = in->opcode;
+    bool last = i + 1 == t->n;
 
     if (!tr_ends(in))
-        return live_at(t, next, page, 0);
+        return last ? live_at(t, next, page) : 0;
     if (insn_class(in) != IC_BRANCH)
         return FL_ARITH;
-    if ((in->map == 1 && (op & 0xf0) == 0x80) ||
-        (in->map == 0 && ((op & 0xf0) == 0x70 || (op >= 0xe0 && op <= 0xe3))))
-        return live_at(t, next, page, 0) | live_at(t, target, page, 1);
+    if (tr_is_jcc(in) && !last)
+        return live_at(t, t->again[i] ? next : target, page);
+    if (tr_is_jcc(in) || (in->map == 0 && op >= 0xe0 && op <= 0xe3))
+        return live_at(t, next, page) | live_at(t, target, page);
     if (in->map == 0 && (op == 0xe8 || op == 0xe9 || op == 0xeb))
-        return live_at(t, target, page, 0);
+        return live_at(t, target, page);
     return FL_ARITH;
 }
 
 static void liveness(struct tr *t, const uint8_t *page)
 {
-    t->live[t->n] = live_out(t, page);
+    t->live[t->n] = 0;
     for (unsigned i = t->n; i-- > 0;) {
-        t->live[i] =
-            (uint16_t)((t->live[i + 1] & ~t->in[i].fl_write) | reads(&t->in[i])) & FL_ARITH;
+        const struct insn *in = &t->in[i];
+        uint16_t after = t->out[i] = live_out(t, i, page);
+
+        /* What comes after a call is the callee's affair. */
+        if (!tr_ends(in) || tr_is_jcc(in))
+            after |= t->live[i + 1];
+        if (i + 1 == t->n)
+            t->live[t->n] = t->out[t->n] = t->out[i];
+        t->live[i] = (uint16_t)((after & ~in->fl_write) | reads(in)) & FL_ARITH;
         if (bt_debug & BT_DBG_NO_LIVENESS)
             t->live[i] = FL_ARITH;
     }
@@ -137,9 +150,34 @@ static bool has_breakpoint(const struct tr *t, uint64_t rip)
     return d && d->ncode && debug_code(d, rip);
 }
 
+/* The block goes on after its last instruction: past a branch forwards that is not taken, after a
+ * call, or once more round a short loop (*again). */
+static bool goes_on(struct tr *t, unsigned *sides, bool *again)
+{
+    const struct insn *in = &t->in[t->n - 1];
+    unsigned op = in->opcode, body = t->n;
+
+    *again = false;
+    if (insn_class(in) != IC_BRANCH || (bt_debug & BT_DBG_NO_TRACE) || *sides == BT_MAX_SIDES ||
+        t->b->page2 != ~(gpa_t)0)
+        return false;
+    ++*sides;
+    if (in->map == 0 && (op == 0xe8 || (op == 0xff && (in->reg & 7) == 2)))
+        return true;
+    if (!tr_is_jcc(in))
+        return false;
+    if ((int64_t)in->imm >= 0)
+        return true;
+    *again = t->rip[t->n] + in->imm == t->b->rip && tr_windows(t);
+    for (unsigned i = 0; i < t->n; i++)
+        if (t->again[i])
+            body = t->n - i - 1;
+    return *again && t->n + body <= UNROLL;
+}
+
 static bool gather(struct tr *t, const uint8_t *host, bool *fault)
 {
-    unsigned room = PAGE_SIZE - (t->b->gpa & (PAGE_SIZE - 1)), at = 0;
+    unsigned room = PAGE_SIZE - (t->b->gpa & (PAGE_SIZE - 1)), at = 0, sides = 0;
     unsigned max = bt_debug & BT_DBG_ONE_INSN ? 1 : BT_MAX_INSNS;
 
     *fault = false;
@@ -149,6 +187,7 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
         if (has_breakpoint(t, t->b->rip + at))
             break;
         enum decode_status st = decode(in, host + at, room - at, 8);
+        bool again = false;
 
         if (st == DEC_MORE && t->n == 0 && !gather_straddler(t, host, room, fault))
             return false;
@@ -159,12 +198,18 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
         if (st != DEC_OK)
             break;
         t->rip[t->n - 1] = t->b->rip + at;
+        t->again[t->n - 1] = false;
         at += in->len;
         t->rip[t->n] = t->b->rip + at;
-        if (tr_ends(in) || at >= room)
+        if (t->b->len < at)
+            t->b->len = (uint16_t)at;
+        if (at >= room || (tr_ends(in) && !goes_on(t, &sides, &again)))
             break;
+        if (tr_ends(in) && again && t->n < max) {
+            t->again[t->n - 1] = true;
+            at = 0;
+        }
     }
-    t->b->len = (uint16_t)at;
     return t->n > 0;
 }
 
