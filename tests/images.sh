@@ -59,6 +59,37 @@ for kind in "glibc:gcc -static" "pie:gcc -static-pie"; do
     gives "mayfly-cc --program: ${kind%%:*}" $status "$tmp/args.out" "$mayfly" run --timeout 60 "$tmp/args.img" one 'two words'
 done
 
+# --- booted by PVH, without mayfly's boot block and calls ---------------------------------------------
+musl-gcc -O1 -static -o "$tmp/threads" tests/progs/threads.c && "$cc" --program "$tmp/threads" -o "$tmp/threads.img"
+"$tmp/threads" >"$tmp/threads.out"
+threads=$?
+printf 'hello, world\na\nb\n' >"$tmp/hello"
+# On a serial line lines end with CR LF.
+serial() { "$@" | tr -d '\r'; return "${PIPESTATUS[0]}"; }
+for engine in bt interp; do
+    gives "$engine PVH" 4 "$tmp/hello" serial "$mayfly" run --engine $engine --timeout 60 --boot pvh $g/hello.img a --exit 4 b
+    gives "$engine PVH: threads, timers" $threads "$tmp/threads.out" serial "$mayfly" run --engine $engine --timeout 60 --boot pvh "$tmp/threads.img"
+done
+truncate -s 64K "$tmp/disk"
+sha256sum <"$tmp/disk" | sed 's/-/\/dev\/vda/' >"$tmp/disk.out"
+"$cc" --program "$(command -v busybox)" -o "$tmp/busybox.img"
+gives "PVH: a disk" 0 "$tmp/disk.out" serial "$mayfly" run --timeout 60 --boot pvh --disk "$tmp/disk" "$tmp/busybox.img" sha256sum /dev/vda
+year=$("$mayfly" run --timeout 60 --boot pvh "$tmp/busybox.img" date -u +%F%H | tr -d '\r')
+if [ "$year" = "$(date -u +%F%H)" ] || [ "$year" = "$(date -u -d '1 minute ago' +%F%H)" ]; then ok "PVH: the time of day"; else not_ok "PVH: the time of day" "$year"; fi
+if command -v qemu-system-x86_64 >/dev/null; then
+    qemu() { # IMAGE ARG…
+        local image=$1
+        shift
+        timeout 60 qemu-system-x86_64 -M q35 -nodefaults -display none -serial stdio -no-reboot \
+            -device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$image" -append "$*" </dev/null | tr -d '\r'
+        return "${PIPESTATUS[0]}"
+    }
+    gives "QEMU" 9 "$tmp/hello" qemu $g/hello.img a --exit 4 b
+    gives "QEMU: threads, timers" $((threads * 2 + 1)) "$tmp/threads.out" qemu "$tmp/threads.img"
+else
+    skipped "images in QEMU" "no qemu-system-x86_64"
+fi
+
 refuses() { # NAME PATTERN COMMAND…
     local name=$1 pattern=$2
     shift 2

@@ -37,12 +37,13 @@ struct mayfly_boot {
     uint64_t virtio_base; /* virtio-mmio devices, a page each */
     uint64_t virtio_count;
     uint8_t auxv_seed[16]; /* AT_RANDOM, fresh as seed */
-    uint64_t mounts_gpa; /* of each --share its PATH, with a NUL; 0: none has one */
+    uint64_t mounts_gpa;   /* of each --share its PATH, with a NUL; 0: none has one */
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */
 #define MAYFLY_BOOT_TTY(fd)    (1u << (fd))
 #define MAYFLY_BOOT_CLOSED(fd) (8u << (fd))
+#define MAYFLY_BOOT_DIRTY      128u /* RAM does not read as zero (a loader other than mayfly) */
 #define MAYFLY_BOOT_VERBOSE    64u /* MAYFLY_CALL_ASKED at the end */
 
 /* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must

@@ -1,5 +1,6 @@
 /* What the runtime asks of the monitor (bootblock.h), and the lines it says itself. */
 #include <stdarg.h>
+#include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
 
 static struct mayfly_call block __attribute__((aligned(8)));
@@ -7,6 +8,8 @@ char bounce[BOUNCE] __attribute__((aligned(4096), section(".bss.pages")));
 
 int64_t monitor_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len)
 {
+    if (standalone_call && !boot.hypercall_port)
+        return standalone_call(op, fd, buf, len);
     block = (struct mayfly_call){
         .op = op, .fd = fd, .gpa = buf ? kpa(buf) : 0, .len = len, .ret = -ENOSYS};
     __asm__ volatile("outl %0, %1"

@@ -1,5 +1,6 @@
 /* The virtual CPU: descriptor tables, SYSCALL, vector state, the local APIC's timer, traps. */
 #include "guests/runtime/process.h"
+#include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
 
 enum { SEL_KCODE = 0x08, SEL_TSS = 0x38, SEL_SYSRET = 0x23 };
@@ -47,6 +48,7 @@ static char fault_stack[4096] __attribute__((aligned(16)));
 uint32_t fpu_bytes = 512;
 uint64_t fpu_mask;
 static uint64_t armed = NEVER;
+static bool xapic; /* xapic.c has the timer */
 
 static inline void wrmsr(uint32_t msr, uint64_t v)
 {
@@ -165,6 +167,9 @@ void cpu_init(void)
     wrmsr(MSR_STAR, (uint64_t)SEL_SYSRET << 48 | (uint64_t)SEL_KCODE << 32);
     wrmsr(MSR_LSTAR, (uintptr_t)syscall_entry);
     wrmsr(MSR_FMASK, FMASK);
+    xapic = xapic_init && !boot.hypercall_port && xapic_init();
+    if (xapic)
+        return;
     wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00); /* x2APIC */
     wrmsr(X2APIC_SVR, 0x100 | VECTOR_SPURIOUS);
     wrmsr(X2APIC_LVT_TIMER, 2u << 17 | VECTOR_TIMER); /* TSC deadline */
@@ -175,7 +180,10 @@ void timer_arm(uint64_t ns)
     if (ns == armed)
         return;
     armed = ns;
-    wrmsr(MSR_TSC_DEADLINE, ns == NEVER ? 0 : clock_tsc(ns));
+    if (xapic)
+        xapic_arm(ns);
+    else
+        wrmsr(MSR_TSC_DEADLINE, ns == NEVER ? 0 : clock_tsc(ns));
 }
 
 void cpu_idle(void)
@@ -241,7 +249,10 @@ void trap(struct regs *r)
             f.signal = SIGSEGV;
         signal_fault(r, &f);
     } else if (r->vector == VECTOR_TIMER || r->vector == VECTOR_INPUT) {
-        wrmsr(X2APIC_EOI, 0);
+        if (xapic)
+            xapic_eoi();
+        else
+            wrmsr(X2APIC_EOI, 0);
         if (r->vector == VECTOR_TIMER)
             armed = NEVER;
         thread_interrupt(r->vector == VECTOR_INPUT);

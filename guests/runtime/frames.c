@@ -34,6 +34,8 @@ void frames_init(uint64_t start)
     if (top < next + 64 * PAGE)
         panic("mayfly: too little memory for this program: give more with -m");
     state = kva(next);
+    if (boot.flags & MAYFLY_BOOT_DIRTY)
+        fill(state, DIRTY, (top - next) / PAGE);
     next += page_up((top - next) / PAGE);
     first = next;
     pool_end = (next + POOL_MIN + LARGE - 1) & ~(LARGE - 1);
@@ -135,6 +137,8 @@ uint64_t frame_alloc(void)
     pa = next;
     next += PAGE;
     nfree--;
+    if (boot.flags & MAYFLY_BOOT_DIRTY)
+        fill(kva(pa), 0, PAGE);
     return pa;
 }
 

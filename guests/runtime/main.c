@@ -1,5 +1,6 @@
 /* The runtime's start. */
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
 
 struct mayfly_boot boot;
@@ -12,7 +13,10 @@ _Noreturn void runtime_main(uint64_t block)
     const struct mayfly_boot *given = kva(block);
     struct place p;
 
-    boot = *given;
+    if (standalone_boot && *(const uint32_t *)given == PVH_MAGIC)
+        standalone_boot(block);
+    else
+        boot = *given;
     if (!boot.program_gpa) {
         boot.program_gpa = kpa(program_start);
         boot.program_len = (uint64_t)(program_end - program_start);

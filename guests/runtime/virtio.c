@@ -51,6 +51,7 @@ static void set64(const struct virtio *d, unsigned reg, uint64_t v)
 bool virtio_find(struct virtio *d, uint32_t id, unsigned nth)
 {
     image_pd[DEVICES_AT] = boot.virtio_base | 0x93 | 1ull << 63; /* P, W, PCD, PS, NX */
+    __asm__ volatile("" : : : "memory");
     for (unsigned i = 0; i < least(boot.virtio_count, SLOTS); i++) {
         d->reg = (volatile uint32_t *)(KIMAGE + DEVICES_AT * (2ull << 20) + i * SLOT);
         d->slot = i;
