@@ -1,7 +1,7 @@
 /*
  * Physical memory. What lies behind the program's file is in two parts:
  *
- *   pool: page tables, kernel stacks, small blocks, files | linear part
+ *   pool: page tables, kernel stacks, small blocks, files | linear part | hole | more pool, from 4 GiB
  *
  * A page of the linear part belongs to the address LINEAR_LOW + its distance from the part's start:
  * program memory there is one stretch with one offset, which the bt engine reaches without a TLB
@@ -12,7 +12,9 @@
  */
 #include "guests/runtime/runtime.h"
 
-#define RAM_END   (3ull << 30) /* what the monitor's tables map */
+#define LOW_END   (3ull << 30) /* what the monitor's tables map */
+#define HIGH      (4ull << 30)
+#define HIGH_MOST (500ull << 30) /* one entry of the PML4 shows it all */
 #define POOL_MIN  (1ull << 20)
 #define LARGE     (2ull << 20)
 #define MIN_SHIFT 5u
@@ -22,6 +24,7 @@ enum { FRESH, DIRTY, USED };
 
 static uint64_t next, pool_end, top, first;
 static uint64_t pool_list, nfree, cursor;
+static uint64_t high_next, high_end;
 static uint8_t *state; /* of the linear part's pages */
 static void *stacks;
 static void *classes[CLASSES];
@@ -30,7 +33,7 @@ static char *fresh[CLASSES], *fresh_end[CLASSES]; /* of a page not yet cut up */
 void frames_init(uint64_t start)
 {
     next = page_up(start);
-    top = page_down(least(boot.mem_size, RAM_END));
+    top = page_down(least(boot.mem_size, LOW_END));
     if (top < next + 64 * PAGE)
         panic("mayfly: too little memory for this program: give more with -m");
     state = kva(next);
@@ -43,6 +46,18 @@ void frames_init(uint64_t start)
         pool_end = next + page_down((top - next) / 2);
     cursor = page_down((pool_end + top) / 2);
     nfree = (top - next) / PAGE;
+}
+
+uint64_t frames_high(void)
+{
+    return boot.mem_size > LOW_END ? least(page_down(boot.mem_size - LOW_END), HIGH_MOST) : 0;
+}
+
+void frames_add_high(void)
+{
+    high_next = HIGH;
+    high_end = HIGH + frames_high();
+    nfree += frames_high() / PAGE;
 }
 
 uint64_t linear_high(void)
@@ -132,10 +147,15 @@ uint64_t frame_alloc(void)
         fill(kva(pa), 0, PAGE);
         return pa;
     }
-    if (next == pool_end)
+    if (next < pool_end) {
+        pa = next;
+        next += PAGE;
+    } else if (high_next < high_end) {
+        pa = high_next;
+        high_next += PAGE;
+    } else {
         return nfree ? borrow(1) : 0;
-    pa = next;
-    next += PAGE;
+    }
     nfree--;
     if (boot.flags & MAYFLY_BOOT_DIRTY)
         fill(kva(pa), 0, PAGE);
@@ -145,7 +165,7 @@ uint64_t frame_alloc(void)
 void frame_free(uint64_t pa)
 {
     nfree++;
-    if (pa >= pool_end) {
+    if (pa >= pool_end && pa < HIGH) {
         *state_of(pa) = DIRTY;
         return;
     }
@@ -160,7 +180,7 @@ uint64_t frames_free(void)
 
 uint64_t frames_total(void)
 {
-    return (top - first) / PAGE;
+    return (top - first + (high_end ? high_end - HIGH : 0)) / PAGE;
 }
 
 void *stack_alloc(void)
@@ -175,6 +195,10 @@ void *stack_alloc(void)
     if (pool_end - next >= STACK_BYTES) {
         pa = next;
         next += STACK_BYTES;
+        nfree -= STACK_BYTES / PAGE;
+    } else if (high_end - high_next >= STACK_BYTES) {
+        pa = high_next;
+        high_next += STACK_BYTES;
         nfree -= STACK_BYTES / PAGE;
     } else {
         pa = borrow(STACK_BYTES / PAGE);

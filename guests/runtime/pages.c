@@ -7,12 +7,34 @@
 
 static uint64_t *pml4;
 
+#define LARGE      (2ull << 20)
+#define LARGE_BITS (PTE_P | PTE_W | PTE_A | PTE_D | 0x80 | PTE_NX)
+
+/* All RAM is shown at KMAP by the monitor's tables below 3 GiB, and from 4 GiB on by ours. */
+static void map_high(uint64_t *pdpt)
+{
+    uint64_t high = frames_high();
+
+    for (uint64_t at = 0; at < high; at += SLOTS * LARGE) {
+        uint64_t pa = frame_alloc(), *pd = kva(pa);
+
+        if (!pa)
+            panic("mayfly: too little memory for this program: give more with -m");
+        for (uint64_t i = 0; i < SLOTS && at + i * LARGE < high; i++)
+            pd[i] = ((4ull << 30) + at + i * LARGE) | LARGE_BITS;
+        pdpt[4 + at / (SLOTS * LARGE)] = pa | PTE_P | PTE_W | PTE_A;
+    }
+    frames_add_high();
+}
+
 void pages_init(void)
 {
     uint64_t cr3;
 
     __asm__ volatile("movq %%cr3, %0" : "=r"(cr3));
     pml4 = kva(cr3 & PTE_ADDR);
+    if (frames_high())
+        map_high(kva(pml4[256] & PTE_ADDR));
     pml4[0] = 0; /* the identity map of the start */
     __asm__ volatile("movq %0, %%cr3" : : "r"(cr3) : "memory");
 }

@@ -95,6 +95,9 @@ extern char bounce[BOUNCE]; /* for calls with program data */
 
 /* --- frames.c: physical pages, and small blocks made of them --- */
 void frames_init(uint64_t first);
+/* Bytes of RAM from 4 GiB on; they may be used once they are mapped. */
+uint64_t frames_high(void);
+void frames_add_high(void);
 uint64_t frame_alloc(void); /* zeroed; 0: none left */
 void frame_free(uint64_t pa);
 /* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
