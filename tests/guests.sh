@@ -52,7 +52,7 @@ for engine in interp bt kvm; do
     run "hello, quoted arguments" 0 "$tmp/hello-args" hello one 'two words' "it's"
     run "hello from its file, 4M" 0 "$tmp/hello" -m 4M $g/hello
     run "hello, 3584M" 0 "$tmp/hello" -m 3584M $g/hello
-    for part in memory clock libc; do
+    for part in memory clock libc vm threads futex signals timers waits files process; do
         pattern='^PASS'
         run "check $part" 0 - $g/check $part
         pattern=

@@ -110,6 +110,65 @@ if [ $got -eq 5 ] && [ "$(cat "$tmp/guest")" = /host ] && [ "$(cat "$tmp/share/m
 else
     not_ok "share: --cwd, --env, a file made there" "status $got $(cat "$tmp/guest" "$tmp/err")"
 fi
+
+# --- several shares, at paths of their own -----------------------------------------------------------
+mkdir "$tmp/one" "$tmp/two" "$tmp/tree" "$tmp/tree/etc"
+echo one >"$tmp/one/name" && echo two >"$tmp/two/name" && echo three >"$tmp/tree/etc/name"
+# shares NAME WANT SHARE… -- ARG…: what busybox prints
+shares() {
+    local name=$1 want=$2 options=() got
+    shift 2
+    while [ "$1" != -- ]; do options+=(--share "$1") && shift; done
+    shift
+    got=$("$mayfly" run --engine bt --timeout 10 "${options[@]}" "$bb" "$@" 2>"$tmp/err" </dev/null | tr '\n' ' ')
+    if [ "$got" = "$want " ]; then ok "shares: $name"; else not_ok "shares: $name" "got '$got', not '$want' $(head -n 1 "$tmp/err")"; fi
+}
+shares 'at a path' 'one' "$tmp/one:/data/deep" -- cat /data/deep/name
+shares 'two paths and a plain one' 'one two three' "$tmp/one:/a" "$tmp/two:/a.b/c/" "$tmp/tree" -- cat /a/name /a.b/c/name /host2/etc/name
+shares 'two plain ones' 'one two' "$tmp/one" "$tmp/two" -- cat /host/name /host1/name
+shares 'one in another' 'two three' "$tmp/tree:/t" "$tmp/two:/t/etc/in" -- cat /t/etc/in/name /t/etc/name
+shares 'the whole tree' 'three one' "$tmp/one:/mnt/x" "$tmp/tree:/" -- cat /etc/name /mnt/x/name /dev/null
+shares 'a listing' 'name' "$tmp/one:/data" -- ls /data
+"$mayfly" run --engine bt --share "$tmp/one:/a,ro" --share "$tmp/two:/b" "$bb" cp /b/name /a/other >"$tmp/guest" 2>"$tmp/err"
+got=$?
+if [ $got -ne 0 ] && grep -q 'Read-only' "$tmp/err" && [ ! -e "$tmp/one/other" ]; then ok "shares: ,ro"; else not_ok "shares: ,ro" "status $got $(cat "$tmp/err")"; fi
+for bad in "$tmp/one:/a/../b" "$tmp/none:/a" "$tmp/one:/a,rw"; do
+    "$mayfly" run --engine bt --share "$bad" hello >/dev/null 2>"$tmp/err"
+    got=$?
+    if [ $got -eq 125 ] && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then ok "shares: refused ${bad#"$tmp/"}"; else not_ok "shares: refused ${bad#"$tmp/"}" "status $got"; fi
+done
+"$mayfly" run --engine bt --share "$tmp/one:/a" --share "$tmp/two:/a/" hello >/dev/null 2>"$tmp/err"
+got=$?
+if [ $got -eq 125 ] && grep -q 'another share is there' "$tmp/err"; then ok "shares: one path twice"; else not_ok "shares: one path twice" "status $got"; fi
+# Files of the host, mapped and written to until the program's end.
+for engine in bt interp; do
+    "$mayfly" run --engine $engine --timeout 30 --share "$tmp/one:/s" --env DIR=/s build/guests/check share >"$tmp/guest" 2>"$tmp/err" </dev/null
+    got=$?
+    if [ $got -eq 0 ] && ! grep -q FAIL "$tmp/guest" && [ "$(tail -c 1000 "$tmp/one/kept" | tr -d '\0')" = 'to the end' ]; then
+        ok "$engine shares: MAP_SHARED"
+    else
+        not_ok "$engine shares: MAP_SHARED" "status $got $(grep -m 2 FAIL "$tmp/guest")"
+    fi
+    rm -f "$tmp/one/kept"
+done
+
+# --- memory past 4 GiB, sleeping, what -v tells ------------------------------------------------------
+"$mayfly" run --engine bt -m 5G --timeout 60 build/guests/check high >"$tmp/guest" 2>"$tmp/err" </dev/null
+got=$?
+if [ $got -eq 0 ] && [ "$(grep -c PASS "$tmp/guest")" -eq 4 ]; then ok "memory past 4 GiB"; else not_ok "memory past 4 GiB" "status $got $(cat "$tmp/guest" "$tmp/err")"; fi
+"$mayfly" run --engine bt --timeout 30 "--stats=$tmp/stats" build/guests/check sleep 20 </dev/null
+if grep -q '"hlts": 20,' "$tmp/stats" && grep -q '"hypercall": 1\b' "$tmp/stats"; then
+    ok "a sleep is one idle exit"
+else
+    not_ok "a sleep is one idle exit" "$(grep -E 'hlts|hypercall' "$tmp/stats" | tr '\n' ' ')"
+fi
+"$mayfly" run -v --engine bt --timeout 30 build/guests/check process >/dev/null 2>"$tmp/err" </dev/null
+if grep -q '^mayfly: system calls: .*\bopen 1[0-9]' "$tmp/err" && grep -q '^mayfly: system calls that are not there: execve 1, inotify_init 1, inotify_init1 1$' "$tmp/err"; then
+    ok "-v counts system calls"
+else
+    not_ok "-v counts system calls" "$(grep 'system calls' "$tmp/err" | tr '\n' ' ')"
+fi
+
 "$mayfly" run --engine bt --share "$tmp/none" hello >/dev/null 2>"$tmp/err"
 got=$?
 if [ $got -eq 125 ] && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then ok "share that is not there"; else not_ok "share that is not there" "status $got"; fi

@@ -3,6 +3,10 @@
  *   memory  malloc, calloc, realloc, mmap, brk: contents kept, fresh memory zero
  *   clock   clocks go forward and sleeping takes as long as it says
  *   echo    stdin to stdout, to its end; then the count on stderr
+ *   vm, threads, futex, signals, timers, waits, files, process    vm.c and its neighbours
+ *   high    more memory than lies below 4 GiB (-m 5G)
+ *   share   files of the host in $DIR
+ *   sleep N N times a millisecond of sleep
  *   libc    random, TLS, floating point, what stdout is, what there is not
  *   crash null|divide|illegal|abort|stack|exit
  * Prints "PASS ..." or "FAIL ..." lines; exits with the number of FAILs.
@@ -19,10 +23,11 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#include "guests/check/check.h"
 
 static int failed;
 
-static void check(int good, const char *name)
+void check(int good, const char *name)
 {
     printf("%s %s\n", good ? "PASS" : "FAIL", name);
     failed += !good;
@@ -186,20 +191,31 @@ static void crash(const char *how)
         _exit(300);
 }
 
+static const struct part {
+    const char *name;
+    void (*check)(void);
+} parts[] = {{"memory", check_memory}, {"clock", check_clock},     {"libc", check_libc},
+             {"vm", check_vm},         {"high", check_high},       {"threads", check_threads},
+             {"futex", check_futex},   {"signals", check_signals}, {"timers", check_timers},
+             {"waits", check_waits},   {"files", check_files},     {"process", check_process},
+             {"share", check_share}};
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
 
-    if (!strcmp(what, "memory"))
-        check_memory();
-    else if (!strcmp(what, "clock"))
-        check_clock();
-    else if (!strcmp(what, "libc"))
-        check_libc();
-    else if (!strcmp(what, "echo"))
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++)
+        if (!strcmp(what, parts[i].name)) {
+            parts[i].check();
+            return failed;
+        }
+    if (!strcmp(what, "echo"))
         return check_echo();
-    else if (!strcmp(what, "crash") && argc > 2)
+    if (!strcmp(what, "crash") && argc > 2)
         crash(argv[2]);
+    else if (!strcmp(what, "sleep") && argc > 2)
+        for (int n = atoi(argv[2]); n > 0; n--)
+            nanosleep(&(struct timespec){0, 1000000}, NULL);
     else
         failed = 99;
     return failed;

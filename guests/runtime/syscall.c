@@ -225,6 +225,11 @@ static void *const table[LAST] = {
     [__NR_reboot] = (void *)sys_not_permitted,
 };
 
+static bool is_lacking(unsigned nr)
+{
+    return !table[nr] || table[nr] == (void *)sys_fork || table[nr] == (void *)sys_execve;
+}
+
 /* To the monitor, which knows their names. */
 void syscalls_report(void)
 {
@@ -235,7 +240,7 @@ void syscalls_report(void)
         return;
     for (unsigned nr = 0; nr < LAST; nr++)
         if (asked[nr])
-            out[n++] = (struct mayfly_asked){(uint16_t)nr, !table[nr], asked[nr]};
+            out[n++] = (struct mayfly_asked){(uint16_t)nr, is_lacking(nr), asked[nr]};
     monitor_call(MAYFLY_CALL_ASKED, 0, out, n * sizeof *out);
 }
 
