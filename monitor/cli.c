@@ -33,7 +33,7 @@ const char cli_help[] =
     "      --balloon[=SIZE]      free guest memory goes back to the host, SIZE of it at once\n"
     "      --env NAME[=VALUE] for a program: in its environment; without VALUE: as it is here\n"
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
-    "      --gdb PORT|unix:PATH[,nowait]   let GDB connect; the guest waits for it\n"
+    "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"

@@ -2,6 +2,7 @@
 
 #include <string.h>
 #include <unistd.h>
+#include "vcpu/kvm/kvm.h"
 #include "vcpu/mem.h"
 
 static struct debug points;
@@ -28,7 +29,11 @@ void debugger_pause(struct machine *m)
 
 bool debugger_paused(struct machine *m)
 {
-    return atomic_load(&parked) == ((uint64_t)1 << m->cpus.nvcpu) - 1;
+    if (atomic_load(&parked) != ((uint64_t)1 << m->cpus.nvcpu) - 1)
+        return false;
+    if (m->cpus.kvm)
+        kvm_debug_remove(&m->cpus);
+    return true;
 }
 
 static uint8_t wants(const struct debugger_order *o)
@@ -40,6 +45,8 @@ static uint8_t wants(const struct debugger_order *o)
 
 void debugger_resume(struct machine *m, const struct debugger_order *order)
 {
+    if (m->cpus.kvm)
+        kvm_debug_insert(&m->cpus);
     for (unsigned i = 0; i < m->cpus.nvcpu; i++) {
         struct vcpu *v = m->cpus.vcpu[i];
 

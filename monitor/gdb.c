@@ -125,15 +125,28 @@ static int listen_unix(struct gdb *g, const char *arg, const char *path, size_t 
     return 0;
 }
 
+/* Takes ",nowait" or the like off the end of arg[0..*len). */
+static bool take_word(const char *arg, size_t *len, const char *word)
+{
+    size_t n = strlen(word);
+
+    if (*len < n || strncmp(arg + *len - n, word, n))
+        return false;
+    *len -= n;
+    return true;
+}
+
 int gdb_open(struct machine *m, const char *arg)
 {
     struct gdb *g = &the_gdb;
-    const char *comma = strrchr(arg, ',');
+    size_t len = strlen(arg), before;
     char *end = NULL;
 
-    nowait = comma && !strcmp(comma, ",nowait");
-    size_t len = nowait ? (size_t)(comma - arg) : strlen(arg);
-
+    do {
+        before = len;
+        nowait |= take_word(arg, &len, ",nowait");
+        g->layout.i386 |= take_word(arg, &len, ",i386");
+    } while (len != before);
     g->m = m;
     g->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (g->event_fd < 0)
@@ -144,7 +157,9 @@ int gdb_open(struct machine *m, const char *arg)
     unsigned long port = *arg >= '0' && *arg <= '9' ? strtoul(arg, &end, 10) : 65536;
 
     if (port > 65535 || end != arg + len)
-        return refuse(arg, "neither a port (0 to 65535, 0 takes a free one) nor unix:PATH");
+        return refuse(
+            arg,
+            "neither a port (0 to 65535, 0 takes a free one) nor unix:PATH, then ,nowait or ,i386");
     return listen_tcp(g, arg, (unsigned)port);
 }
 
@@ -368,7 +383,7 @@ int gdb_start(struct machine *m)
     struct gdb *g = m->gdb;
     pthread_t t;
 
-    g->avx = cpuid_has(&m->cpuid, 1, 0, 2, 28);
+    g->layout.avx = cpuid_has(&m->cpuid, 1, 0, 2, 28);
     g->state = nowait ? GDB_FREE : GDB_WAITING;
     debugger_init(m, g->event_fd, !nowait);
     int err = -pthread_create(&t, NULL, serve, g);

@@ -8,6 +8,7 @@
 
 #include "monitor/debugger.h"
 #include "monitor/gdb_packet.h"
+#include "monitor/gdb_regs.h"
 
 struct gdb {
     struct machine *m;
@@ -22,7 +23,8 @@ struct gdb {
         GDB_RUNNING, /* the client waits for a stop reply */
         GDB_LEAVING  /* the client has gone: free once all CPUs stand */
     } state;
-    bool no_ack, swbreak, hwbreak, avx;
+    bool no_ack, swbreak, hwbreak;
+    struct gdb_layout layout;
     bool interrupted;       /* the client asked for a stop */
     unsigned cpu, cpu_cont; /* Hg, Hc; cpu_cont == ALL_CPUS: every one */
     struct gdb_in in;
@@ -35,8 +37,8 @@ struct gdb {
 #define ALL_CPUS UINT32_MAX
 
 /* --- gdb.c --- */
-/* PORT or unix:PATH, with ",nowait" after it: listen there, before the guest is loaded. 0, or the
- * exit status with one line said. */
+/* PORT or unix:PATH, with ",nowait" and ",i386" after it: listen there, before the guest is loaded.
+ * 0, or the exit status with one line said. */
 int gdb_open(struct machine *m, const char *arg);
 /* The thread that serves it; the vCPUs will stand at their gates. 0 or -errno. */
 int gdb_start(struct machine *m);

@@ -66,9 +66,9 @@ static void read_registers(struct gdb *g)
 {
     uint8_t val[GDB_REG_SIZE];
 
-    for (unsigned n = 0; n < gdb_regs(g->avx); n++) {
-        gdb_reg_read(gdb_cpu(g, g->cpu), n, val);
-        gdb_put_hex(&g->out, val, gdb_reg_size(n));
+    for (unsigned n = 0; n < gdb_regs(g->layout); n++) {
+        gdb_reg_read(gdb_cpu(g, g->cpu), g->layout, n, val);
+        gdb_put_hex(&g->out, val, gdb_reg_size(g->layout, n));
     }
 }
 
@@ -77,12 +77,12 @@ static void write_registers(struct gdb *g, const char *s)
 {
     uint8_t val[GDB_REG_SIZE];
 
-    for (unsigned n = 0; n < gdb_regs(g->avx) && *s; n++) {
-        if (!gdb_bytes(&s, val, gdb_reg_size(n))) {
+    for (unsigned n = 0; n < gdb_regs(g->layout) && *s; n++) {
+        if (!gdb_bytes(&s, val, gdb_reg_size(g->layout, n))) {
             gdb_error(g, GDB_E_ARGUMENT);
             return;
         }
-        gdb_reg_write(gdb_cpu(g, g->cpu), n, val);
+        gdb_reg_write(gdb_cpu(g, g->cpu), g->layout, n, val);
     }
     gdb_ok(g);
 }
@@ -92,12 +92,12 @@ static void read_register(struct gdb *g, const char *s)
     uint8_t val[GDB_REG_SIZE];
     uint64_t n;
 
-    if (!gdb_number(&s, &n) || *s || n >= gdb_regs(g->avx)) {
+    if (!gdb_number(&s, &n) || *s || n >= gdb_regs(g->layout)) {
         gdb_error(g, GDB_E_ARGUMENT);
         return;
     }
-    gdb_reg_read(gdb_cpu(g, g->cpu), (unsigned)n, val);
-    gdb_put_hex(&g->out, val, gdb_reg_size((unsigned)n));
+    gdb_reg_read(gdb_cpu(g, g->cpu), g->layout, (unsigned)n, val);
+    gdb_put_hex(&g->out, val, gdb_reg_size(g->layout, (unsigned)n));
 }
 
 static void write_register(struct gdb *g, const char *s)
@@ -105,9 +105,9 @@ static void write_register(struct gdb *g, const char *s)
     uint8_t val[GDB_REG_SIZE] = {0};
     uint64_t n;
 
-    if (gdb_number(&s, &n) && gdb_char(&s, '=') && n < gdb_regs(g->avx) &&
-        gdb_bytes(&s, val, gdb_reg_size((unsigned)n)) && !*s &&
-        gdb_reg_write(gdb_cpu(g, g->cpu), (unsigned)n, val))
+    if (gdb_number(&s, &n) && gdb_char(&s, '=') && n < gdb_regs(g->layout) &&
+        gdb_bytes(&s, val, gdb_reg_size(g->layout, (unsigned)n)) && !*s &&
+        gdb_reg_write(gdb_cpu(g, g->cpu), g->layout, (unsigned)n, val))
         gdb_ok(g);
     else
         gdb_error(g, GDB_E_ARGUMENT);

@@ -48,7 +48,7 @@ static void features(struct gdb *g, const char *s)
 {
     uint64_t at, len;
     size_t size;
-    const char *text = gdb_description(g->avx, &size);
+    const char *text = gdb_description(g->layout, &size);
 
     if (!gdb_word(&s, "target.xml:") || !gdb_range(&s, &at, &len) || *s || at > size) {
         gdb_error(g, GDB_E_ARGUMENT);

@@ -63,8 +63,9 @@ static const char types_sse[] =
     "<field name=\"PM\" start=\"12\" end=\"12\"/><field name=\"FZ\" start=\"15\" end=\"15\"/>"
     "</flags>";
 
-/* In the order and by the names of GDB's manual, "i386 Features"; the last feature is our own. */
-static const struct run runs[] = {
+/* In the order and by the names of GDB's manual, "i386 Features"; org.mayfly.system is our own. AVX
+ * comes last, so that the numbers of the others are the same without it. */
+static const struct run runs64[] = {
     {"org.gnu.gdb.i386.core", "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15",
      "int64", "", 8, GPR, 0, 16},
     {NULL, "rip", "code_ptr", "", 8, RIP, 0, 1},
@@ -79,17 +80,42 @@ static const struct run runs[] = {
     {"org.gnu.gdb.i386.segments", "fs_base gs_base", "int", "", 8, BASE, FS_BASE, 2},
     {"org.mayfly.system", "k_gs_base", "int64", " group=\"system\"", 8, BASE, KERNEL_GS_BASE, 1},
     {NULL, "cr0 cr2 cr3 cr4 cr8 efer", "int64", " group=\"system\"", 8, CONTROL, CR0, 6},
-    /* Last, so that the numbers of the others are the same without it. */
     {"org.gnu.gdb.i386.avx",
      "ymm0h ymm1h ymm2h ymm3h ymm4h ymm5h ymm6h ymm7h ymm8h ymm9h ymm10h ymm11h ymm12h ymm13h "
      "ymm14h ymm15h",
      "uint128", "", 16, YMMH, 0, 16},
 };
-#define RUNS (sizeof runs / sizeof runs[0])
+static const struct run runs32[] = {
+    {"org.gnu.gdb.i386.core", "eax ecx edx ebx", "int32", "", 4, GPR, 16, 4},
+    {NULL, "esp ebp", "data_ptr", "", 4, GPR, 20, 2},
+    {NULL, "esi edi", "int32", "", 4, GPR, 22, 2},
+    {NULL, "eip", "code_ptr", "", 4, RIP, 0, 1},
+    {NULL, "eflags", "i386_eflags", "", 4, FLAGS, 0, 1},
+    {NULL, "cs ss ds es fs gs", "int32", "", 4, SELECTOR, 0, 6},
+    {NULL, "st0 st1 st2 st3 st4 st5 st6 st7", "i387_ext", "", 10, ST, 0, 8},
+    {NULL, "fctrl fstat ftag fiseg fioff foseg fooff fop", "int", " group=\"float\"", 4, X87, 0, 8},
+    {"org.gnu.gdb.i386.sse", "xmm0 xmm1 xmm2 xmm3 xmm4 xmm5 xmm6 xmm7", "vec128", "", 16, XMM, 0,
+     8},
+    {NULL, "mxcsr", "i386_mxcsr", " group=\"vector\"", 4, MXCSR, 0, 1},
+    {"org.mayfly.system", "cr0 cr2 cr3 cr4 cr8 efer", "int32", " group=\"system\"", 4, CONTROL, CR0,
+     6},
+    {"org.gnu.gdb.i386.avx", "ymm0h ymm1h ymm2h ymm3h ymm4h ymm5h ymm6h ymm7h", "uint128", "", 16,
+     YMMH, 0, 8},
+};
+#define COUNT(a) (sizeof(a) / sizeof(a[0]))
 
-static const struct run *find(unsigned n, unsigned *index)
+static const struct run *table(struct gdb_layout l, unsigned *n)
 {
-    for (unsigned i = 0; i < RUNS; i++) {
+    *n = (l.i386 ? COUNT(runs32) : COUNT(runs64)) - !l.avx;
+    return l.i386 ? runs32 : runs64;
+}
+
+static const struct run *find(struct gdb_layout l, unsigned n, unsigned *index)
+{
+    unsigned nruns;
+    const struct run *runs = table(l, &nruns);
+
+    for (unsigned i = 0; i < nruns; i++) {
         if (n < runs[i].count) {
             *index = runs[i].first + n;
             return &runs[i];
@@ -99,20 +125,20 @@ static const struct run *find(unsigned n, unsigned *index)
     return NULL;
 }
 
-unsigned gdb_regs(bool avx)
+unsigned gdb_regs(struct gdb_layout l)
 {
-    unsigned n = 0;
+    unsigned n = 0, nruns;
+    const struct run *runs = table(l, &nruns);
 
-    for (unsigned i = 0; i < RUNS; i++)
-        if (runs[i].kind != YMMH || avx)
-            n += runs[i].count;
+    for (unsigned i = 0; i < nruns; i++)
+        n += runs[i].count;
     return n;
 }
 
-unsigned gdb_reg_size(unsigned n)
+unsigned gdb_reg_size(struct gdb_layout l, unsigned n)
 {
     unsigned index;
-    const struct run *r = find(n, &index);
+    const struct run *r = find(l, n, &index);
 
     return r ? r->bytes : 0;
 }
@@ -158,16 +184,18 @@ static void describe(struct xml *x, const struct run *r)
     }
 }
 
-const char *gdb_description(bool avx, size_t *len)
+const char *gdb_description(struct gdb_layout l, size_t *len)
 {
     static struct xml x;
+    unsigned nruns;
+    const struct run *runs = table(l, &nruns);
 
     x.len = 0;
     adds(&x, "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"
-             "<architecture>i386:x86-64</architecture>\n");
-    for (unsigned i = 0; i < RUNS; i++) {
-        if (runs[i].kind == YMMH && !avx)
-            continue;
+             "<architecture>");
+    adds(&x, l.i386 ? "i386" : "i386:x86-64");
+    adds(&x, "</architecture>\n");
+    for (unsigned i = 0; i < nruns; i++) {
         if (runs[i].feature) {
             adds(&x, i ? "</feature>\n<feature name=\"" : "<feature name=\"");
             adds(&x, runs[i].feature);
@@ -184,8 +212,9 @@ const char *gdb_description(bool avx, size_t *len)
 
 /* --- values --- */
 
-static const uint8_t gpr_order[] = {RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP,
-                                    R8,  R9,  R10, R11, R12, R13, R14, R15};
+static const uint8_t gpr_order[] = {
+    RAX, RBX, RCX, RDX, RSI, RDI, RBP, RSP, R8,  R9,  R10, R11,
+    R12, R13, R14, R15, RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI}; /* from 16: i386 */
 static const uint8_t seg_order[] = {SEG_CS, SEG_SS, SEG_DS, SEG_ES, SEG_FS, SEG_GS};
 
 static uint64_t get(const uint8_t *p, unsigned n)
@@ -323,12 +352,12 @@ static unsigned place(const struct run *r, unsigned index)
                               : XS_YMMH + 16 * index;
 }
 
-void gdb_reg_read(const struct vcpu *v, unsigned n, uint8_t to[GDB_REG_SIZE])
+void gdb_reg_read(const struct vcpu *v, struct gdb_layout l, unsigned n, uint8_t to[GDB_REG_SIZE])
 {
     uint8_t area[XSAVE_AREA_SIZE];
     const struct cpu *c = &v->cpu;
     unsigned index = 0;
-    const struct run *r = find(n, &index);
+    const struct run *r = find(l, n, &index);
 
     memset(to, 0, GDB_REG_SIZE);
     if (!r)
@@ -352,16 +381,17 @@ void gdb_reg_read(const struct vcpu *v, unsigned n, uint8_t to[GDB_REG_SIZE])
         memcpy(to, area + place(r, index), r->bytes);
         break;
     default:
-        memcpy(to, plain(c, r, index), 8);
+        memcpy(to, plain(c, r, index), r->bytes);
     }
 }
 
 /* The same value is fine everywhere: GDB writes back what it has read. */
-static bool unchanged(const struct vcpu *v, unsigned n, const uint8_t *from, unsigned bytes)
+static bool unchanged(const struct vcpu *v, struct gdb_layout l, unsigned n, const uint8_t *from,
+                      unsigned bytes)
 {
     uint8_t now[GDB_REG_SIZE];
 
-    gdb_reg_read(v, n, now);
+    gdb_reg_read(v, l, n, now);
     return !memcmp(now, from, bytes);
 }
 
@@ -373,17 +403,18 @@ bool gdb_set_rip(struct vcpu *v, uint64_t rip)
     return true;
 }
 
-bool gdb_reg_write(struct vcpu *v, unsigned n, const uint8_t from[GDB_REG_SIZE])
+bool gdb_reg_write(struct vcpu *v, struct gdb_layout l, unsigned n,
+                   const uint8_t from[GDB_REG_SIZE])
 {
     struct cpu *c = &v->cpu;
     unsigned index = 0;
-    const struct run *r = find(n, &index);
+    const struct run *r = find(l, n, &index);
 
     if (!r)
         return false;
     uint64_t val = get(from, r->bytes < 8 ? r->bytes : 8);
 
-    if (unchanged(v, n, from, r->bytes))
+    if (unchanged(v, l, n, from, r->bytes))
         return true;
     switch (r->kind) {
     case SELECTOR: /* its descriptor would have to come along */

@@ -5,6 +5,7 @@
 #include "monitor/gdb.h"
 #include "monitor/gdb_regs.h"
 #include "tests/vmfix.h"
+#include "vcpu/kvm/kvm.h"
 
 static struct machine m;
 static struct gdb g;
@@ -25,7 +26,7 @@ static void begin(void)
     debugger_init(&m, -1, true);
     debug_clear(&m.cpus);
     g = (struct gdb){
-        .m = &m, .client = -1, .cpu_cont = ALL_CPUS, .avx = true, .state = GDB_STOPPED};
+        .m = &m, .client = -1, .cpu_cont = ALL_CPUS, .layout.avx = true, .state = GDB_STOPPED};
 }
 
 static void end(void)
@@ -107,12 +108,27 @@ Test(gdb, registers, .init = begin, .fini = end)
     REPLY("G01", "E01");
 }
 
+Test(gdb, registers_of_32_bits, .init = begin, .fini = end)
+{
+    size_t len;
+
+    g.layout = (struct gdb_layout){.i386 = true};
+    f.v->cpu.gpr[RSP] = 0x1122334455667788;
+    REPLY("p4", "88776655");
+    REPLY("P4=01000000", "OK");
+    cr_expect_eq(f.v->cpu.gpr[RSP], 1);
+    REPLY("P8=00100000", "OK");
+    cr_expect_eq(f.v->cpu.rip, 0x1000);
+    cr_expect(strstr(gdb_description(g.layout, &len), "<architecture>i386</architecture>"));
+    cr_expect(!strstr(gdb_description(g.layout, &len), "ymm0h"));
+}
+
 /* Vector state that is in its initial configuration reads so, and what is written can be loaded. */
 Test(gdb, vector_registers, .init = begin, .fini = end)
 {
     uint8_t *x = f.v->cpu.xsave;
     size_t unused;
-    const char *xml = gdb_description(true, &unused);
+    const char *xml = gdb_description(g.layout, &unused);
     unsigned n = 0, mxcsr = 0, xmm0 = 0, fctrl = 0, ftag = 0, ymm0h = 0;
 
     for (const char *p = xml; (p = strstr(p, "<reg name=\"")); n++) {
@@ -123,25 +139,25 @@ Test(gdb, vector_registers, .init = begin, .fini = end)
         ftag = strncmp(p, "ftag\"", 5) ? ftag : n;
         ymm0h = strncmp(p, "ymm0h\"", 6) ? ymm0h : n;
     }
-    cr_assert_eq(n, gdb_regs(true), "the description has %u", n);
-    cr_assert_eq(gdb_reg_size(n), 0);
+    cr_assert_eq(n, gdb_regs(g.layout), "the description has %u", n);
+    cr_assert_eq(gdb_reg_size(g.layout, n), 0);
     memset(x, 0xaa, XSAVE_AREA_SIZE);
     memset(x + 512, 0, 8); /* XSTATE_BV */
     uint8_t val[GDB_REG_SIZE], ones[GDB_REG_SIZE];
 
     memset(ones, 0xff, sizeof ones);
-    gdb_reg_read(f.v, mxcsr, val);
+    gdb_reg_read(f.v, g.layout, mxcsr, val);
     cr_expect(!memcmp(val, &(uint32_t){0x1f80}, 4));
-    gdb_reg_read(f.v, fctrl, val);
+    gdb_reg_read(f.v, g.layout, fctrl, val);
     cr_expect(!memcmp(val, &(uint32_t){0x37f}, 4));
-    gdb_reg_read(f.v, ftag, val);
+    gdb_reg_read(f.v, g.layout, ftag, val);
     cr_expect(!memcmp(val, &(uint32_t){0xffff}, 4));
-    gdb_reg_read(f.v, xmm0, val);
+    gdb_reg_read(f.v, g.layout, xmm0, val);
     cr_expect(!memcmp(val, (uint8_t[16]){0}, 16));
-    cr_expect(gdb_reg_write(f.v, mxcsr, ones));
+    cr_expect(gdb_reg_write(f.v, g.layout, mxcsr, ones));
     cr_expect(!memcmp(x + 24, &(uint32_t){0xffff}, 4));
-    cr_expect(gdb_reg_write(f.v, ymm0h, ones));
-    gdb_reg_read(f.v, ymm0h, val);
+    cr_expect(gdb_reg_write(f.v, g.layout, ymm0h, ones));
+    gdb_reg_read(f.v, g.layout, ymm0h, val);
     cr_expect(!memcmp(val, ones, 16));
     cr_expect_eq(x[512] & 7, 7);
 }
@@ -178,6 +194,32 @@ Test(gdb, breakpoints, .init = begin, .fini = end)
         snprintf(packet, sizeof packet, "Z4,%x,8", 0x10000 + i * 8);
         REPLY(packet, i < DEBUG_DATA_MAX ? "OK" : "E28");
     }
+}
+
+/* Under kvm: what the debug registers have no room for is INT3, in memory while the guest runs. */
+Test(gdb, int3_under_kvm, .init = begin, .fini = end)
+{
+    static struct kvm_vm kvm;
+
+    m.cpus.kvm = &kvm;
+    vmf_poke(&f, 0x10000, "\x90\x91\x92\x93\x94\x95", 6);
+    REPLY("Z2,2000,4", "OK");
+    REPLY("Z2,2001,4", "E28"); /* not aligned */
+    REPLY("Z1,3000,1", "OK");
+    REPLY("Z1,3001,1", "OK");
+    for (char packet[] = "Z0,10000,1"; packet[7] < '6'; packet[7]++)
+        REPLY(packet, "OK");
+    REPLY("Z0,7000000000,1", "OK"); /* not mapped: not yet there */
+    kvm_debug_insert(&m.cpus);
+    cr_expect_eq(vmf_peek(&f, 0x10000, 6), 0xcccccccccc90, "%lx", vmf_peek(&f, 0x10000, 6));
+    vmf_poke(&f, 0x10002, "\x55", 1); /* the guest's own business */
+    kvm_debug_remove(&m.cpus);
+    cr_expect_eq(vmf_peek(&f, 0x10000, 6), 0x959493559190, "%lx", vmf_peek(&f, 0x10000, 6));
+    REPLY("Z1,3002,1", "OK");
+    REPLY("Z1,3003,1", "E28");
+    kvm_debug_insert(&m.cpus);
+    kvm_debug_remove(&m.cpus);
+    cr_expect_eq(vmf_peek(&f, 0x10000, 6), 0x959493559190);
 }
 
 Test(gdb, threads_and_going_on, .init = begin, .fini = end)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include "vcpu/bt/bt.h"
+#include "vcpu/kvm/kvm.h"
 
 static bool same(const struct debug_point *a, const struct debug_point *b)
 {
@@ -32,7 +33,7 @@ static int add_data(struct vm_cpus *vm, const struct debug_point *p)
     for (unsigned i = 0; i < d->ndata; i++)
         if (same(&d->data[i], p))
             return 0;
-    if (d->ndata == DEBUG_DATA_MAX)
+    if (d->ndata == DEBUG_DATA_MAX || (vm->kvm && !kvm_debug_takes(vm, p)))
         return -ENOSPC;
     d->data[d->ndata++] = *p;
     d->gen++;
@@ -50,7 +51,7 @@ int debug_add(struct vm_cpus *vm, struct debug_point p)
     for (unsigned i = 0; i < d->ncode; i++)
         if (same(&d->code[i], &p))
             return 0;
-    if (d->ncode == DEBUG_CODE_MAX)
+    if (d->ncode == DEBUG_CODE_MAX || (vm->kvm && !kvm_debug_takes(vm, &p)))
         return -ENOSPC;
     d->code[d->ncode++] = p;
     take_filter(d);

@@ -27,6 +27,13 @@ int kvm_ioeventfd(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool rem
  * programmed into the pin. The route follows the guest's IOAPIC writes. Any thread. 0 or -errno. */
 int kvm_irqfd(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
 
+/* The debugger (vcpu/debug.h), while every vCPU stands still: is there room for one more point; put
+ * into guest memory, before going on, what the debug registers have no room for, and take it out
+ * again. */
+bool kvm_debug_takes(const struct vm_cpus *vm, const struct debug_point *p);
+void kvm_debug_insert(struct vm_cpus *vm);
+void kvm_debug_remove(struct vm_cpus *vm);
+
 /* --- within the engine --- */
 
 struct kvm_vm {
@@ -60,6 +67,9 @@ struct kvm_vcpu {
     struct lapic lapic;
     uint64_t tlb_fills;
     struct kvm_xsave xsave;
+    /* What KVM_SET_GUEST_DEBUG was last told. */
+    uint64_t debug_gen;
+    uint8_t debug;
 };
 
 /* ioctl() as the kernel has it: 0 or positive, or -errno. (musl's request parameter is an int.) */
@@ -101,6 +111,11 @@ void kvm_irq_ioapic_written(struct vm_cpus *vm);
 
 /* kvm_cpuid.c */
 int kvm_cpuid_set(struct vcpu *v, const char **what);
+
+/* kvm_debug.c: tell KVM what the debugger wants of v. 0 or -errno. */
+int kvm_debug_apply(struct vcpu *v);
+/* KVM_EXIT_DEBUG: true if v stops, for the reason in debug_stop. */
+bool kvm_debug_exit(struct vcpu *v);
 
 /* vcpu/probe.c: the CPL0 probe guest alone, whatever CPUID says. */
 void kvm_probe_guest(int dev_fd, struct probe *out);

@@ -265,6 +265,12 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
     case KVM_EXIT_IOAPIC_EOI:
         ioapic_eoi(&v->vm->irqchip, run->eoi.vector);
         return 0;
+    case KVM_EXIT_DEBUG:
+        if (!v->vm->debug || !kvm_debug_exit(v))
+            return 0;
+        v->exit = (struct vcpu_exit){.reason = EXIT_DEBUG};
+        *out = EXIT_DEBUG;
+        return 1;
     case KVM_EXIT_SHUTDOWN:
         v->exit = (struct vcpu_exit){.reason = EXIT_SHUTDOWN};
         *out = EXIT_SHUTDOWN;
@@ -424,6 +430,11 @@ enum exit_reason kvm_vcpu_run(struct vcpu *v)
 
     if (kvm_stale(v) && (err = kvm_import(v, &what))) {
         reason = fail(v, what, -err);
+        v->exit.rip = v->cpu.rip;
+        return reason;
+    }
+    if (v->vm->debug && (err = kvm_debug_apply(v))) {
+        reason = fail(v, "KVM_SET_GUEST_DEBUG", -err);
         v->exit.rip = v->cpu.rip;
         return reason;
     }
