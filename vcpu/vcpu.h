@@ -64,13 +64,18 @@ enum win_kind { WIN_READ, WIN_WRITE, WIN_STACK, WIN_KINDS = 4 };
 #define WIN_CLASSES 70
 
 /* The translator's inline jump cache: guest RIP -> translated code, one set per enum tlb_ctx. Slots
- * by RIP bits 1-14; a zeroed table is empty but for slot 0 (bt_vcpu_init). */
-#define JC_BITS    14
+ * by RIP bits 1-16; a zeroed table is empty but for slot 0 (bt_vcpu_init). */
+#define JC_BITS    16
 #define JC_ENTRIES (1u << JC_BITS)
 struct jc_entry {
     uint64_t rip;
     uint64_t code; /* host address of the entry that takes flags from hot.flags */
 };
+
+static inline unsigned jc_slot(uint64_t rip)
+{
+    return (unsigned)(rip >> 1) & (JC_ENTRIES - 1);
+}
 
 /* Slots that translated code reaches with one GS-relative access. */
 struct bt_hot {

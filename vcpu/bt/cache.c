@@ -108,12 +108,13 @@ void bt_cache_flush(struct bt *bt)
     bt->gen++;
 }
 
-/* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table. */
+/* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table. All
+ * bits differ from one linear address of a page to the next: programs move from run to run. */
 static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
 {
     uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u ^ (rip >> 14) * 0xc2b2ae3d27d4eb4fu;
 
-    return (unsigned)(gpa >> 1 ^ far >> 40 << 12 ^ (uint64_t)key << 6) & (BT_HASH_SIZE - 1);
+    return (unsigned)(gpa >> 1 ^ far >> 40 ^ (uint64_t)key << 6) & (BT_HASH_SIZE - 1);
 }
 
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
@@ -236,8 +237,7 @@ void bt_block_kill(struct bt *bt, struct bt_block *b)
     bt->gen++;
     /* The jump caches may still point at its code. */
     for (unsigned i = 0; i < bt->vm->nvcpu; i++) {
-        struct jc_entry *row =
-            &bt->vm->vcpu[i]->jc[b->key & KEY_CTX][b->rip >> 1 & (JC_ENTRIES - 1)];
+        struct jc_entry *row = &bt->vm->vcpu[i]->jc[b->key & KEY_CTX][jc_slot(b->rip)];
 
         if (__atomic_load_n(&row->rip, __ATOMIC_RELAXED) == b->rip)
             __atomic_store_n(&row->rip, b->rip ^ 2,

@@ -10,11 +10,6 @@
 #define NPAGES_HASH (sizeof(((struct bt_vcpu *)0)->jc_pages) * 8)
 #define LIST_MAX    (sizeof(((struct jc_list *)0)->slot) / sizeof(uint32_t))
 
-static unsigned slot_of(uint64_t rip)
-{
-    return (unsigned)(rip >> 1) & (JC_ENTRIES - 1);
-}
-
 /* A RIP whose own slot is another: an empty entry. */
 static uint64_t no_rip(unsigned slot)
 {
@@ -29,7 +24,7 @@ static unsigned page_hash(uint64_t rip)
 void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool global)
 {
     struct bt_vcpu *bv = v->bt;
-    unsigned ctx = b->key & KEY_CTX, slot = slot_of(rip);
+    unsigned ctx = b->key & KEY_CTX, slot = jc_slot(rip);
     struct jc_entry *e = &v->jc[ctx][slot];
     unsigned last = page_hash(rip + b->len - 1), first = page_hash(rip);
 
@@ -98,6 +93,16 @@ void bt_note_paging(struct vcpu *v)
     unlink_cross(v->vm->bt);
 }
 
+static void drop_page(struct jc_entry *jc, gva_t page)
+{
+    for (unsigned off = 0; off < PAGE_SIZE; off += 2) {
+        unsigned slot = jc_slot(page + off);
+
+        if ((jc[slot].rip ^ page) >> PAGE_SHIFT == 0)
+            jc[slot].rip = no_rip(slot);
+    }
+}
+
 void bt_note_invlpg(struct vcpu *v, gva_t lin)
 {
     unsigned h = page_hash(lin);
@@ -113,12 +118,9 @@ void bt_note_invlpg(struct vcpu *v, gva_t lin)
     }
     if (!(v->bt->jc_pages[h / 8] >> (h % 8) & 1))
         return;
-    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
-        for (unsigned slot = 0; slot < JC_ENTRIES; slot++) {
-            uint64_t page = v->jc[ctx][slot].rip >> PAGE_SHIFT;
-
-            /* The page before too: a block there may straddle into this one. */
-            if (page == lin >> PAGE_SHIFT || page + 1 == lin >> PAGE_SHIFT)
-                v->jc[ctx][slot].rip = no_rip(slot);
-        }
+    /* The page before too: a block there may straddle into this one. */
+    for (gva_t page = (lin & PAGE_MASK) - PAGE_SIZE; page != (lin & PAGE_MASK) + PAGE_SIZE;
+         page += PAGE_SIZE)
+        for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+            drop_page(v->jc[ctx], page);
 }

@@ -414,7 +414,7 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
 static uint64_t cached_code(const struct vcpu *v)
 {
     uint8_t key = bt_key(v);
-    const struct jc_entry *e = &v->jc[key & KEY_CTX][v->cpu.rip >> 1 & (JC_ENTRIES - 1)];
+    const struct jc_entry *e = &v->jc[key & KEY_CTX][jc_slot(v->cpu.rip)];
 
     return e->rip == v->cpu.rip && v->bt->ctx_key[key & KEY_CTX] == key ? e->code : 0;
 }

@@ -96,7 +96,7 @@ struct tr {
 /* Jump cache slots filled since they were last emptied, ctx << JC_BITS | slot; n beyond the array:
  * more than are listed. */
 struct jc_list {
-    uint32_t n, slot[4096];
+    uint32_t n, slot[16384];
 };
 
 /* The translator's own part of a vCPU. */

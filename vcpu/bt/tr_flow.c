@@ -235,7 +235,7 @@ static void stub_direct(struct tr *t, const struct pending *p)
     if (l->cross_page && !(bt_debug & BT_DBG_NO_CHAIN)) {
         int32_t jc = (int32_t)offsetof(struct vcpu, jc) +
                      (int32_t)(sizeof(struct jc_entry) *
-                               (JC_ENTRIES * ctx + (l->target >> 1 & (JC_ENTRIES - 1))));
+                               (JC_ENTRIES * ctx + jc_slot(l->target)));
 
         if (!slot)
             e_flags_save(e, true);
