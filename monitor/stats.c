@@ -64,8 +64,8 @@ static const struct counter {
     C("bt", bt_host_bytes), C("bt", bt_translate_ns), C("bt", bt_retranslations),
     C("bt", bt_flushes),    C("bt", bt_chains),       C("bt", bt_lookups),
     C("bt", bt_jc_misses),  C("bt", bt_tlb_refills),  C("bt", bt_slow_mem),
-    C("bt", bt_callouts),   C("bt", bt_fallbacks),    C("bt", bt_smc),
-    C("bt", bt_polls),      C("bt", bt_cold_runs),
+    C("bt", bt_crossings),  C("bt", bt_callouts),     C("bt", bt_fallbacks),
+    C("bt", bt_smc),        C("bt", bt_polls),        C("bt", bt_cold_runs),
     C("bt", bt_window_misses),
 #undef C
 };

@@ -182,12 +182,22 @@ void bt_jc_flush(struct vcpu *v);
  * instruction cannot be translated (interpret it); *fault true: fetching raised cpu->exc. */
 struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault);
 
-/* --- run.c: called from translated code --- */
+/* --- callout.c: called from translated code --- */
 uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip);
 uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info);
 /* The common case of a string instruction: plain RAM, forwards. True: RIP's instruction is done. */
 bool bt_string(struct vcpu *v, uint64_t info);
+/* Flags between struct cpu and hot.flags. */
+void bt_flags_in(struct vcpu *v);
+void bt_flags_out(struct vcpu *v);
+/* Does an interrupt wait that the guest would take now? Is there one that only IF keeps out? */
+bool bt_irq_waits(struct vcpu *v);
+bool bt_irq_masked(struct vcpu *v);
+
+/* --- run.c --- */
 uint8_t bt_key(const struct vcpu *v);
+/* Is the CPU in a state that only the interpreter runs? */
+bool bt_wants_interp(const struct vcpu *v);
 
 /* info of a callout site */
 #define SITE_SIZE(i)     ((unsigned)(i)&0x7f)

@@ -108,8 +108,8 @@ void bt_cache_flush(struct bt *bt)
     bt->gen++;
 }
 
-/* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table. All
- * bits differ from one linear address of a page to the next: programs move from run to run. */
+/* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table.
+ * All bits differ from one linear address of a page to the next: programs move from run to run. */
 static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
 {
     uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u ^ (rip >> 14) * 0xc2b2ae3d27d4eb4fu;

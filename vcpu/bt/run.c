@@ -1,6 +1,5 @@
 /*
- * The translator as an engine: the loop between blocks, the callouts from translated code, host
- * faults.
+ * The translator as an engine: the loop between blocks, host faults.
  */
 #include "vcpu/engine.h"
 
@@ -11,22 +10,6 @@
 #include "vcpu/bt/world.h"
 
 unsigned bt_debug;
-
-/* --- flags between struct cpu and hot.flags --- */
-
-static void flags_in(struct vcpu *v)
-{
-    uint64_t f = v->cpu.rflags;
-
-    v->hot.flags = (uint16_t)((f & 0xd5) << 8 | 0x200 | (f >> 11 & 1));
-}
-
-static void flags_out(struct vcpu *v)
-{
-    uint64_t f = v->hot.flags;
-
-    v->cpu.rflags = (v->cpu.rflags & ~(uint64_t)FL_ARITH) | (f >> 8 & 0xd5) | (f & 1) << 11;
-}
 
 /* --- keys --- */
 
@@ -49,97 +32,13 @@ uint8_t bt_key(const struct vcpu *v)
 
 /* States that only the interpreter runs: other modes than 64-bit, rings 1 and 2, single steps, the
  * instruction in an interrupt shadow. */
-static bool wants_interp(const struct vcpu *v)
+bool bt_wants_interp(const struct vcpu *v)
 {
     const struct cpu *c = &v->cpu;
 
     return !cpu_code64(c) || c->cpl == 1 || c->cpl == 2 || (c->rflags & (FL_TF | FL_RF)) ||
            c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff) ||
            (v->debug & (DEBUG_STEP | DEBUG_DATA));
-}
-
-/* --- callouts --- */
-
-/* Does an interrupt wait that the guest would take now? */
-static bool irq_waits(struct vcpu *v)
-{
-    uint32_t ev = atomic_load_explicit(&v->lapic.events, memory_order_relaxed);
-
-    if ((ev & (LAPIC_EV_NMI | LAPIC_EV_INIT | LAPIC_EV_SIPI)) ||
-        (v->cpu.nmi_pending && !v->cpu.nmi_blocked)) /* IRET has just let it through */
-        return true;
-    if (!(v->cpu.rflags & FL_IF))
-        return false;
-    return lapic_extint_pending(v) || lapic_pending(v) >= 0;
-}
-
-/* Is there an interrupt that only IF keeps out? */
-static bool irq_masked(struct vcpu *v)
-{
-    return !(v->cpu.rflags & FL_IF) && (lapic_extint_pending(v) || lapic_pending(v) >= 0);
-}
-
-/* Run the instruction at rip in the interpreter. True: translated code may go on after it. */
-static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
-{
-    struct bt *bt = v->vm->bt;
-    uint8_t key = bt_key(v);
-    uint64_t gen = bt->gen, flushes = v->tlb.flushes;
-    enum step s;
-
-    v->cpu.rip = rip;
-    flags_out(v);
-    do
-        s = interp_step(v);
-    while (s == STEP_OK && (info & SITE_REP) && v->cpu.rip == rip && v->tlb.flushes == flushes &&
-           !atomic_load_explicit(&v->kicked, memory_order_relaxed));
-    v->bt->last_step = s;
-    if (s != STEP_OK || (info & SITE_END) || v->cpu.rip != rip + SITE_LEN(info) ||
-        bt_key(v) != key || bt->gen != gen || v->tlb.flushes != flushes || wants_interp(v) ||
-        irq_waits(v))
-        return false;
-    /* An interrupt that the instruction itself caused is to be seen by the very next STI. */
-    if (atomic_load_explicit(&v->kicked, memory_order_relaxed) && !(v->cpu.rflags & FL_IF))
-        v->hot.sti_ptr = 0;
-    flags_in(v);
-    fpu_take(v);
-    return true;
-}
-
-uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info)
-{
-    v->stats.bt_callouts++;
-    if ((info & SITE_STRING) && bt_string(v, info))
-        return 0;
-    v->stats.bt_fallback_op[SITE_GET_OP(info)]++;
-    return by_interp(v, rip, info) ? 0 : 1;
-}
-
-uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
-{
-    unsigned size = SITE_SIZE(info), acc = info & SITE_WRITE ? ACC_WRITE : ACC_READ;
-    void *host;
-    bool traced;
-
-    if ((bt_key(v) & KEY_CTX) == TLB_USER)
-        acc |= ACC_USER;
-    if (canonical(lin) && canonical(lin + size - 1)) {
-        int r = mem_host(v, lin, size, acc, &host, &traced);
-
-        if (r == CPU_OK && host && !traced) {
-            v->stats.bt_tlb_refills++;
-            bt_window_refill(v, lin, bt_key(v) & KEY_CTX);
-            return (uintptr_t)host;
-        }
-        if (r == CPU_FAULT && (info & SITE_PLAIN)) {
-            v->cpu.rip = rip;
-            flags_out(v);
-            v->bt->last_step = cpu_deliver_exception(v) ? STEP_EXIT : STEP_OK;
-            return 1;
-        }
-    }
-    v->stats.bt_slow_mem++;
-    return by_interp(v, rip, info) ? 0 : 1;
 }
 
 /* --- host faults in translated code --- */
@@ -396,14 +295,14 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
 {
     struct bt *bt = v->vm->bt;
 
-    flags_in(v);
+    bt_flags_in(v);
     fpu_take(v);
     bt_ras_settle(v);
     ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))(code);
     uint64_t info = v->hot.exit_info;
 
     if (info != BTX_AGAIN)
-        flags_out(v);
+        bt_flags_out(v);
     return info;
 }
 
@@ -447,7 +346,7 @@ static bool interpret_run(struct vcpu *v, enum exit_reason *r)
         leaves = step_leaves(v, interp_step(v), r);
         if (leaves || v->cpu.halted || v->cpu.rip - at > INSN_MAX ||
             atomic_load_explicit(&v->kicked, memory_order_relaxed) ||
-            (!v->cpu.int_shadow && irq_waits(v)))
+            (!v->cpu.int_shadow && bt_irq_waits(v)))
             break;
     }
     v->cold = false;
@@ -509,7 +408,7 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
     if (look && !vcpu_holds_irqs(v)) {
         n = vcpu_inject(v);
         /* Something waits for IF: the next STI must notice. */
-        v->hot.sti_ptr = irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
+        v->hot.sti_ptr = bt_irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
     }
     *r = n < 0 ? EXIT_SHUTDOWN : EXIT_HLT;
     return n < 0 || v->cpu.halted ? CPU_FAULT : n;
@@ -567,7 +466,7 @@ static enum exit_reason run(struct vcpu *v)
             link = NULL;
         look = false;
         fault = false;
-        uint64_t code = wants_interp(v) ? 0 : next_code(v, link, link_gen, plain && !n, &fault);
+        uint64_t code = bt_wants_interp(v) ? 0 : next_code(v, link, link_gen, plain && !n, &fault);
 
         link = NULL;
         plain = false;

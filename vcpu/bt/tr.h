@@ -115,7 +115,8 @@ struct bt_vcpu {
     uint8_t heat[BT_HEAT_SIZE]; /* by hash of RIP: how often it was come to, up to BT_HOT */
     bool win_redo;              /* a window was dropped */
     unsigned win_budget;
-    uint8_t *ras; /* mapping of the return stack, a guard page first */
+    _Alignas(64) uint8_t bounce[128]; /* of a read that crosses pages (run.c) */
+    uint8_t *ras;                     /* mapping of the return stack, a guard page first */
     uint64_t ras_gen, ras_flushes;
     uint8_t ras_key;
     enum step last_step; /* of the interpreter, when a callout left the cache for it */

@@ -234,8 +234,7 @@ static void stub_direct(struct tr *t, const struct pending *p)
         t->map[p->poll - 1].stub = e->at;
     if (l->cross_page && !(bt_debug & BT_DBG_NO_CHAIN)) {
         int32_t jc = (int32_t)offsetof(struct vcpu, jc) +
-                     (int32_t)(sizeof(struct jc_entry) *
-                               (JC_ENTRIES * ctx + jc_slot(l->target)));
+                     (int32_t)(sizeof(struct jc_entry) * (JC_ENTRIES * ctx + jc_slot(l->target)));
 
         if (!slot)
             e_flags_save(e, true);
