@@ -363,8 +363,9 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
 
     if (!plain && is_cold(v))
         return COLD;
-    uint64_t code =
-        link || plain || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed) ? 0 : cached_code(v);
+    uint64_t code = link || plain || atomic_load_explicit(&bt->flush_wanted, memory_order_relaxed)
+                        ? 0
+                        : cached_code(v);
 
     if (code)
         return code;
