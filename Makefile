@@ -145,7 +145,7 @@ AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
 # --- what a fresh Debian machine lacks ------------------------------------------------------------
 BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev
 TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev libhttp-parser-dev busybox-static cpio lz4 \
-             passt iproute2 fio gdb
+             passt iproute2 bash-static liblua5.4-dev libsqlite3-dev fio gdb
 .PHONY: deps deps-test
 deps:
 	@tests/deps.sh $(BUILD_PKGS)

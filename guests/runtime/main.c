@@ -1,4 +1,5 @@
 /* The runtime's start. */
+#include <linux/stat.h>
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
@@ -36,7 +37,16 @@ _Noreturn void runtime_main(uint64_t block)
     program_inode = inode_new(0100755);
     program_inode->flat = kva(boot.program_gpa);
     program_inode->size = boot.program_len;
-    if (boot.cwd_gpa && !path_walk(0, kva(boot.cwd_gpa), true, &p) && p.inode)
-        cwd = p.inode;
+    if (boot.cwd_gpa) {
+        const char *path = kva(boot.cwd_gpa);
+
+        if (path_walk(0, path, true, &p) || !p.inode || !S_ISDIR(p.inode->mode)) {
+            say("mayfly: --cwd %s: no such directory in the program's tree; --share DIR:/PATH makes "
+                "one",
+                path);
+            machine_exit(125);
+        }
+        inode_hold(cwd = p.inode);
+    }
     exec_program();
 }
