@@ -29,7 +29,7 @@ void tlb_init(struct tlb *tlb)
     no_large(tlb, 1);
 }
 
-/* Packed for the filled list: ctx and kind above the slot's ten bits. */
+/* Packed for the filled list: ctx and kind above the slot's bits. */
 static unsigned pack(unsigned ctx, unsigned kind, unsigned slot)
 {
     return (ctx * TLB_KINDS + kind) << TLB_BITS | slot;
@@ -151,8 +151,20 @@ void tlb_flush_page(struct tlb *tlb, gva_t lin)
 
 void tlb_drop_writes(struct tlb *tlb, const void *host_page)
 {
-    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
-        for (unsigned slot = 0; slot < TLB_ENTRIES; slot++)
+    unsigned ctx, kind, slot, n[2] = {tlb->filled[0].n, tlb->filled[1].n};
+
+    /* While the lists are whole, what is in them is all there is. */
+    if (n[0] <= MAX_FILLED && n[1] <= MAX_FILLED) {
+        for (unsigned class = 0; class < 2; class++)
+            for (unsigned i = 0; i < n[class]; i++) {
+                unpack(tlb->filled[class].entry[i], &ctx, &kind, &slot);
+                if (kind == TLB_W && tlb->e[ctx][kind][slot].host == (uintptr_t)host_page)
+                    clear_entry(tlb, ctx, kind, slot);
+            }
+        return;
+    }
+    for (ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (slot = 0; slot < TLB_ENTRIES; slot++)
             if (tlb->e[ctx][TLB_W][slot].host == (uintptr_t)host_page)
                 clear_entry(tlb, ctx, TLB_W, slot);
 }

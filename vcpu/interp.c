@@ -118,6 +118,21 @@ static int decode_slow(struct vcpu *v, struct insn *in, gva_t lin, unsigned room
     return CPU_OK;
 }
 
+/* The bytes at p, when they are all in one page: nearly always. What is no plain instruction is
+ * decode_slow()'s, which knows why. */
+static int decode_at(struct vcpu *v, struct insn *in, const uint8_t *p, gva_t lin, unsigned room,
+                     unsigned mode)
+{
+    if (p) {
+        uint8_t buf[16]; /* other CPUs may write there */
+
+        __builtin_memcpy(buf, p, 16);
+        if (decode(in, buf, room, mode) == DEC_OK && !in->vex)
+            return CPU_OK;
+    }
+    return decode_slow(v, in, lin, room, mode);
+}
+
 static bool same_bytes(const struct cached *e, const uint8_t *p)
 {
     uint64_t a[2];
@@ -157,7 +172,7 @@ static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec
     p = tlb_lookup(&v->tlb, ctx, TLB_X, lin, 16);
     if (!p || !cache || v->cold) {
         *out = tmp;
-        if (decode_slow(v, tmp, lin, room, mode) != CPU_OK)
+        if (decode_at(v, tmp, p, lin, room, mode) != CPU_OK)
             return CPU_FAULT;
         *exec = exec_of(tmp);
         return CPU_OK;
@@ -166,7 +181,7 @@ static int fetch(struct vcpu *v, struct insn *tmp, const struct insn **out, exec
     e = cache_slot(key);
     if (e->key != key || !same_bytes(e, p) || e->insn.len > room) {
         e->key = 0;
-        if (decode_slow(v, &e->insn, lin, room, mode) != CPU_OK)
+        if (decode_at(v, &e->insn, p, lin, room, mode) != CPU_OK)
             return CPU_FAULT;
         cache_fill(e, key);
     } else if (e->insn.vex && (cpu_real_mode(&v->cpu) || cpu_v86(&v->cpu))) {
@@ -312,6 +327,26 @@ enum step interp_step(struct vcpu *v)
     return step(v, &which);
 }
 
+/* Interrupts are looked for after whatever may have opened the window for one or raised one on this
+ * CPU: system instructions, POPF, device registers. What comes from other threads kicks. */
+enum step interp_run(struct vcpu *v, unsigned max)
+{
+    struct cpu *c = &v->cpu;
+    enum step s = STEP_OK;
+
+    for (unsigned n = 0; n < max; n++) {
+        uint64_t flags = c->int_shadow ? 0 : c->rflags, mmio = v->stats.mmio_writes, at = c->rip;
+        exec_fn which = NULL;
+
+        s = step(v, &which);
+        if (s != STEP_OK || which == interp_sys || c->rip - at > INSN_MAX ||
+            (c->rflags & ~flags & FL_IF) || mmio != v->stats.mmio_writes ||
+            atomic_load_explicit(&v->kicked, memory_order_relaxed))
+            break;
+    }
+    return s;
+}
+
 /* ---- the engine ---- */
 
 static int vm_init(struct vm_cpus *vm, const char **what)
@@ -345,8 +380,7 @@ static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
     return reason;
 }
 
-/* Interrupts are looked for after whatever may have opened the window for one or raised one on this
- * CPU: system instructions, POPF, device registers. What comes from other threads kicks. */
+/* When interrupts are looked for: as in interp_run(). */
 static enum exit_reason run(struct vcpu *v)
 {
     struct cpu *c = &v->cpu;

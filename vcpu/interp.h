@@ -19,6 +19,10 @@ enum step {
  * Pending interrupts are the caller's (vcpu_inject). */
 enum step interp_step(struct vcpu *v);
 
+/* The same up to a branch that is taken, an exception, or an instruction after which an interrupt
+ * may be deliverable; at most max instructions. */
+enum step interp_run(struct vcpu *v, unsigned max);
+
 /* --- for the interpreter's own files (interp_*.c), each returning CPU_OK or CPU_FAULT --- */
 
 /* Execute a decoded instruction by class. On CPU_OK cpu->rip is already the next instruction (or

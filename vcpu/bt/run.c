@@ -336,21 +336,12 @@ static bool is_cold(struct vcpu *v)
 /* Interpret from cpu.rip to the next branch, or so. True: leave run() with *r. */
 static bool interpret_run(struct vcpu *v, enum exit_reason *r)
 {
-    bool leaves = false;
-
     v->stats.bt_cold_runs++;
-    v->cold = true;
-    for (unsigned n = 0; n < BT_MAX_INSNS; n++) {
-        uint64_t at = v->cpu.rip;
+    v->cold = true; /* to keep what is decoded costs more than it saves, even at 12 runs */
+    enum step s = interp_run(v, BT_MAX_INSNS);
 
-        leaves = step_leaves(v, interp_step(v), r);
-        if (leaves || v->cpu.halted || v->cpu.rip - at > INSN_MAX ||
-            atomic_load_explicit(&v->kicked, memory_order_relaxed) ||
-            (!v->cpu.int_shadow && bt_irq_waits(v)))
-            break;
-    }
     v->cold = false;
-    return leaves;
+    return step_leaves(v, s, r);
 }
 
 /* The code to enter next, linked from where we came; plain: without windows. 0: interpret, or
