@@ -94,12 +94,32 @@ uint64_t frame_for(uint64_t at)
     return frame_alloc();
 }
 
+uint64_t frames_run(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits)
+{
+    uint64_t pa = linear_frame(at);
+
+    if (!pa || n > (top - pa) / PAGE)
+        return 0;
+    uint8_t *s = state_of(pa);
+
+    for (uint64_t i = 0; i < n; i++)
+        if (entry[i] | s[i]) /* FRESH is 0 */
+            return 0;
+    fill(s, USED, n);
+    nfree -= n;
+    for (uint64_t *e = entry, p = pa | bits; e < entry + n; p += PAGE)
+        *e++ = p;
+    return pa;
+}
+
 uint64_t frames_map(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits)
 {
     uint64_t pa = linear_frame(at), done = 0;
 
     if (!pa)
         return 0;
+    if (frames_run(at, n, entry, bits))
+        return n;
     uint8_t *s = state_of(pa);
 
     for (uint64_t i = 0; i < n && pa < top; i++, pa += PAGE)
@@ -216,11 +236,7 @@ void stack_free(void *stack_top)
 
 static unsigned class_of(size_t n)
 {
-    unsigned c = 0;
-
-    while (((size_t)1 << (MIN_SHIFT + c)) < n)
-        c++;
-    return c;
+    return n <= (size_t)1 << MIN_SHIFT ? 0 : 64 - MIN_SHIFT - (unsigned)__builtin_clzl(n - 1);
 }
 
 void *kalloc(size_t n)

@@ -51,13 +51,12 @@ static void flush_all(void)
     __asm__ volatile("movq %%cr3, %0; movq %0, %%cr3" : "=r"(cr3) : : "memory");
 }
 
-uint64_t *pages_entry(uint64_t at, bool create)
+struct last_table pages_last = {NEVER, NULL};
+
+uint64_t *pages_entry_of(uint64_t at, bool create)
 {
-    static uint64_t last_block = NEVER, *last_table;
     uint64_t *table = pml4;
 
-    if (at >> 21 == last_block)
-        return &last_table[at >> 12 & 511];
     for (unsigned shift = 39; shift > 12; shift -= 9) {
         uint64_t *e = &table[at >> shift & 511];
 
@@ -70,8 +69,7 @@ uint64_t *pages_entry(uint64_t at, bool create)
         }
         table = kva(*e & PTE_ADDR);
     }
-    last_block = at >> 21;
-    last_table = table;
+    pages_last = (struct last_table){at >> 21, table};
     return &table[at >> 12 & 511];
 }
 

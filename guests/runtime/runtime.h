@@ -101,11 +101,13 @@ void frames_add_high(void);
 uint64_t frame_alloc(void); /* zeroed; 0: none left */
 void frame_free(uint64_t pa);
 /* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
- * zeroed, or any other: 0: none left. The n pages from at on that nobody ever
- * had, into the empty ones of n page table entries; how many. */
+ * zeroed, or any other: 0: none left. frames_map(): the n pages from at on
+ * that nobody ever had, into the empty ones of n page table entries; how many. frames_run(): all n
+ * of them or none; the first's address, or 0. */
 #define LINEAR_LOW 0x400000ull
 uint64_t linear_high(void);
 uint64_t frame_for(uint64_t at);
+uint64_t frames_run(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits);
 uint64_t frames_map(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits);
 uint64_t frames_free(void);  /* how many */
 uint64_t frames_total(void); /* there ever were */

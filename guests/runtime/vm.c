@@ -81,19 +81,21 @@ static int serve(struct vma *v, uint64_t at, bool write, struct fault *f)
 }
 
 /* Pages nobody had yet cost nothing before they are touched: the rest of the 2 MiB around comes
- * along, while memory is plenty. */
-static void map_block(struct vma *v, uint64_t at)
+ * along, while memory is plenty. False: at has a page, or gets none so. */
+static bool map_block(struct vma *v, uint64_t at)
 {
     uint64_t block = v->end == stack_top ? STACK_BLOCK : BLOCK;
     uint64_t from = at & ~(block - 1), end = least(from + block, v->end), *e;
 
     if (frames_free() < frames_total() / 2)
-        return;
+        return false;
     if (from < v->start)
         from = v->start;
-    e = pages_entry(from, false);
-    if (e)
-        frames_map(from, (end - from) / PAGE, e, pages_bits(v->prot) | PTE_OWNED);
+    e = pages_entry(from, true);
+    if (!e || e[(at - from) / PAGE])
+        return false;
+    frames_map(from, (end - from) / PAGE, e, pages_bits(v->prot) | PTE_OWNED);
+    return e[(at - from) / PAGE];
 }
 
 /* The program's own neighbours will be wanted too. */
@@ -109,18 +111,39 @@ static void map_around(struct vma *v, uint64_t at)
     }
 }
 
+/* The program's own pages from at on, in one copy where nobody had their memory yet: how far. */
+static uint64_t copy_in_one(const struct vma *v, uint64_t at)
+{
+    uint64_t from = v->offset + (at - v->start), *e = pages_entry(at, true);
+    uint64_t end = least(v->end, (at & ~(BLOCK - 1)) + BLOCK);
+    uint64_t len = least(end - at, page_up(v->inode->size) - least(from, v->inode->size));
+
+    if (!e || !len || len / PAGE + RESERVE > frames_free())
+        return 0;
+    uint64_t pa = frames_run(at, len / PAGE, e, pages_bits(v->prot) | PTE_OWNED);
+
+    if (!pa)
+        return 0;
+    copy(kva(pa), v->inode->flat + from, len);
+    return len;
+}
+
 void vm_populate(uint64_t start, uint64_t end)
 {
     struct fault f;
 
     for (struct vma *v = vma_find(start); v && v->start < end; v = v->next)
         for (uint64_t at = v->start, step; v->prot && at < least(v->end, end); at += step) {
-            serve(v, at, v->prot & PROT_WRITE, &f);
-            step = PAGE;
+            step = v->inode == program_inode && !v->shared ? copy_in_one(v, at) : 0;
+            if (step)
+                continue;
             if (!v->inode) {
-                map_block(v, at);
                 step = BLOCK - at % BLOCK;
+                if (map_block(v, at))
+                    continue;
             }
+            serve(v, at, v->prot & PROT_WRITE, &f);
+            step = step ? step : PAGE;
         }
 }
 
@@ -133,11 +156,11 @@ int vm_fault(uint64_t at, bool write, bool fetch, struct fault *f)
     if (!v->prot || (write && !(v->prot & PROT_WRITE)) || (fetch && !(v->prot & PROT_EXEC)))
         return refuse(f, SIGSEGV, SEGV_ACCERR);
     at = page_down(at);
+    if (!v->inode && map_block(v, at))
+        return 0;
     int err = serve(v, at, write, f);
 
-    if (!err && !v->inode)
-        map_block(v, at);
-    else if (!err && v->inode == program_inode && !v->shared)
+    if (!err && v->inode == program_inode && !v->shared)
         map_around(v, at);
     return err;
 }

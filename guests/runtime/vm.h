@@ -42,7 +42,15 @@ void vma_merge(uint64_t start, uint64_t end);
 #define PTE_ADDR  0x000ffffffffff000ull
 void pages_init(void);
 /* The entry of a page; NULL when there is none (or, create, no memory for its tables). */
-uint64_t *pages_entry(uint64_t at, bool create);
+uint64_t *pages_entry_of(uint64_t at, bool create);
+extern struct last_table {
+    uint64_t block, *table;
+} pages_last;
+static inline uint64_t *pages_entry(uint64_t at, bool create)
+{
+    return at >> 21 == pages_last.block ? &pages_last.table[at >> 12 & 511]
+                                        : pages_entry_of(at, create);
+}
 uint64_t pages_bits(uint32_t prot);
 void pages_drop(uint64_t start, uint64_t end);
 void pages_protect(uint64_t start, uint64_t end, uint32_t prot, bool shared);
