@@ -25,6 +25,12 @@ struct cold {
     bool restore; /* flags must be in EFLAGS at next */
 };
 
+/* The out-of-line part of a REP string instruction. */
+struct cold_rep {
+    unsigned i, n;
+    uint32_t jcc[5], next;
+};
+
 /* What the general registers and the bases of FS and GS hold: symbol + add (tr_group.c). */
 struct tr_syms {
     uint8_t sym[NGPR + 2];
@@ -87,6 +93,8 @@ struct tr {
     bool ended;                      /* the last instruction has emitted its exits */
     struct cold cold[2 * BT_MAX_INSNS];
     unsigned ncold;
+    struct cold_rep rep[8];
+    unsigned nrep;
     struct bt_map map[3 * BT_MAX_INSNS];
     unsigned nmap;
     struct pending pend[BT_MAX_SIDES + 4];
@@ -206,7 +214,9 @@ void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
 bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
 void tr_pushf(struct tr *t);
 bool tr_string(struct tr *t);  /* likewise, of IC_STRING (tr_string.c) */
-void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
+void tr_cold_reps(struct tr *t);
+void tr_callout(struct tr *t);    /* anything, by the interpreter, within the block */
+void tr_callout_at(struct tr *t); /* the same, with the flags put away already */
 
 /* --- tr_flow.c --- */
 void tr_stack(struct tr *t);

@@ -138,7 +138,7 @@ static bool rename_all(const struct insn *in, struct rename *rn)
     return !(f & F_RM) || in->has_mem || rename_field(in, rn, in->rm, &rn->rm);
 }
 
-void tr_callout(struct tr *t)
+void tr_callout_at(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
@@ -150,12 +150,16 @@ void tr_callout(struct tr *t)
     if (string && in->addrsize == 8 && in->seg != SEG_FS && in->seg != SEG_GS &&
         !(t->b->key & KEY_ODD))
         info |= SITE_STRING | in->opsize;
-    if (!t->saved && t->live[t->i])
-        e_flags_save(e, true);
     e_mov_imm(e, H_A, t->rip[t->i]);
     e8(e, 0x68);
     e32(e, info);
     e_call_to(e, t->bt->g_insn);
+}
+
+void tr_callout(struct tr *t)
+{
+    tr_flags_clobber(t);
+    tr_callout_at(t);
     t->saved = true;
 }
 

@@ -1,6 +1,7 @@
 /*
- * MOVS, STOS and LODS without REP, which libc's short copies are made of, in the cache: forward,
- * with flat 64-bit addresses. Both operands are checked before anything changes.
+ * MOVS, STOS and LODS in the cache: forward, with flat 64-bit addresses. Both operands are checked
+ * before anything changes. With REP that takes windows, and a count that does not keep a kick
+ * waiting for long; what is not so goes to bt_string().
  */
 #include "vcpu/bt/tr.h"
 
@@ -13,6 +14,90 @@ static void move(struct tr *t, unsigned size, unsigned reg, bool store)
     e_op(&t->e, (store ? 0x88u : 0x8au) | (size > 1), reg, &t->m, size == 8);
 }
 
+#define REP_MAX (1u << 20) /* elements */
+
+/* Is all of [reg, reg + H_B) in window win? Jumps to the cold part otherwise. */
+static void in_window(struct tr *t, struct cold_rep *c, unsigned kind, unsigned reg)
+{
+    struct emit *e = &t->e;
+    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
+    int32_t len =
+        VOFF(hot.win_limit) + (int32_t)(8 * WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + kind));
+
+    e_lea(e, H_A, reg, REG_NONE, 0, -(int32_t)win->lo, 8, 8);
+    e_gs(e, 0x3b, H_A, len, true); /* cmp; of one byte, the limit is the length */
+    c->jcc[c->n++] = e_jcc(e, 3);  /* jae */
+    e_rr(e, 0x01, H_B, H_A, true); /* add */
+    e_gs(e, 0x3b, H_A, len, true);
+    c->jcc[c->n++] = e_jcc(e, 7); /* ja */
+}
+
+static void shift_pointer(struct tr *t, unsigned reg, unsigned kind, bool to_host)
+{
+    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
+    int64_t bias = (int64_t)win->off - (int64_t)win->lo;
+
+    e_lea(&t->e, reg, reg, REG_NONE, 0, (int32_t)(to_host ? bias : -bias), 8, 8);
+}
+
+static bool bias_fits(const struct tr *t, unsigned kind)
+{
+    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
+    int64_t bias = (int64_t)win->off - (int64_t)win->lo;
+
+    return win->on && bias > INT32_MIN && bias <= INT32_MAX;
+}
+
+static bool rep(struct tr *t, bool movs)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+
+    if (!t->planned || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]) || !bias_fits(t, WIN_WRITE) ||
+        (movs && !bias_fits(t, WIN_READ)))
+        return false;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    tr_flags_clobber(t);
+    e8(e, 0x48); /* cmp rcx, imm32 */
+    e8(e, 0x81);
+    e8(e, 0xf9);
+    e32(e, REP_MAX);
+    c->jcc[c->n++] = e_jcc(e, 7); /* ja */
+    e_lea(e, H_B, REG_NONE, RCX, (unsigned)__builtin_ctz(in->opsize), 0, 8, 8);
+    in_window(t, c, WIN_WRITE, RDI);
+    if (movs)
+        in_window(t, c, WIN_READ, RSI);
+    shift_pointer(t, RDI, WIN_WRITE, true);
+    if (movs)
+        shift_pointer(t, RSI, WIN_READ, true);
+    if (in->opsize == 2)
+        e8(e, 0x66);
+    e8(e, 0xf3);
+    if (in->opsize == 8)
+        e8(e, 0x48);
+    e8(e, in->opcode);
+    shift_pointer(t, RDI, WIN_WRITE, false);
+    if (movs)
+        shift_pointer(t, RSI, WIN_READ, false);
+    c->next = e->at;
+    return true;
+}
+
+void tr_cold_reps(struct tr *t)
+{
+    for (unsigned k = 0; k < t->nrep; k++) {
+        const struct cold_rep *c = &t->rep[k];
+
+        for (unsigned j = 0; j < c->n; j++)
+            e_patch(t->e.rw, c->jcc[j], t->e.at);
+        t->i = c->i;
+        tr_callout_at(t);
+        e_jmp_to(&t->e, c->next);
+    }
+}
+
 bool tr_string(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
@@ -20,9 +105,11 @@ bool tr_string(struct tr *t)
     unsigned op = in->opcode & 0xfe, size = in->opsize;
     bool movs = op == 0xa4, stos = op == 0xaa, lods = op == 0xac;
 
-    if (in->rep || in->repne || !(movs || stos || lods) || in->addrsize != 8 || in->seg == SEG_FS ||
+    if (in->repne || !(movs || stos || lods) || (in->rep && lods) || in->addrsize != 8 || in->seg == SEG_FS ||
         in->seg == SEG_GS || (t->b->key & KEY_ODD) || (bt_debug & BT_DBG_NO_INLINE))
         return false;
+    if (in->rep)
+        return rep(t, movs);
     if (movs) {
         tr_access(t, 0, RSI, 0, size, false, 0);
         move(t, size, H_B, false);

@@ -281,6 +281,7 @@ static void emit_block(struct tr *t)
     if (!t->ended)
         tr_exit_direct(t, t->rip[t->n]);
     tr_cold_all(t);
+    tr_cold_reps(t);
     tr_stubs(t);
     tr_misses(t);
 }
@@ -318,7 +319,7 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     t->v = v;
     t->bt = bt;
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
-    t->n = t->ncold = t->nmap = t->npend = 0;
+    t->n = t->ncold = t->nrep = t->nmap = t->npend = 0;
     t->saved = t->ended = false;
     t->sti = 0;
     t->b = bt_meta_alloc(bt, sizeof(*t->b));
