@@ -87,6 +87,8 @@ struct tr {
     struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
+    uint8_t held; /* the guest register without a host's that H_A holds just now, or REG_NONE */
+    bool keep;    /* the instruction just emitted left H_A to held */
     bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
     unsigned poll;                   /* 1 + index in map of the poll at the start, 0 none */
     unsigned sti;                    /* 1 + index of an STI just translated */
@@ -157,9 +159,11 @@ void tr_misses(struct tr *t);
 /* Access k of i is [base + its displacement], base a host register, and checked: t->m is it. */
 bool tr_window_simple(struct tr *t, unsigned k, unsigned base);
 /* The ModRM operand of i is checked; */
-bool tr_window_operand(struct tr *t);
+bool tr_window_operand(const struct tr *t);
 /* and this makes t->m of it, loading what it needs into H_A (and, on the way, H_B). */
 void tr_window_registers(struct tr *t);
+/* What that leaves in H_A: a guest register, REG_NONE when it does not touch it, else BASE_RIP. */
+unsigned tr_window_h_a(const struct tr *t);
 
 /* --- tr_mem.c --- */
 /* H_A = base of a segment. */
@@ -175,7 +179,8 @@ void tr_address(struct tr *t, bool *fixed, uint64_t *lin);
 /* H_A linear -> H_A host, t->m; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
 void tr_cold_all(struct tr *t);
-/* Where guest register r is: its host register, or scratch h after loading it there. */
+/* Where guest register r is: its host register, H_A if that holds it, or scratch h after loading it
+ * there. */
 unsigned tr_use(struct tr *t, unsigned r, unsigned h);
 static inline bool tr_spilled(unsigned r)
 {

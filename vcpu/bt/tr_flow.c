@@ -396,6 +396,7 @@ static void push_run(struct tr *t, unsigned n)
     }
     e_lea(e, H_SP, H_SP, REG_NONE, 0, -size, 8, 8);
     t->i += n - 1;
+    t->keep = window;
 }
 
 static void pop_run(struct tr *t, unsigned n)
@@ -550,6 +551,7 @@ static void jcc(struct tr *t, uint64_t target, uint64_t next)
 
     e_align_rel32(&t->e, 2);
     p->site = e_jcc(&t->e, again ? cc ^ 1 : cc);
+    t->keep = true;
     if (t->i + 1 == t->n)
         tr_exit_direct(t, next);
 }

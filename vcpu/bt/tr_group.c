@@ -529,9 +529,20 @@ bool tr_window_simple(struct tr *t, unsigned k, unsigned base)
     return true;
 }
 
-bool tr_window_operand(struct tr *t)
+bool tr_window_operand(const struct tr *t)
 {
     return t->planned && t->acc[t->i][0].group;
+}
+
+unsigned tr_window_h_a(const struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    bool base = in->base < NGPR && tr_spilled(in->base);
+    bool index = in->index < NGPR && tr_spilled(in->index);
+
+    if (in->seg == SEG_FS || in->seg == SEG_GS || (base && index && in->base != in->index))
+        return BASE_RIP;
+    return base ? in->base : index ? in->index : REG_NONE;
 }
 
 void tr_window_registers(struct tr *t)
@@ -549,13 +560,12 @@ void tr_window_registers(struct tr *t)
         base = tr_use(t, base, H_A);
     }
     if (index != REG_NONE) {
-        /* Leave H_B to the other operands. */
-        bool both = base == H_A && tr_spilled(index);
-
         index = tr_use(t, index, base == H_A ? H_B : H_A);
-        if (both) {
+        if (index == H_B) {
+            /* That is left to the other operands. */
             e_lea(&t->e, H_A, H_A, H_B, t->m.scale, 0, 8, 8);
             index = REG_NONE;
+            t->held = REG_NONE;
         }
     }
     t->m.base = (uint8_t)base;

@@ -82,10 +82,20 @@ struct rename {
         bool load, store;
     } spill[2];
     unsigned n;
+    unsigned h_a; /* guest register in H_A when the instruction runs; REG_NONE; BASE_RIP: else */
+    bool address; /* H_A is needed for the address */
 };
 
+static bool taken(const struct rename *rn, unsigned host)
+{
+    for (unsigned k = 0; k < rn->n; k++)
+        if (rn->spill[k].host == host)
+            return true;
+    return false;
+}
+
 /* Host register for guest register guest in a field; false when the two scratch registers are used
- * up. With a memory operand H_A holds its address, so only a pure result may go there. */
+ * up. Where H_A holds the address, only a pure result may go there. */
 static bool rename_field(const struct insn *in, struct rename *rn, unsigned guest, unsigned *host)
 {
     if (guest == RSP) {
@@ -101,18 +111,21 @@ static bool rename_field(const struct insn *in, struct rename *rn, unsigned gues
             return true;
         }
     bool load = in->gpr_read >> guest & 1, store = in->gpr_write >> guest & 1;
-    bool a_taken = false, b_taken = false;
 
-    for (unsigned k = 0; k < rn->n; k++) {
-        a_taken |= rn->spill[k].host == H_A;
-        b_taken |= rn->spill[k].host == H_B;
-    }
-    if (!b_taken)
-        *host = H_B;
-    else if (!a_taken && !(in->has_mem && load))
+    if (rn->h_a == guest && !taken(rn, H_A)) {
         *host = H_A;
-    else
+        load = false;
+    } else if (!rn->address && !taken(rn, H_A)) {
+        *host = H_A;
+    } else if (!taken(rn, H_B)) {
+        *host = H_B;
+    } else if (!taken(rn, H_A) && !load) {
+        *host = H_A;
+    } else {
         return false;
+    }
+    if (*host == H_A)
+        rn->h_a = guest;
     rn->spill[rn->n].guest = guest;
     rn->spill[rn->n].host = *host;
     rn->spill[rn->n].load = load;
@@ -121,11 +134,18 @@ static bool rename_field(const struct insn *in, struct rename *rn, unsigned gues
     return true;
 }
 
-static bool rename_all(const struct insn *in, struct rename *rn)
+static bool rename_all(const struct tr *t, const struct insn *in, struct rename *rn)
 {
     unsigned f = fields(in);
 
-    *rn = (struct rename){.reg = in->reg, .vvvv = in->vex_vvvv};
+    *rn = (struct rename){.reg = in->reg, .vvvv = in->vex_vvvv, .h_a = t->held};
+    if (in->has_mem) {
+        unsigned h_a = tr_window_operand(t) ? tr_window_h_a(t) : BASE_RIP;
+
+        rn->address = h_a != REG_NONE;
+        if (rn->address)
+            rn->h_a = h_a;
+    }
     rn->rm = in->has_modrm ? in->rm : in->opcode & 7;
     /* AH..BH allow no REX, so no other operand can be renamed; ESP (MOVZX ESP, AH) would have to.
      */
@@ -186,8 +206,11 @@ static void lea(struct tr *t)
             index = tr_use(t, index, H_B);
         e_lea(e, dst, base, index, in->scale, (int32_t)in->disp, in->opsize, in->addrsize);
     }
-    if (tr_spilled(in->reg))
+    if (tr_spilled(in->reg)) {
         e_gs_store(e, H_A, GPR_OFF(in->reg));
+        t->held = in->reg;
+    }
+    t->keep = true;
 }
 
 /* AH..BH cannot be named beside what needs REX: borrow RSI, which no such operand names. */
@@ -304,7 +327,7 @@ void tr_operate(struct tr *t)
             tr_callout(t);
         return;
     }
-    if (odd(t, in) || !rename_all(in, &rn) ||
+    if (odd(t, in) || !rename_all(t, in, &rn) ||
         ((in->info->flags & OF_BITMEM) && in->has_mem && (in->opsize == 2 || in->addrsize == 4))) {
         tr_callout(t);
         return;
@@ -334,4 +357,7 @@ void tr_operate(struct tr *t)
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].store)
             e_gs_store(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
+    /* After a probe's cold path H_A holds anything. */
+    t->held = rn.h_a < NGPR ? (uint8_t)rn.h_a : REG_NONE;
+    t->keep = !in->has_mem || (window && !in->high8);
 }

@@ -6,7 +6,11 @@ unsigned tr_use(struct tr *t, unsigned r, unsigned h)
         return H_SP;
     if (!tr_spilled(r))
         return r;
+    if (t->held == r)
+        return H_A;
     e_gs_load(&t->e, h, GPR_OFF(r));
+    if (h == H_A)
+        t->held = (uint8_t)r;
     return h;
 }
 
@@ -18,6 +22,7 @@ static uint64_t next_rip(const struct tr *t)
 
 void tr_segment_base(struct tr *t, unsigned seg)
 {
+    t->held = REG_NONE;
     e_gs_load(&t->e, H_A,
               (int32_t)offsetof(struct vcpu, cpu.seg[0].base) +
                   (int32_t)sizeof(struct seg) * (int32_t)seg);
@@ -120,6 +125,7 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
     c->jcc = tlb_probe(t, c);
     c->hit = e->at;
     t->m = (struct opnd){.base = H_A, .index = REG_NONE};
+    t->held = REG_NONE;
 }
 
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more)

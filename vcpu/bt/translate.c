@@ -262,7 +262,10 @@ static void emit_block(struct tr *t)
         unsigned first = t->ncold;
 
         tr_checks(t);
+        t->keep = false;
         one(t);
+        if (!t->keep)
+            t->held = REG_NONE;
         bool sti = t->sti == t->i && t->sti;
 
         if (sti) {
@@ -321,6 +324,7 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
     t->n = t->ncold = t->nrep = t->nmap = t->npend = 0;
     t->saved = t->ended = false;
+    t->held = REG_NONE;
     t->sti = 0;
     t->b = bt_meta_alloc(bt, sizeof(*t->b));
     *t->b = (struct bt_block){
