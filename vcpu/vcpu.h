@@ -60,7 +60,8 @@ struct machine_ops {
 
 /* Windows for reading and writing, through RSP and otherwise. */
 enum win_kind { WIN_READ, WIN_WRITE, WIN_STACK, WIN_KINDS = 4 };
-/* Of what is compared with a linear window at once: up to 1, 2, 4 ... 64 bytes, then 128, 192 ... */
+/* Of what is compared with a linear window at once: up to 1, 2, 4 ... 64 bytes, then 128, 192 ...
+ */
 #define WIN_CLASSES 70
 
 /* The translator's inline jump cache: guest RIP -> translated code, one set per enum tlb_ctx. Slots
@@ -89,7 +90,7 @@ struct bt_hot {
     uint64_t self;      /* struct vcpu */
     uint64_t sti_ptr;   /* polled after STI: &poll_word, or 0 while an interrupt waits for IF */
     uint64_t fn_mem, fn_insn; /* C callouts */
-    uint16_t flags; /* arithmetic flags: high byte as LAHF gives it, low byte OF */
+    uint16_t flags;           /* arithmetic flags: high byte as LAHF gives it, low byte OF */
     /* Linear windows: one past the last offset at which what is compared at once may begin;
      * [context][enum win_kind][class] */
     uint64_t win_limit[TLB_CTXS][WIN_KINDS][WIN_CLASSES];

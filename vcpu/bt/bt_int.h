@@ -28,8 +28,8 @@
 #define BT_MAX_INSNS  64
 #define BT_CODE_SIZE  (64 * MIB)
 #define BT_META_SIZE  (48 * MIB)
-#define BT_MAX_SIDES  8 /* conditional branches and calls that a block goes on after */
-#define BT_AHEAD      6 /* stretches of code looked at beyond a block */
+#define BT_MAX_SIDES  8            /* conditional branches and calls that a block goes on after */
+#define BT_AHEAD      6            /* stretches of code looked at beyond a block */
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
 #define BT_HEAT_SIZE  (1u << 14)
 /* Times that code is interpreted before it is translated: translating costs as much as some 10
@@ -86,6 +86,7 @@ struct bt_miss {
     struct bt_block *block;
     uint64_t rip;
     uint8_t kind, count;
+    uint8_t hint; /* that it was translated by */
 };
 
 /* Host code offset (in the block) -> guest instruction offset; for host faults and polls. */

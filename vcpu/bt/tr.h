@@ -48,13 +48,19 @@ struct tr_access {
     int64_t disp; /* of the instruction; with the window's offset once in a group */
 };
 
+/* How the access at a RIP is best checked, as far as is known. HINT_OTHER: by the other window than
+ * that which its base suggests, of the stack or not. */
+enum bt_hint { HINT_NONE, HINT_OTHER, HINT_TLB };
+
 /* Accesses checked by one comparison, in front of instruction at. */
 struct tr_group {
     uint8_t base, index, scale, kind;
     bool stack, write, dead, done;
     uint8_t epoch;
+    enum bt_hint hint;
     uint8_t first, at; /* first: of its accesses */
     uint32_t miss;     /* rel32 of the comparison's jump */
+    uint32_t back;     /* where it goes on */
     int64_t lo, hi;    /* of off */
 };
 
@@ -65,7 +71,7 @@ struct pending {
     unsigned i;           /* indirect: the branch */
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
-    int32_t undo; /* indirect */
+    int32_t undo;         /* indirect */
     enum { BR_JUMP, BR_CALL, BR_RET } how; /* indirect */
 };
 
@@ -87,12 +93,12 @@ struct tr {
     struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
-    uint8_t held; /* the guest register without a host's that H_A holds just now, or REG_NONE */
-    bool keep;    /* the instruction just emitted left H_A to held */
-    bool saved;                      /* the guest's flags are in hot.flags, EFLAGS is scratch */
-    unsigned poll;                   /* 1 + index in map of the poll at the start, 0 none */
-    unsigned sti;                    /* 1 + index of an STI just translated */
-    bool ended;                      /* the last instruction has emitted its exits */
+    uint8_t held;  /* the guest register without a host's that H_A holds just now, or REG_NONE */
+    bool keep;     /* the instruction just emitted left H_A to held */
+    bool saved;    /* the guest's flags are in hot.flags, EFLAGS is scratch */
+    unsigned poll; /* 1 + index in map of the poll at the start, 0 none */
+    unsigned sti;  /* 1 + index of an STI just translated */
+    bool ended;    /* the last instruction has emitted its exits */
     struct cold cold[2 * BT_MAX_INSNS];
     unsigned ncold;
     struct cold_rep rep[8];
@@ -208,8 +214,6 @@ void bt_window_drop(struct vcpu *v, bool global_too);
 void bt_window_drop_page(struct vcpu *v, gva_t lin);
 /* A page now holds translated code. The world stands still. */
 void bt_window_traced(struct vm_cpus *vm, gpa_t page);
-/* How the access at rip is best checked, as far as is known. */
-enum bt_hint { HINT_NONE, HINT_OTHER, HINT_TLB }; /* HINT_OTHER: the other window, of the stack or not */
 enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip);
 /* A group was not in its window, off bytes beyond its start. */
 void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
@@ -218,7 +222,7 @@ void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
 bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
 void tr_pushf(struct tr *t);
-bool tr_string(struct tr *t);  /* likewise, of IC_STRING (tr_string.c) */
+bool tr_string(struct tr *t); /* likewise, of IC_STRING (tr_string.c) */
 void tr_cold_reps(struct tr *t);
 void tr_callout(struct tr *t);    /* anything, by the interpreter, within the block */
 void tr_callout_at(struct tr *t); /* the same, with the flags put away already */

@@ -4,17 +4,17 @@
  *
  * Addresses are followed as symbol + constant, where a symbol is what a register held when it was
  * last set to something unknown; PUSH, POP, ADD imm, LEA and MOV keep the symbol. Accesses of one
- * symbol (and index) that lie close together make a group: one comparison for all of them, put where
- * the flags are dead if there is such a place between the point from which the symbols are known
- * and the first access. What is then accessed needs no scratch register: the window's offset goes
- * into the instruction's own displacement.
+ * symbol (and index) that lie close together make a group: one comparison for all of them, put
+ * where the flags are dead if there is such a place between the point from which the symbols are
+ * known and the first access. What is then accessed needs no scratch register: the window's offset
+ * goes into the instruction's own displacement.
  *
  * A group that fails the comparison leaves the block at that point, with everything exact, for a
  * translation of the rest that knows no windows (KEY_PLAIN). bt_window_missed() sees to it that a
  * site which keeps missing is translated for the other window, or for the TLB.
  *
- * The comparison stays good until the block ends, or calls: a window shrinks only in callouts, which leave
- * the block then, or while this vCPU is at the top of its loop.
+ * The comparison stays good until the block ends, or calls: a window shrinks only in callouts,
+ * which leave the block then, or while this vCPU is at the top of its loop.
  */
 #include "vcpu/bt/tr.h"
 
@@ -155,8 +155,7 @@ static struct tr_access *new_access(struct tr *t, unsigned i, unsigned k, unsign
 {
     struct tr_access *a = &t->acc[i][k];
 
-    *a = (struct tr_access){
-        .size = (uint8_t)size, .write = write, .epoch = t->syms[i].epoch};
+    *a = (struct tr_access){.size = (uint8_t)size, .write = write, .epoch = t->syms[i].epoch};
     return a;
 }
 
@@ -286,8 +285,8 @@ static unsigned span_class(int64_t lo, int64_t hi)
     return bt_window_class((unsigned)(hi - lo));
 }
 
-/* May a join g? The union is to stay small. */
-static bool joins(const struct tr_group *g, const struct tr_access *a, bool stack)
+/* May a join g? The union is to stay small. What is not known to want another window goes along. */
+static bool joins(const struct tr_group *g, const struct tr_access *a, enum bt_hint hint)
 {
     int64_t lo = a->off < g->lo ? a->off : g->lo;
     int64_t hi = a->off + a->size > g->hi ? a->off + a->size : g->hi;
@@ -295,8 +294,8 @@ static bool joins(const struct tr_group *g, const struct tr_access *a, bool stac
     /* Constants may be next to what is written and yet not writable. */
     if (a->base == SYM_NONE && a->index == SYM_NONE && a->write != g->write)
         return false;
-    return a->epoch == g->epoch && a->base == g->base && a->index == g->index && a->scale == g->scale &&
-           stack == g->stack && hi - lo <= SPAN_MAX;
+    return a->epoch == g->epoch && a->base == g->base && a->index == g->index &&
+           a->scale == g->scale && (hint == HINT_NONE || g->hint == hint) && hi - lo <= SPAN_MAX;
 }
 
 static void place(struct tr *t, unsigned i, struct tr_access *a)
@@ -308,7 +307,7 @@ static void place(struct tr *t, unsigned i, struct tr_access *a)
     if (hint == HINT_TLB || a->base == SYM_LAST || a->index == SYM_LAST)
         return;
     for (g = t->group; g < t->group + t->ngroup; g++)
-        if (joins(g, a, stack))
+        if (joins(g, a, hint))
             break;
     if (g == t->group + t->ngroup) {
         int64_t bias;
@@ -319,6 +318,7 @@ static void place(struct tr *t, unsigned i, struct tr_access *a)
                                .index = a->index,
                                .scale = a->scale,
                                .stack = stack,
+                               .hint = hint,
                                .epoch = a->epoch,
                                .first = (uint8_t)i,
                                .lo = a->off,
@@ -344,7 +344,8 @@ static unsigned holder(const struct tr *t, unsigned i, unsigned sym)
 
 static bool known(const struct tr *t, unsigned i, const struct tr_group *g)
 {
-    return t->syms[i].epoch == g->epoch && (g->base == SYM_NONE || holder(t, i, g->base) != REG_NONE) &&
+    return t->syms[i].epoch == g->epoch &&
+           (g->base == SYM_NONE || holder(t, i, g->base) != REG_NONE) &&
            (g->index == SYM_NONE || holder(t, i, g->index) != REG_NONE);
 }
 
@@ -458,12 +459,16 @@ static unsigned fetch(struct tr *t, unsigned i, unsigned sym, unsigned scratch)
     return H_A;
 }
 
+/* Where the limit of window kind for the group's span is, from GS. */
+static int32_t limit_of(const struct tr *t, const struct tr_group *g, unsigned kind)
+{
+    return VOFF(hot.win_limit) + (int32_t)(8 * (WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + kind) +
+                                                span_class(g->lo, g->hi)));
+}
+
 static void check(struct tr *t, struct tr_group *g)
 {
     struct emit *e = &t->e;
-    int32_t limit =
-        VOFF(hot.win_limit) + (int32_t)(8 * (WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + g->kind) +
-                                             span_class(g->lo, g->hi)));
     unsigned base, index;
     int64_t add;
 
@@ -475,9 +480,26 @@ static void check(struct tr *t, struct tr_group *g)
         e_mov_imm(e, H_B, (uint64_t)add);
     else
         e_lea(e, H_B, base, index, g->scale, (int32_t)add, 8, 8);
-    e_gs(e, 0x3b, H_B, limit, true);
+    e_gs(e, 0x3b, H_B, limit_of(t, g, g->kind), true);
     g->miss = e_jcc(e, 3); /* jae */
+    g->back = e->at;
     g->done = true;
+}
+
+/* Such a site met both windows: the one it asks first is not the only one. */
+static void check_other(struct tr *t, const struct tr_group *g)
+{
+    const struct bt_window *win = t->bt->win[tr_ctx(t)];
+    unsigned other = g->kind ^ WIN_STACK;
+    int64_t bias, bias2, add = (int64_t)win[g->kind].lo - (int64_t)win[other].lo;
+
+    if (g->hint != HINT_OTHER || !window_for(t, g->kind, &bias) || !window_for(t, other, &bias2) ||
+        bias != bias2 || add != (int32_t)add)
+        return;
+    e_lea(&t->e, H_B, H_B, REG_NONE, 0, (int32_t)add, 8, 8);
+    e_gs(&t->e, 0x3b, H_B, limit_of(t, g, other), true);
+    e_patch(t->e.rw, e_jcc(&t->e, 2), g->back); /* jb */
+    e_lea(&t->e, H_B, H_B, REG_NONE, 0, (int32_t)-add, 8, 8);
 }
 
 void tr_checks(struct tr *t)
@@ -507,8 +529,10 @@ void tr_misses(struct tr *t)
             continue;
         struct bt_miss *m = bt_meta_alloc(t->bt, sizeof(*m));
 
-        *m = (struct bt_miss){.block = t->b, .rip = t->rip[g->first], .kind = g->kind};
+        *m = (struct bt_miss){
+            .block = t->b, .rip = t->rip[g->first], .kind = g->kind, .hint = g->hint};
         e_patch(e->rw, g->miss, e->at);
+        check_other(t, g);
         e_gs_store(e, H_B, VOFF(hot.tmp2));
         e_mov_imm(e, H_A, t->rip[g->at]);
         e_mov_imm(e, H_B, (uintptr_t)m | BTX_MISS_TAG);

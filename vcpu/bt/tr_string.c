@@ -21,8 +21,7 @@ static void in_window(struct tr *t, struct cold_rep *c, unsigned kind, unsigned 
 {
     struct emit *e = &t->e;
     const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
-    int32_t len =
-        VOFF(hot.win_limit) + (int32_t)(8 * WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + kind));
+    int32_t len = VOFF(hot.win_limit) + (int32_t)(8 * WIN_CLASSES * (WIN_KINDS * tr_ctx(t) + kind));
 
     e_lea(e, H_A, reg, REG_NONE, 0, -(int32_t)win->lo, 8, 8);
     e_gs(e, 0x3b, H_A, len, true); /* cmp; of one byte, the limit is the length */
@@ -105,8 +104,9 @@ bool tr_string(struct tr *t)
     unsigned op = in->opcode & 0xfe, size = in->opsize;
     bool movs = op == 0xa4, stos = op == 0xaa, lods = op == 0xac;
 
-    if (in->repne || !(movs || stos || lods) || (in->rep && lods) || in->addrsize != 8 || in->seg == SEG_FS ||
-        in->seg == SEG_GS || (t->b->key & KEY_ODD) || (bt_debug & BT_DBG_NO_INLINE))
+    if (in->repne || !(movs || stos || lods) || (in->rep && lods) || in->addrsize != 8 ||
+        in->seg == SEG_FS || in->seg == SEG_GS || (t->b->key & KEY_ODD) ||
+        (bt_debug & BT_DBG_NO_INLINE))
         return false;
     if (in->rep)
         return rep(t, movs);

@@ -4,7 +4,7 @@
 #include "vcpu/bt/tr.h"
 
 #define UNROLL    32 /* instructions that repeating a loop may come to */
-#define AHEAD_MAX 8 /* instructions looked at beyond a branch for flag liveness */
+#define AHEAD_MAX 8  /* instructions looked at beyond a branch for flag liveness */
 
 struct bt_map *tr_mark(struct tr *t)
 {

@@ -239,8 +239,8 @@ void bt_window_refill(struct vcpu *v, gva_t lin, unsigned ctx)
 }
 
 /* A guest that computes in few pages refills the TLB too seldom to get windows that way, so they
- * are looked for after a moment of CPU time, late enough that short-lived guests never pay, and then
- * now and then, in whichever context it is.
+ * are looked for after a moment of CPU time, late enough that short-lived guests never pay, and
+ * then now and then, in whichever context it is.
  */
 static void on_tick(int sig, siginfo_t *si, void *uc)
 {
@@ -350,7 +350,7 @@ static uint8_t *hint_of(struct bt *bt, uint64_t rip)
 
 enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip)
 {
-    return (enum bt_hint)*hint_of((struct bt *)(uintptr_t)bt, rip);
+    return (enum bt_hint) * hint_of((struct bt *)(uintptr_t)bt, rip);
 }
 
 void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
@@ -363,9 +363,11 @@ void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
     v->stats.bt_window_misses++;
     if (++m->count < MISSES)
         return;
-    *hint = *hint == HINT_NONE && lin - bt->win[ctx][other].lo < v->bt->win_len[ctx][other]
-                ? HINT_OTHER
-                : HINT_TLB;
+    /* Another block with the same instruction may have been quicker: try first what it learnt. */
+    if (*hint == m->hint)
+        *hint = *hint == HINT_NONE && lin - bt->win[ctx][other].lo < v->bt->win_len[ctx][other]
+                    ? HINT_OTHER
+                    : HINT_TLB;
     bt_lock(bt);
     if (m->block->valid)
         bt_block_kill(bt, m->block);
