@@ -1,6 +1,7 @@
 /* Choosing the boot protocol. */
 #include "guests/runtime/bootblock.h"
 #include "monitor/elf.h"
+#include "monitor/hvt.h"
 #include "monitor/loader.h"
 
 typedef int boot_fn(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
@@ -70,6 +71,10 @@ static int choose(const struct boot_image *k, boot_fn **fn, struct boot_result *
         *fn = boot_linux;
         return 0;
     }
+    if (hvt_probe(k)) {
+        *fn = boot_hvt;
+        return 0;
+    }
     if (elf_magic(k))
         return choose_elf(k, fn, res);
     if (boot_multiboot_probe(k)) {
@@ -110,6 +115,12 @@ static int forced(const struct boot_image *k, enum boot_choice boot, boot_fn **f
         if (elf_magic(k))
             return 0;
         takes = "--boot elf takes a static ELF file with mayfly's note";
+        break;
+    case BOOT_HVT:
+        *fn = boot_hvt;
+        if (hvt_probe(k))
+            return 0;
+        takes = "--boot hvt takes a Solo5 unikernel built for hvt";
         break;
     default:
         return boot_fail(res, "no such boot protocol");

@@ -44,13 +44,15 @@ struct boot_request {
     uint64_t virtio_base;      /* from here on, a page each */
     const char *const *mounts; /* for a program: each share's PATH or "", NULL at the end; or NULL */
     struct boot_image runtime; /* the embedded runtime */
+    const struct hvt_mft *hvt; /* a Solo5 image's manifest, filled in (hvt.h), or NULL */
     enum boot_choice boot;
     uint64_t tsc_hz;
     uint8_t seed[64];
 };
 
 struct boot_result {
-    const char *protocol; /* "linux64", "pvh", "multiboot", "elf", "program": for -v and --stats */
+    const char *protocol; /* "linux64", "pvh", "multiboot", "elf", "program",
+                              "hvt": for -v and --stats */
     bool runtime;         /* a mayfly runtime guest: wants the boot block and port MAYFLY_PORT */
     char error[256];      /* on failure: "what was found; what is taken" without path or newline */
 };
@@ -82,6 +84,10 @@ int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu
 /* A static Linux program, with the runtime below it. */
 int boot_program(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
                  struct boot_result *res);
+
+/* A Solo5 unikernel for hvt (hvt.h): RAM without a hole, in whole 2 MiB. */
+int boot_hvt(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
+             struct boot_result *res);
 
 /* CPU entry states shared by loaders: flat 64-bit with identity 2 MiB pages over 4 GiB at
  * BOOT_PML4; flat 32-bit protected mode, paging off. */

@@ -11,20 +11,26 @@ const char cli_help[] =
     "mayfly runs a kernel or unikernel in a virtual machine, with or without /dev/kvm.\n"
     "\n"
     "  mayfly run [OPTIONS] GUEST [ARG...]   boot GUEST with the ARGs, or as its command line\n"
+    "  mayfly hvt [OPTIONS] IMAGE [ARG...]   the same for a Solo5 unikernel, with the options of\n"
+    "                                        Solo5's own hvt tender\n"
     "  mayfly check                          what this host offers, and which engine auto takes\n"
     "  mayfly --help | --version\n"
     "\n"
-    "GUEST is a file: a Linux bzImage or vmlinux, an ELF with a PVH note, a multiboot image, or a\n"
-    "static Linux program, which runs alone on mayfly's own runtime. The word hello\n"
-    "means the guest built into mayfly, if no file has that name. Options end at GUEST.\n"
+    "GUEST is a file: a Linux bzImage or vmlinux, an ELF with a PVH note, a multiboot image, a\n"
+    "Solo5 unikernel for hvt, or a static Linux program, which runs alone on mayfly's own "
+    "runtime.\n"
+    "The word hello means the guest built into mayfly, if no file has that name. Options end at "
+    "GUEST.\n"
     "\n"
     "  -m, --memory SIZE     guest RAM: 512K, 128M, 3G; a plain number is MiB (default 128M)\n"
     "  -c, --cpus N          virtual CPUs, 1 to 16 (default 1)\n"
     "      --engine NAME     auto, kvm, bt (binary translation), interp (default auto)\n"
-    "      --boot NAME       auto, linux, pvh, multiboot, elf (default auto: by the image)\n"
+    "      --boot NAME       auto, linux, pvh, multiboot, elf, hvt (default auto: by the image)\n"
     "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
     "      --net tap=NAME|user[,...]              a network card, see README\n"
+    "                        (a Solo5 unikernel's: --disk NAME=FILE[,ro][,sector=N],\n"
+    "                        --net NAME=tap=TAP[,mac=M])\n"
     "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"
     "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG;\n"
     "                                             a program finds the first one at /host\n"
@@ -34,6 +40,7 @@ const char cli_help[] =
     "      --env NAME[=VALUE] for a program: in its environment; without VALUE: as it is here\n"
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
+    "      --dumpcore DIR    for a Solo5 unikernel: its core there when it aborts\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"
@@ -63,8 +70,8 @@ static const struct word engine_words[] = {{"auto", ENGINE_AUTO},
                                            {"interp", ENGINE_INTERP},
                                            {NULL, 0}};
 static const struct word boot_words[] = {
-    {"auto", BOOT_AUTO}, {"linux", BOOT_LINUX},         {"pvh", BOOT_PVH},
-    {"elf", BOOT_ELF},   {"multiboot", BOOT_MULTIBOOT}, {NULL, 0}};
+    {"auto", BOOT_AUTO},           {"linux", BOOT_LINUX}, {"pvh", BOOT_PVH}, {"elf", BOOT_ELF},
+    {"multiboot", BOOT_MULTIBOOT}, {"hvt", BOOT_HVT},     {NULL, 0}};
 static const struct word switch_words[] = {{"on", 1}, {"off", 0}, {NULL, 0}};
 
 enum {
@@ -77,6 +84,7 @@ enum {
     OPT_ENV,
     OPT_CWD,
     OPT_GDB,
+    OPT_DUMPCORE,
     OPT_VERSION,
     OPT_DEVICE,                        /* enum device_kind is added */
     OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
@@ -94,6 +102,7 @@ static const struct option options[] = {
     {"env", required_argument, NULL, OPT_ENV},
     {"cwd", required_argument, NULL, OPT_CWD},
     {"gdb", required_argument, NULL, OPT_GDB},
+    {"dumpcore", required_argument, NULL, OPT_DUMPCORE},
     {"disk", required_argument, NULL, OPT_DEVICE + DEVICE_DISK},
     {"net", required_argument, NULL, OPT_DEVICE + DEVICE_NET},
     {"vsock", required_argument, NULL, OPT_DEVICE + DEVICE_VSOCK},
@@ -302,6 +311,9 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         return 0;
     case OPT_GDB:
         cfg->gdb = arg;
+        return 0;
+    case OPT_DUMPCORE:
+        cfg->dumpcore = arg;
         return 0;
     case OPT_STATS:
         if (arg && !*arg) {

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 enum engine_choice { ENGINE_AUTO, ENGINE_KVM, ENGINE_BT, ENGINE_INTERP };
-enum boot_choice { BOOT_AUTO, BOOT_LINUX, BOOT_PVH, BOOT_MULTIBOOT, BOOT_ELF };
+enum boot_choice { BOOT_AUTO, BOOT_LINUX, BOOT_PVH, BOOT_MULTIBOOT, BOOT_ELF, BOOT_HVT };
 
 /* Exit statuses (README has the same table). */
 enum {
@@ -20,6 +20,13 @@ enum {
     STATUS_SIGNAL = 128     /* + N: stopped by signal N */
 };
 
+/* `mayfly hvt`: statuses of our own are 1, as Solo5's tender has it. Set once, by main(). */
+extern bool status_tender;
+static inline int status_own(int status)
+{
+    return status_tender && status ? 1 : status;
+}
+
 /* The virtio devices there are (devices.c has their table). */
 enum device_kind {
     DEVICE_DISK,
@@ -31,7 +38,7 @@ enum device_kind {
     DEVICE_BALLOON,
     DEVICE_KINDS
 };
-#define CONFIG_DEVICES 32
+#define CONFIG_DEVICES 64
 
 struct config {
     uint64_t memory; /* bytes */
@@ -47,6 +54,7 @@ struct config {
     uint64_t timeout_ns;    /* 0: none */
     bool stats;             /* table on stderr */
     const char *stats_file; /* JSON, or NULL */
+    const char *dumpcore; /* directory for a Solo5 unikernel's core, or NULL */
     bool seccomp;
     const char *gdb; /* --gdb's value, or NULL */
     int verbose;

@@ -36,6 +36,10 @@ int cli_parse_seconds(const char *s, uint64_t *ns);
 int cli_run_options(int argc, char **argv, struct config *cfg);
 extern const char cli_help[];
 
+/* --- cli_hvt.c --- */
+/* The same for `mayfly hvt`, in the spelling of Solo5's tender. */
+int cli_hvt_options(int argc, char **argv, struct config *cfg);
+
 /* --- choose.c --- */
 /* The engine for a choice; why: one clause on how auto decided. */
 const struct engine *choose_engine(enum engine_choice choice, char *why, size_t len);

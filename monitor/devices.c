@@ -1,5 +1,5 @@
 /* The virtio devices of a run: from options to slots, and how guests are told of them. */
-#include "monitor/core.h"
+#include "monitor/hvt.h"
 
 #include <errno.h>
 #include <linux/virtio_ids.h>
@@ -208,6 +208,8 @@ void devices_statistics(const struct machine *m, stats_sink *put, void *to)
 {
     struct io *io = m->virtio.io;
 
+    if (m->hvt)
+        hvt_statistics(m, put, to);
     for (unsigned i = 0; i < m->virtio.ndev; i++)
         one_device(m->virtio.dev[i], put, to);
     if (!m->virtio.ndev || !io)

@@ -282,8 +282,7 @@ int elf_refuse_programs(const struct elf *e, struct boot_result *res)
 
     if (elf_has_note(e, "Solo5"))
         return boot_fail(res,
-                         "a Solo5 unikernel; mayfly does not take these yet (it takes x86-64 "
-                         "Linux kernels, PVH and multiboot 1 kernels, and its own ELF guests)");
+                         "a Solo5 unikernel, for which this way to boot is not; leave --boot out");
     if (elf_has_note(e, "HERMIT") || elf_has_note(e, "UHYVEIF"))
         return boot_fail(res, "a Hermit unikernel for uhyve; mayfly takes hermit-loader as the "
                               "kernel, with this file as --initrd");

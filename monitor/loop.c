@@ -8,7 +8,7 @@
  * nothing is to be watched from the start the thread first dozes until somebody asks: a guest that
  * prints a line and ends pays for no descriptor and no filter of it.
  */
-#include "monitor/core.h"
+#include "monitor/hvt.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -70,7 +70,7 @@ static void on_signal(int sig)
 {
     if (!atomic_load(&loop_takes_signals)) {
         console_restore();
-        _exit(STATUS_SIGNAL + sig);
+        _exit(status_own(STATUS_SIGNAL + sig));
     }
     signal_seen = sig;
     atomic_store(&the_loop.dozes, 0);
@@ -279,8 +279,8 @@ static void take_signal(struct machine *m)
     signal_seen = 0;
     /* The machine has stopped and still we are here (output that nobody reads): no more waiting. */
     if (m->cpus.stop)
-        end_now(STATUS_SIGNAL + sig);
-    machine_stop(m, STATUS_SIGNAL + sig, "signal");
+        end_now(status_own(STATUS_SIGNAL + sig));
+    machine_stop(m, status_own(STATUS_SIGNAL + sig), "signal");
 }
 
 bool loop_lock(struct machine *m)
@@ -418,6 +418,8 @@ static enum seccomp_kind io_kind(const struct machine *m)
         if (m->virtio.dev[i]->ops->id == VIRTIO_ID_FS)
             with |= SECCOMP_WITH_FS;
     }
+    if (m->hvt && m->hvt->dump_fd >= 0)
+        with |= SECCOMP_WITH_FS;
     return SECCOMP_IO + with;
 }
 
@@ -442,6 +444,8 @@ static int fence(const struct machine *m)
             n++;
         }
     }
+    if (m->hvt && m->hvt->dump_fd >= 0)
+        dir[n++] = (struct seccomp_dir){.fd = m->hvt->dump_fd};
     int err = n ? seccomp_beneath(dir, n, vsock) : 0;
 
     if (err == -EOPNOTSUPP)

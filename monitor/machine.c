@@ -4,8 +4,8 @@
  * Order matters for the launch: nothing before it is needed, no page of guest RAM before the loader
  * touches it, the I/O thread beside the guest's first instructions.
  */
-#include "monitor/core.h"
 #include "monitor/gdb.h"
+#include "monitor/hvt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,6 +43,7 @@ void machine_stop(struct machine *m, int status, const char *what)
     m->cpus.stop = true;
     for (unsigned i = 0; i < m->cpus.nvcpu; i++)
         vcpu_kick(m->cpus.vcpu[i]);
+    hvt_wake(m);
     /* The only vCPU, stopping itself, needs nobody to see to it that it does. */
     if (!this_vcpu || m->cpus.nvcpu > 1)
         loop_wake(m);
@@ -55,6 +56,8 @@ int machine_last_words(struct machine *m)
     m->t.exit = clock_ns();
     m->status = status;
     console_restore();
+    if (m->hvt && m->hvt->dump)
+        hvt_core_write(m);
     gdb_end(m, status);
     virtio_bus_stop(&m->virtio); /* without devices any thread may be here */
     if (m->cfg->stats)
@@ -75,7 +78,7 @@ static int finish(struct machine *m)
     if (atomic_exchange(&machine_finishing, true))
         wait_forever(); /* the I/O thread is at it, and ends the process */
     console_flush(m, stopped_from_outside ? FLUSH_TRY : FLUSH_LAST);
-    if (m->console->tty || stats_fd >= 0 || m->virtio.ndev)
+    if (m->console->tty || stats_fd >= 0 || m->virtio.ndev || (m->hvt && m->hvt->dump))
         loop_finish(m);
     return machine_last_words(m);
 }
@@ -99,7 +102,9 @@ static void crashed(struct machine *m, struct vcpu *v, const char *what)
     }
     console_flush(m, FLUSH_WAIT);
     crash_report(v, what, x->err);
-    machine_stop(m, STATUS_CRASH, what);
+    if (m->hvt)
+        m->hvt->dump = m->hvt->dump_fd >= 0;
+    machine_stop(m, status_own(STATUS_CRASH), what);
 }
 
 /* Many guests end so when they have no way to say more. */
@@ -110,7 +115,7 @@ static void halted(struct machine *m, const struct vcpu *v)
     console_flush(m, FLUSH_WAIT);
     msg_error("the guest halted with interrupts off, at %04x:%016llx", v->cpu.seg[SEG_CS].sel,
               (unsigned long long)v->cpu.rip);
-    machine_stop(m, STATUS_HALTED, "halted with interrupts off");
+    machine_stop(m, status_own(STATUS_HALTED), "halted with interrupts off");
 }
 
 static void run_vcpu(struct machine *m, struct vcpu *v)
@@ -150,6 +155,13 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
     }
 }
 
+static enum seccomp_kind vcpu_filter(const struct machine *m)
+{
+    if (m->engine == &engine_kvm)
+        return m->hvt ? SECCOMP_VCPU_KVM_HVT : SECCOMP_VCPU_KVM;
+    return m->hvt ? SECCOMP_VCPU_HVT : SECCOMP_VCPU;
+}
+
 /* Confine the calling thread and run v to the machine's end. */
 static int enter_vcpu(struct machine *m, struct vcpu *v)
 {
@@ -162,7 +174,7 @@ static int enter_vcpu(struct machine *m, struct vcpu *v)
     }
     this_vcpu = v;
     if (m->cfg->seccomp) {
-        err = seccomp_install(m->engine == &engine_kvm ? SECCOMP_VCPU_KVM : SECCOMP_VCPU);
+        err = seccomp_install(vcpu_filter(m));
         if (err) {
             msg_error("seccomp: %s; --seccomp off runs without the filter", strerror(-err));
             return err;
@@ -212,7 +224,7 @@ static const char *no_memory_hint(int err)
 
 static int make_ram(struct machine *m)
 {
-    uint64_t want = m->cfg->memory;
+    uint64_t want = m->hvt ? hvt_memory(m->cfg) : m->cfg->memory;
     char a[32], b[32];
 
     /* More than the host has can only end in its OOM killer. */
@@ -228,7 +240,7 @@ static int make_ram(struct machine *m)
             return STATUS_FAILURE;
         }
     }
-    int err = ram_create(&m->ram, want);
+    int err = m->hvt ? ram_create_flat(&m->ram, want) : ram_create(&m->ram, want);
 
     if (!err)
         return 0;
@@ -294,7 +306,7 @@ static int make_machine(struct machine *m)
         return status;
     pthread_mutex_init(&m->lock, NULL);
     m->cpus.ram = &m->ram;
-    m->cpus.ops = &machine_bus_ops;
+    m->cpus.ops = m->hvt ? &hvt_bus_ops : &machine_bus_ops;
     m->cpus.machine = m;
     m->cpus.kvm_fd = -1;
     m->cpus.cpuid = &m->cpuid;
@@ -308,7 +320,7 @@ static int make_machine(struct machine *m)
     if (!status)
         status = start_engine(m);
     if (!status)
-        status = devices_create(m);
+        status = m->hvt ? hvt_attach(m) : devices_create(m);
     if (status)
         return status;
     /* As late as can be: where the frequency has to be measured, the time since main() counts. */
@@ -356,6 +368,7 @@ static int load(struct machine *m, struct boot_request *req)
         return STATUS_FAILURE;
     }
     req->boot = m->cfg->boot;
+    req->hvt = m->hvt ? &m->hvt->mft : NULL;
     req->tsc_hz = m->cpus.tsc_hz;
     if (getrandom(req->seed, sizeof req->seed, GRND_NONBLOCK) != sizeof req->seed) {
         msg_error("getrandom: %s", strerror(errno));
@@ -365,8 +378,8 @@ static int load(struct machine *m, struct boot_request *req)
         msg_error("image '%s': %s", req->kernel.path, m->boot.error);
         return STATUS_BAD_IMAGE;
     }
-    /* A runtime guest has the boot block and looks for no tables. */
-    if (!m->boot.runtime) {
+    /* A runtime guest has the boot block and looks for no tables; a Solo5 unikernel has no such. */
+    if (!m->boot.runtime && !m->hvt) {
         acpi_build(&m->ram, m->cpus.nvcpu, m->virtio.ndev);
         mptable_build(&m->ram, m->cpus.nvcpu);
     }
@@ -414,8 +427,14 @@ static int launch(struct machine *m)
         status = image_open(m->cfg->initrd, "initrd", &req.initrd);
     if (status)
         return status;
+    status = hvt_begin(m, &req.kernel);
+    if (status)
+        return status;
     m->engine = choose_engine(m->cfg->engine, why, sizeof why);
     msg_verbose("engine: %s; %s", m->engine->name, why);
+    status = hvt_engine(m);
+    if (status)
+        return status;
     status = make_machine(m);
     if (status)
         return status;
@@ -429,8 +448,8 @@ static int launch(struct machine *m)
     if (status)
         return status;
     m->t.loaded = clock_ns();
-    /* A program's line discipline is the host's own. */
-    if (!m->boot.runtime && isatty(0))
+    /* A program's line discipline is the host's own; a Solo5 unikernel reads no console. */
+    if (!m->boot.runtime && !m->hvt && isatty(0))
         console_raw(m->console);
     status = start_threads(m);
     if (!status) {
@@ -469,5 +488,5 @@ int machine_run(const struct config *cfg)
     /* Refused before the guest began: no empty file is left behind. */
     if (created && !m->t.first_insn)
         unlink(cfg->stats_file);
-    return status;
+    return m->t.first_insn ? status : status_own(status);
 }

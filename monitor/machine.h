@@ -101,6 +101,7 @@ struct machine {
     uint8_t input_vector; /* a runtime guest wants this interrupt when stdin has something */
     struct virtio_bus virtio;
     struct gdb *gdb; /* --gdb, or NULL */
+    struct hvt *hvt; /* a Solo5 unikernel's machine (hvt.h), or NULL */
     uint64_t unclaimed_reads, unclaimed_writes;
     uint64_t pio_count[64]; /* by row of the device table: accesses */
 

@@ -25,7 +25,8 @@ static void hold_std_fds(void)
 static int usage(const char *word)
 {
     if (word)
-        msg_error("'%s' is not a command; it is mayfly run GUEST or mayfly check (see --help)",
+        msg_error("'%s' is not a command; it is mayfly run GUEST, mayfly hvt IMAGE or mayfly check (see "
+                  "--help)",
                   word);
     else
         msg_error("no command given; try: mayfly run hello, or mayfly --help");
@@ -46,6 +47,14 @@ int main(int argc, char **argv)
         int status = cli_run_options(argc - 1, argv + 1, &cfg);
 
         return status >= 0 ? status : machine_run(&cfg);
+    }
+    if (!strcmp(cmd, "hvt")) {
+        static struct config cfg;
+
+        status_tender = true;
+        int status = cli_hvt_options(argc - 1, argv + 1, &cfg);
+
+        return status >= 0 ? status_own(status) : machine_run(&cfg);
     }
     if (!strcmp(cmd, "check")) {
         if (argc > 2) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 int msg_verbosity;
+bool status_tender;
 
 void msg_write_all(int fd, const char *buf, size_t len)
 {

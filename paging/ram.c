@@ -45,13 +45,9 @@ fail:
     return -ENOMEM;
 }
 
-int ram_create(struct ram *ram, uint64_t size)
+static int create(struct ram *ram, uint64_t low, uint64_t high)
 {
-    if (size == 0 || size % PAGE_SIZE != 0 || size > ((uint64_t)1 << 46))
-        return -EINVAL;
-    *ram = (struct ram){.size = size};
-    ram->low = size < MMIO_HOLE_START ? size : MMIO_HOLE_START;
-    ram->high = size - ram->low;
+    *ram = (struct ram){.size = low + high, .low = low, .high = high};
     ram->reserve = ram->high ? MMIO_HOLE_END + ram->high : ram->low;
 
     /* 2 MiB alignment lets huge pages back the guest's own 2 MiB mappings. */
@@ -74,6 +70,22 @@ int ram_create(struct ram *ram, uint64_t size)
         munmap(p + skip + ram->reserve, slack - skip);
     ram->base = p + skip;
     return map_rest(ram);
+}
+
+int ram_create(struct ram *ram, uint64_t size)
+{
+    uint64_t low = size < MMIO_HOLE_START ? size : MMIO_HOLE_START;
+
+    if (size == 0 || size % PAGE_SIZE != 0 || size > ((uint64_t)1 << 46))
+        return -EINVAL;
+    return create(ram, low, size - low);
+}
+
+int ram_create_flat(struct ram *ram, uint64_t size)
+{
+    if (size == 0 || size % PAGE_SIZE != 0 || size > 4 * GIB)
+        return -EINVAL;
+    return create(ram, size, 0);
 }
 
 void ram_destroy(struct ram *ram)
@@ -119,6 +131,31 @@ int ram_discard(struct ram *ram, gpa_t gpa, uint64_t len)
         return -errno;
     ram_written(ram, gpa, len);
     return 0;
+}
+
+int ram_protect(struct ram *ram, gpa_t gpa, uint64_t len, uint8_t attr)
+{
+    void *p = ram_ptr(ram, gpa, len);
+
+    if (!p || ((gpa | len) & (PAGE_SIZE - 1)))
+        return -EINVAL;
+    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn < (gpa + len) >> PAGE_SHIFT; pfn++)
+        ram->attr[pfn] |= attr;
+    if (len && (attr & RAM_ATTR_RO) && ram->host_protect && mprotect(p, len, PROT_READ))
+        return -errno;
+    return 0;
+}
+
+void *ram_ptr_out(const struct ram *ram, gpa_t gpa, uint64_t len)
+{
+    void *p = ram_ptr(ram, gpa, len);
+
+    if (!p || !len)
+        return p;
+    for (uint64_t pfn = gpa >> PAGE_SHIFT; pfn <= (gpa + len - 1) >> PAGE_SHIFT; pfn++)
+        if (ram->attr[pfn] & RAM_ATTR_RO)
+            return NULL;
+    return p;
 }
 
 int ram_write(struct ram *ram, gpa_t gpa, const void *src, uint64_t len)

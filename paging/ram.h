@@ -15,6 +15,10 @@
 /* Attribute bits of a guest page frame (ram_attr). */
 enum {
     RAM_ATTR_CODE = 1u, /* holds translated code: stores must reach ram_written() */
+    /* Rights to the page whatever the guest's page tables say, as a second-level table has them. A
+     * CPU that goes against them leaves with EXIT_ERROR. */
+    RAM_ATTR_RO = 2u, /* no stores by the guest or for it */
+    RAM_ATTR_NX = 4u, /* no instruction fetches; kvm does not hold it */
 };
 
 struct ram {
@@ -29,11 +33,14 @@ struct ram {
      * code's own fast path (devices, loaders, interpreter). NULL when there is no translator. */
     void (*code_written)(void *opaque, gpa_t gpa, uint64_t len);
     void *opaque;
+    bool host_protect; /* kvm: what is RAM_ATTR_RO is to be read-only for the host as well */
 };
 
 /* Reserve and map size bytes (a positive multiple of PAGE_SIZE). 0 or -errno (-ENOMEM, -EINVAL).
  * No page is touched. */
 int ram_create(struct ram *ram, uint64_t size);
+/* The same without a hole, for a machine without devices in memory: size up to 4 GiB. */
+int ram_create_flat(struct ram *ram, uint64_t size);
 void ram_destroy(struct ram *ram);
 
 /* Ask for huge pages behind [gpa, gpa+len): advice only, never fails. */
@@ -62,6 +69,14 @@ void ram_written(struct ram *ram, gpa_t gpa, uint64_t len);
 /* Give the pages of [gpa, gpa+len) back to the host: they read as zero from here on, and cost no
  * memory until they are written again. Whole pages, all RAM, else -EINVAL; or the host's -errno. */
 int ram_discard(struct ram *ram, gpa_t gpa, uint64_t len);
+
+/* Give the pages of [gpa, gpa+len) RAM_ATTR_RO, RAM_ATTR_NX or both, for good; before the guest
+ * runs. Whole pages, all RAM, else -EINVAL; or the host's -errno. */
+int ram_protect(struct ram *ram, gpa_t gpa, uint64_t len, uint8_t attr);
+
+/* Host pointer for the monitor to store to [gpa, gpa+len) on the guest's behalf, or NULL when any
+ * byte of it is not RAM or is RAM_ATTR_RO. */
+void *ram_ptr_out(const struct ram *ram, gpa_t gpa, uint64_t len);
 
 /* Copy to / from guest RAM. 0, or -EFAULT with nothing copied when the range is not all RAM. */
 int ram_write(struct ram *ram, gpa_t gpa, const void *src, uint64_t len);

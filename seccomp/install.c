@@ -19,9 +19,14 @@ static const struct {
     unsigned short len;
     const struct sock_filter *filter;
 } filters[SECCOMP_KINDS] = {
-    [SECCOMP_VCPU] = FILTER(filter_vcpu),   [SECCOMP_VCPU_KVM] = FILTER(filter_vcpu_kvm),
-    [SECCOMP_IO] = FILTER(filter_io),       [SECCOMP_IO_VSOCK] = FILTER(filter_io_vsock),
-    [SECCOMP_IO_FS] = FILTER(filter_io_fs), [SECCOMP_IO_FS_VSOCK] = FILTER(filter_io_fs_vsock),
+    [SECCOMP_VCPU] = FILTER(filter_vcpu),
+    [SECCOMP_VCPU_KVM] = FILTER(filter_vcpu_kvm),
+    [SECCOMP_VCPU_HVT] = FILTER(filter_vcpu_hvt),
+    [SECCOMP_VCPU_KVM_HVT] = FILTER(filter_vcpu_kvm_hvt),
+    [SECCOMP_IO] = FILTER(filter_io),
+    [SECCOMP_IO_VSOCK] = FILTER(filter_io_vsock),
+    [SECCOMP_IO_FS] = FILTER(filter_io_fs),
+    [SECCOMP_IO_FS_VSOCK] = FILTER(filter_io_fs_vsock),
     [SECCOMP_GDB] = FILTER(filter_gdb),
 };
 

@@ -20,8 +20,9 @@
 #include "seccomp/seccomp.h"
 
 enum {
-    VCPU = 1 << SECCOMP_VCPU,
-    KVM = 1 << SECCOMP_VCPU_KVM,
+    HVT = 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_VCPU_KVM_HVT, /* a vCPU that does its own I/O */
+    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT,
+    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT,
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK, /* the I/O thread with a vsock */
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,       /* ... with a shared directory */
     IO = 1 << SECCOMP_IO | VSOCK | FS,
@@ -32,11 +33,15 @@ enum {
 /* Numbers no process has (pid_max is at most 2^22): install.c puts the real ones in their place. */
 enum { THIS_PID = 0x6d617966, THIS_TID = 0x6d617967 };
 
-static const char *const kind_name[SECCOMP_KINDS] = {
-    [SECCOMP_VCPU] = "vcpu",   [SECCOMP_VCPU_KVM] = "vcpu_kvm",
-    [SECCOMP_IO] = "io",       [SECCOMP_IO_VSOCK] = "io_vsock",
-    [SECCOMP_IO_FS] = "io_fs", [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock",
-    [SECCOMP_GDB] = "gdb"};
+static const char *const kind_name[SECCOMP_KINDS] = {[SECCOMP_VCPU] = "vcpu",
+                                                     [SECCOMP_VCPU_KVM] = "vcpu_kvm",
+                                                     [SECCOMP_VCPU_HVT] = "vcpu_hvt",
+                                                     [SECCOMP_VCPU_KVM_HVT] = "vcpu_kvm_hvt",
+                                                     [SECCOMP_IO] = "io",
+                                                     [SECCOMP_IO_VSOCK] = "io_vsock",
+                                                     [SECCOMP_IO_FS] = "io_fs",
+                                                     [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock",
+                                                     [SECCOMP_GDB] = "gdb"};
 
 enum test { ANY, EQUAL, CLEAR }; /* argument: any value; equals value; has none of value's bits */
 
@@ -87,7 +92,7 @@ static const struct rule {
     {SYS_fstat, IO, ANY, 0, 0},
     {SYS_close, IO | GDB, ANY, 0, 0},
     {SYS_poll, ALL, ANY, 0, 0},
-    {SYS_ppoll, IO, ANY, 0, 0},
+    {SYS_ppoll, IO | HVT, ANY, 0, 0},
     {SYS_epoll_wait, IO, ANY, 0, 0},
     {SYS_epoll_pwait, IO, ANY, 0, 0},
     {SYS_epoll_ctl, IO, ANY, 0, 0},
@@ -100,8 +105,8 @@ static const struct rule {
     {SYS_io_uring_register, IO, EQUAL, 1, 6 /* IORING_REGISTER_FILES_UPDATE */},
     {SYS_preadv, IO, ANY, 0, 0},
     {SYS_pwritev, IO, ANY, 0, 0},
-    {SYS_pread64, IO, ANY, 0, 0},
-    {SYS_pwrite64, IO, ANY, 0, 0},
+    {SYS_pread64, IO | HVT, ANY, 0, 0},
+    {SYS_pwrite64, IO | HVT, ANY, 0, 0},
     {SYS_fdatasync, IO, ANY, 0, 0},
     {SYS_fallocate, IO, ANY, 0, 0},
     {SYS_recvmsg, IO, ANY, 0, 0},
@@ -144,6 +149,7 @@ static const struct rule {
     {SYS_flistxattr, FS, ANY, 0, 0},
     {SYS_fremovexattr, FS, ANY, 0, 0},
     {SYS_fstatfs, FS, ANY, 0, 0},
+    {SYS_mincore, FS, ANY, 0, 0}, /* --dumpcore: which pages the guest has touched */
 
     /* The terminal: musl's tcgetattr/tcsetattr, and the size. */
     {SYS_ioctl, IO, EQUAL, 1, TCGETS},

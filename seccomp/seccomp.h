@@ -14,6 +14,8 @@
 enum seccomp_kind {
     SECCOMP_VCPU,     /* a vCPU thread under bt or interp */
     SECCOMP_VCPU_KVM, /* a vCPU thread under kvm: also the ioctls of a running VM */
+    SECCOMP_VCPU_HVT, /* the same two for a Solo5 unikernel: its hypercalls' I/O besides */
+    SECCOMP_VCPU_KVM_HVT,
     SECCOMP_IO,       /* the I/O thread (event loop), the main thread while it waits */
     /* The I/O thread with devices that ask for more; the bits add up. */
     SECCOMP_IO_VSOCK,    /* SECCOMP_IO + SECCOMP_WITH_VSOCK: Unix sockets */

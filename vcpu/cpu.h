@@ -95,7 +95,11 @@ enum {
     VEC_MF = 16,
     VEC_AC,
     VEC_MC,
-    VEC_XM
+    VEC_XM,
+    /* No exceptions of the guest's: an access that guest memory does not permit (ram_protect()).
+     * "Delivery" leaves run() with EXIT_ERROR. */
+    VEC_NO_WRITE = 64,
+    VEC_NO_EXEC
 };
 
 /* A segment register with its hidden part. attr is the descriptor's access byte and flags nibble

@@ -249,6 +249,23 @@ static int shutdown_exit(struct vcpu *v)
     return CPU_FAULT;
 }
 
+/* cpu.exc is no exception but an access that guest memory does not permit. */
+static bool no_exception(const struct exception *x)
+{
+    return x->vector == VEC_NO_WRITE || x->vector == VEC_NO_EXEC;
+}
+
+static int forbidden_exit(struct vcpu *v)
+{
+    bool write = v->cpu.exc.vector == VEC_NO_WRITE;
+
+    v->exit = (struct vcpu_exit){.reason = EXIT_ERROR,
+                                 .what = write ? "write to memory that is read-only to the guest"
+                                               : "jump into memory that the guest may not execute",
+                                 .rip = v->cpu.rip};
+    return CPU_FAULT;
+}
+
 /* The event of an exception raised by an instruction. Table 6-1 and 17.3.1.1: faults push RF set,
  * so that an instruction breakpoint does not fire again on return; #DB pushes RF as it is. */
 static struct event exception_event(struct vcpu *v)
@@ -283,6 +300,8 @@ static int deliver(struct vcpu *v, struct event ev, enum fault_class first)
     while (deliver_once(v, &ev)) {
         enum fault_class second = fault_class(c->exc.vector);
 
+        if (no_exception(&c->exc))
+            return forbidden_exit(v);
         if (first == DOUBLE_FAULT)
             return shutdown_exit(v);
         if (c->exc.vector == VEC_PF)
@@ -302,6 +321,8 @@ int cpu_deliver_exception(struct vcpu *v)
 {
     enum fault_class first = v->cpu.exc.is_soft ? BENIGN : fault_class(v->cpu.exc.vector);
 
+    if (no_exception(&v->cpu.exc))
+        return forbidden_exit(v);
     return deliver(v, exception_event(v), first);
 }
 

@@ -13,7 +13,8 @@
 
 /* Deliver cpu->exc, raised by the instruction at cpu->rip (is_soft: cpu->rip already past it).
  * Contributory and page faults during delivery become #DF, then shutdown (SDM 3A table 6-5).
- * CPU_OK, or CPU_FAULT with v->exit = EXIT_SHUTDOWN. Sets CR2, clears/sets RF, TF, NT, IF. */
+ * CPU_OK, or CPU_FAULT with v->exit = EXIT_SHUTDOWN (EXIT_ERROR: ram_protect()). Sets CR2,
+ * clears/sets RF, TF, NT, IF. */
 int cpu_deliver_exception(struct vcpu *v);
 
 /* External interrupt or NMI (vector 2). Same results. */

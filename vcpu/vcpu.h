@@ -189,7 +189,7 @@ void fpu_take(struct vcpu *v);
 
 /* Called at instruction boundaries by bt and interp: deliver a pending NMI or interrupt if the
  * guest lets us. Returns 1 when one was delivered (RIP changed), 0 when none, CPU_FAULT on triple
- * fault (v->exit set to EXIT_SHUTDOWN). */
+ * fault (v->exit set to EXIT_SHUTDOWN; or EXIT_ERROR, see ram_protect()). */
 int vcpu_inject(struct vcpu *v);
 
 /* After a change of the state named: flush what depends on it (TLB, jump cache, windows). The one

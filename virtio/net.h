@@ -179,6 +179,11 @@ bool net_filter_takes(const struct net *n, const uint8_t mac[6]);
 
 /* --- net_tap.c, net_stream.c, net_passt.c: main thread; 0 or -errno with a clause in err --- */
 int net_tap_open(struct net *n, const char *name, char *err, size_t len);
+/* The tap for whoever reads and writes plain frames himself: a non-blocking descriptor, and the
+ * interface's MTU. -errno with a clause in err. */
+int net_tap_frames(const char *name, uint16_t *mtu, char *err, size_t len);
+/* The MTU of the interface behind a descriptor; 1500 when it does not say. */
+uint16_t net_tap_mtu(int fd);
 /* fd: a connected stream socket, owned from here on. */
 int net_stream_open(struct net *n, int fd, bool restricted, char *err, size_t len);
 /* Start passt; *fd is our end of its socket. */

@@ -228,14 +228,16 @@ static int take(int fd, struct ifreq *ifr)
     return 0;
 }
 
-int net_tap_open(struct net *n, const char *name, char *err, size_t len)
+/* A descriptor of the tap, or -errno with a clause in err. flags: beside IFF_TAP | IFF_NO_PI. */
+static int open_tap(const char *name, short flags, uint16_t *mtu, char *err, size_t len)
 {
-    struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
-    int mtu = interface_mtu(name), fd, hdr = (int)NET_HDR_LEN, one = 1;
+    struct ifreq ifr = {.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | flags)};
+    int most = interface_mtu(name), fd;
 
     /* TUNSETIFF would make an interface of that name. */
-    if (mtu < 0)
-        return tap_fail(-1, -mtu, name, err, len);
+    if (most < 0)
+        return tap_fail(-1, -most, name, err, len);
+    *mtu = (uint16_t)(most > 65535 ? 65535 : most < 68 ? 68 : most);
     fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         int e = errno;
@@ -245,7 +247,36 @@ int net_tap_open(struct net *n, const char *name, char *err, size_t len)
         return -e;
     }
     snprintf(ifr.ifr_name, sizeof ifr.ifr_name, "%s", name);
-    if (take(fd, &ifr) || ioctl(fd, TUNSETVNETHDRSZ, &hdr) || ioctl(fd, TUNSETVNETLE, &one))
+    return take(fd, &ifr) ? tap_fail(fd, errno, name, err, len) : fd;
+}
+
+int net_tap_frames(const char *name, uint16_t *mtu, char *err, size_t len)
+{
+    int fd = open_tap(name, 0, mtu, err, len);
+
+    /* Whole frames with their checksums, whatever an earlier owner of the interface left set. */
+    if (fd >= 0)
+        ioctl(fd, TUNSETOFFLOAD, 0);
+    return fd;
+}
+
+uint16_t net_tap_mtu(int fd)
+{
+    struct ifreq ifr = {0};
+    int mtu = ioctl(fd, TUNGETIFF, &ifr) ? -1 : interface_mtu(ifr.ifr_name);
+
+    return mtu < 68 || mtu > 65535 ? 1500 : (uint16_t)mtu;
+}
+
+int net_tap_open(struct net *n, const char *name, char *err, size_t len)
+{
+    int hdr = (int)NET_HDR_LEN, one = 1;
+    uint16_t mtu;
+    int fd = open_tap(name, IFF_VNET_HDR, &mtu, err, len);
+
+    if (fd < 0)
+        return fd;
+    if (ioctl(fd, TUNSETVNETHDRSZ, &hdr) || ioctl(fd, TUNSETVNETLE, &one))
         return tap_fail(fd, errno, name, err, len);
     struct tap *t = calloc(1, sizeof *t);
 
@@ -264,7 +295,7 @@ int net_tap_open(struct net *n, const char *name, char *err, size_t len)
         t->write[i].n = n;
     }
     t->fd = fd;
-    n->config.mtu = htole16((uint16_t)(mtu > 65535 ? 65535 : mtu < 68 ? 68 : mtu));
+    n->config.mtu = htole16(mtu);
     n->backend = &tap_backend;
     n->state = t;
     return 0;

@@ -402,8 +402,17 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
         /* Something waits for IF: the next STI must notice. */
         v->hot.sti_ptr = bt_irq_masked(v) ? 0 : (uintptr_t)&v->poll_word;
     }
-    *r = n < 0 ? EXIT_SHUTDOWN : EXIT_HLT;
+    *r = n < 0 ? v->exit.reason : EXIT_HLT;
     return n < 0 || v->cpu.halted ? CPU_FAULT : n;
+}
+
+/* Deliver cpu.exc; true: it ends the run, with *r. */
+static bool cannot_deliver(struct vcpu *v, enum exit_reason *r)
+{
+    if (cpu_deliver_exception(v) == CPU_OK)
+        return false;
+    *r = v->exit.reason;
+    return true;
 }
 
 /* What a return from translated code asks for. True: leave run() with *r. *look: an interrupt may
@@ -412,7 +421,6 @@ static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r
 {
     int err;
 
-    *r = EXIT_SHUTDOWN;
     *look = true;
     switch (BTX_KIND(info)) {
     case BTX_SYSCALL:
@@ -423,14 +431,14 @@ static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r
                                              : cpu_iret(v, 8);
         /* Only what waited for IF, or an NMI for IRET, can have become deliverable. */
         *look = v->hot.sti_ptr == 0 || v->cpu.nmi_pending;
-        return err && cpu_deliver_exception(v);
+        return err && cannot_deliver(v, r);
     case BTX_JUMP:
         *look = false;
         v->stats.bt_jc_misses++;
         if (canonical(v->cpu.rip))
             return false;
         undo_branch(v, info);
-        return cpu_deliver_exception(v) != CPU_OK;
+        return cannot_deliver(v, r);
     case BTX_POLL:
         *look = false;
         return false;
@@ -463,8 +471,8 @@ static enum exit_reason run(struct vcpu *v)
         link = NULL;
         plain = false;
         if (fault) {
-            if (cpu_deliver_exception(v))
-                return out(v, EXIT_SHUTDOWN);
+            if (cannot_deliver(v, &r))
+                return out(v, r);
             continue;
         }
         if (code == COLD) {

@@ -77,18 +77,21 @@ static bool page_ok(struct vcpu *v, const struct walk_ctx *w, gva_t lin, unsigne
     return ram_has(ram, page, r->page_size);
 }
 
+/* Pages that no window for writing takes in. */
+#define NO_WINDOW (RAM_ATTR_CODE | RAM_ATTR_RO)
+
 static bool has_code(const struct ram *ram, gpa_t gpa, uint64_t len)
 {
     uint64_t pfn = gpa >> PAGE_SHIFT, end = (gpa + len) >> PAGE_SHIFT, eight;
 
-    /* RAM_ATTR_CODE is the only attribute: eight pages at a time. */
+    /* Eight pages at a time. */
     for (; pfn + 8 <= end; pfn += 8) {
         __builtin_memcpy(&eight, ram->attr + pfn, 8);
-        if (eight)
+        if (eight & NO_WINDOW * 0x0101010101010101u)
             return true;
     }
     for (; pfn < end; pfn++)
-        if (ram->attr[pfn])
+        if (ram->attr[pfn] & NO_WINDOW)
             return true;
     return false;
 }

@@ -89,6 +89,7 @@ static int set_up_vm(struct vm_cpus *vm, const char **what)
     struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS}};
     int r;
 
+    vm->ram->host_protect = true; /* KVM_RUN returns -EFAULT for what the host may not write */
     *what = "KVM_SET_USER_MEMORY_REGION";
     r = set_slot(vm, 0, 0, vm->ram->low);
     if (!r)
@@ -113,6 +114,7 @@ static void kvm_vm_fini(struct vm_cpus *vm)
 
     if (!k)
         return;
+    vm->ram->host_protect = false;
     vm->irqchip.msi = NULL;
     vm->irqchip.extint = NULL;
     vm->engine_kick = NULL;
