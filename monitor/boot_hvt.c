@@ -87,9 +87,13 @@ bool hvt_probe(const struct boot_image *k)
 {
     struct boot_result ignored;
     struct hvt_abi abi;
+    const uint8_t *desc;
+    uint32_t len;
     struct elf e;
 
-    if (!elf_magic(k) || elf_read(k, &e, &ignored) || !elf_has_note(&e, HVT_NOTE_NAME))
+    if (!elf_magic(k) || elf_read(k, &e, &ignored) ||
+        (find_note(&e, HVT_NOTE_ABI, &desc, &len) == NONE &&
+         find_note(&e, HVT_NOTE_MFT, &desc, &len) == NONE))
         return false;
     return !read_abi(&e, &abi) || abi.target != HVT_TARGET_VIRTIO;
 }

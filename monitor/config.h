@@ -54,7 +54,7 @@ struct config {
     uint64_t timeout_ns;    /* 0: none */
     bool stats;             /* table on stderr */
     const char *stats_file; /* JSON, or NULL */
-    const char *dumpcore; /* directory for a Solo5 unikernel's core, or NULL */
+    const char *dumpcore;   /* directory for a Solo5 unikernel's core, or NULL */
     bool seccomp;
     const char *gdb; /* --gdb's value, or NULL */
     int verbose;

@@ -105,7 +105,11 @@ void hvt_violation(struct machine *m, const char *fmt, ...)
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     console_flush(m, FLUSH_WAIT);
-    msg_error("the guest %s, at 0x%llx", what, (unsigned long long)m->cpus.vcpu[0]->cpu.rip);
+    /* kvm has not said where yet. */
+    if (m->engine == &engine_kvm)
+        msg_error("the guest %s", what);
+    else
+        msg_error("the guest %s, at 0x%llx", what, (unsigned long long)m->cpus.vcpu[0]->cpu.rip);
     m->hvt->dump = m->hvt->dump_fd >= 0;
     machine_stop(m, status_own(STATUS_CRASH), "stopped: it broke the rules of its interface");
 }
@@ -154,9 +158,13 @@ static uint64_t mmio_read(void *m, gpa_t gpa, unsigned size)
 
 static void mmio_write(void *m, gpa_t gpa, unsigned size, uint64_t val)
 {
+    const struct machine *machine = m;
+
     (void)val;
-    hvt_violation(m, "wrote %u bytes at physical 0x%llx, where it has no memory", size,
-                  (unsigned long long)gpa);
+    /* What is read-only to the host comes here as a device's registers do, under some KVMs. */
+    hvt_violation(m, "wrote %u bytes at physical 0x%llx, %s", size, (unsigned long long)gpa,
+                  ram_has(&machine->ram, gpa, size) ? "which is read-only to it"
+                                                    : "where it has no memory");
 }
 
 const struct machine_ops hvt_bus_ops = {

@@ -78,7 +78,7 @@ struct head {
     Elf64_Nhdr n;
     char name[8];
     struct elf_prstatus status;
-};
+} __attribute__((packed)); /* a note's parts are aligned to four bytes */
 
 static void put_head(const struct machine *m, struct head *h)
 {

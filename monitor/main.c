@@ -25,9 +25,10 @@ static void hold_std_fds(void)
 static int usage(const char *word)
 {
     if (word)
-        msg_error("'%s' is not a command; it is mayfly run GUEST, mayfly hvt IMAGE or mayfly check (see "
-                  "--help)",
-                  word);
+        msg_error(
+            "'%s' is not a command; it is mayfly run GUEST, mayfly hvt IMAGE or mayfly check (see "
+            "--help)",
+            word);
     else
         msg_error("no command given; try: mayfly run hello, or mayfly --help");
     return STATUS_FAILURE;

@@ -16,7 +16,7 @@ enum seccomp_kind {
     SECCOMP_VCPU_KVM, /* a vCPU thread under kvm: also the ioctls of a running VM */
     SECCOMP_VCPU_HVT, /* the same two for a Solo5 unikernel: its hypercalls' I/O besides */
     SECCOMP_VCPU_KVM_HVT,
-    SECCOMP_IO,       /* the I/O thread (event loop), the main thread while it waits */
+    SECCOMP_IO, /* the I/O thread (event loop), the main thread while it waits */
     /* The I/O thread with devices that ask for more; the bits add up. */
     SECCOMP_IO_VSOCK,    /* SECCOMP_IO + SECCOMP_WITH_VSOCK: Unix sockets */
     SECCOMP_IO_FS,       /* SECCOMP_IO + SECCOMP_WITH_FS: a shared directory */

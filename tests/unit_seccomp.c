@@ -80,6 +80,14 @@ static long do_ppoll(void)
 
     return syscall(SYS_ppoll, NULL, 0, &zero, NULL, 8);
 }
+static long do_pread(void)
+{
+    return syscall(SYS_pread64, -1, NULL, 0, 0);
+}
+static long do_preadv(void)
+{
+    return syscall(SYS_preadv, -1, NULL, 0, 0, 0);
+}
 static long do_tcgets(void)
 {
     return syscall(SYS_ioctl, -1, TCGETS, NULL);
@@ -126,8 +134,9 @@ static long do_x32(void)
 }
 
 enum {
-    VCPU = 1 << SECCOMP_VCPU,
-    KVM = 1 << SECCOMP_VCPU_KVM,
+    HVT = 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_VCPU_KVM_HVT,
+    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT,
+    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT,
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK,
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,
     IO = 1 << SECCOMP_IO | VSOCK | FS,
@@ -161,7 +170,9 @@ static const struct {
     {"write", do_write, ALL},
     {"futex", do_futex, ALL},
     {"timerfd_settime", do_timerfd_settime, ALL},
-    {"ppoll", do_ppoll, IO},
+    {"ppoll", do_ppoll, IO | HVT},
+    {"pread", do_pread, IO | HVT},
+    {"preadv", do_preadv, IO},
     {"TCGETS", do_tcgets, IO},
     {"KVM_RUN", do_kvm_run, KVM},
     {"KVM_SIGNAL_MSI", do_kvm_msi, KVM | IO},

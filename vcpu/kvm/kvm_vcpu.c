@@ -455,7 +455,10 @@ enum exit_reason kvm_vcpu_run(struct vcpu *v)
             continue;
         }
         if (err < 0) {
-            reason = fail(v, "KVM_RUN", -err);
+            reason = fail(v,
+                          err == -EFAULT ? "access that guest memory does not permit (read-only?)"
+                                         : "KVM_RUN",
+                          -err);
             break;
         }
         if (handle_exit(v, &reason))
