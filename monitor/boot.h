@@ -38,11 +38,12 @@ struct boot_request {
     const char *cmdline;
     /* For a Linux program: argv[0] is its path; both end with NULL. NULL: none. */
     char *const *argv, *const *env;
-    const char *cwd;           /* where it starts, or NULL */
-    uint32_t std_flags;        /* MAYFLY_BOOT_* of bootblock.h */
-    unsigned ndevice;          /* virtio devices, */
-    uint64_t virtio_base;      /* from here on, a page each */
-    const char *const *mounts; /* for a program: each share's PATH or "", NULL at the end; or NULL */
+    const char *cwd;      /* where it starts, or NULL */
+    uint32_t std_flags;   /* MAYFLY_BOOT_* of bootblock.h */
+    unsigned ndevice;     /* virtio devices, */
+    uint64_t virtio_base; /* from here on, a page each */
+    const char *const
+        *mounts; /* for a program: each share's PATH or "", NULL at the end; or NULL */
     struct boot_image runtime; /* the embedded runtime */
     const struct hvt_mft *hvt; /* a Solo5 image's manifest, filled in (hvt.h), or NULL */
     enum boot_choice boot;
