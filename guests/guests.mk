@@ -29,15 +29,16 @@ $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 	    -Wl,-z,max-page-size=4096 -s -o $@.tmp $(G)/libmayfly.a
 	@mv $@.tmp $@
 
-# Programs: one folder each, every C file of it; ordinary static musl programs.
-PROGRAMS := hello check benchbt kv http-echo
+# Programs: one folder each, every C file of it; ordinary static programs, with musl unless a rules.mk
+# says otherwise (CC_OF_GUEST, CFLAGS_OF_GUEST, LIBS_OF_GUEST).
+PROGRAMS := hello check benchbt kv http-echo function
 define program
 $(1)_OBJ := $$(patsubst guests/%.c,$(G)/obj/%.o,$$(wildcard guests/$(1)/*.c))
 $(G)/obj/$(1)/%.o: guests/$(1)/%.c
 	@mkdir -p $$(@D)
-	$(Q)$(MUSL_CC) $(GUEST_BASE) $$(CFLAGS_OF_GUEST) -c -o $$@ $$<
+	$(Q)$$(or $$(CC_OF_GUEST),$(MUSL_CC)) $(GUEST_BASE) $$(CFLAGS_OF_GUEST) -c -o $$@ $$<
 $(G)/$(1): $$($(1)_OBJ) guests/guests.mk
-	$(Q)$(MUSL_CC) -static -no-pie -Wl,--build-id=none -Wl,-z,norelro -s -o $$@.tmp \
+	$(Q)$$(or $$(CC_OF_GUEST),$(MUSL_CC)) -static -no-pie -Wl,--build-id=none -Wl,-z,norelro -s -o $$@.tmp \
 	    $$(filter %.o,$$^) $$(LIBS_OF_GUEST)
 	@mv $$@.tmp $$@
 endef

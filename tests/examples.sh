@@ -112,6 +112,23 @@ if [ "$(echo list | "$mayfly" run --timeout 60 --disk "$disk" $g/kv --format /de
 "$mayfly" run --timeout 20 $g/kv /dev/vda </dev/null >"$tmp/out" 2>"$tmp/err"
 if [ $? -eq 1 ] && grep -q 'No such file' "$tmp/err"; then ok "kv: no disk"; else not_ok "kv: no disk" "$(cat "$tmp/err")"; fi
 
+# --- function ----------------------------------------------------------------------------------------
+respond() { # STATUS REQUEST ANSWER
+    local got
+    printf '%s' "$2" | "$mayfly" run --timeout 60 $g/function >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    if [ $got -eq "$1" ] && [ "$(cat "$tmp/out")" = "$3" ]; then ok "function: $2"; else not_ok "function: $2" "status $got: $(cat "$tmp/out")"; fi
+}
+respond 0 '{"name":"you","numbers":[1,2.5,-3]}' '{"count":3,"sum":0.5,"max":2.5,"greeting":"hello, you"}'
+respond 1 '{"numbers":["a"]}' '{"error":"numbers is no array of numbers"}'
+respond 1 '{"name":' "{\"error\":\"no JSON: unexpected token near end of file\"}"
+(for i in 1 2 3; do echo "{\"name\":\"$i\"}"; sleep 0.05; done; printf nonsense) | "$mayfly" run --timeout 60 $g/function --loop >"$tmp/out"
+if [ "$(tr '\n' ' ' <"$tmp/out")" = '{"greeting":"hello, 1"} {"greeting":"hello, 2"} {"greeting":"hello, 3"} {"error":"no JSON: '"'[' or '{' expected near 'nonsense'"'"} ' ]; then
+    ok "function --loop"
+else
+    not_ok "function --loop" "$(cat "$tmp/out")"
+fi
+
 # --- servers: http-echo, kv --listen -----------------------------------------------------------------
 port=$((20000 + RANDOM % 10000))
 bb=$(command -v busybox)
