@@ -93,9 +93,6 @@ static const struct rule {
     {SYS_close, IO | GDB, ANY, 0, 0},
     {SYS_poll, ALL, ANY, 0, 0},
     {SYS_ppoll, IO | HVT, ANY, 0, 0},
-    {SYS_epoll_wait, IO, ANY, 0, 0},
-    {SYS_epoll_pwait, IO, ANY, 0, 0},
-    {SYS_epoll_ctl, IO, ANY, 0, 0},
     {SYS_fcntl, IO, EQUAL, 1, 3 /* F_GETFL */},
     {SYS_fcntl, IO, EQUAL, 1, 4 /* F_SETFL */},
 

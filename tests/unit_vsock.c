@@ -258,11 +258,11 @@ Test(vsock, guest_connects_uring)
     check_guest_connects(true);
 }
 
-Test(vsock, guest_beyond_its_credit)
+static void check_guest_beyond_its_credit(bool uring)
 {
     uint8_t b[65536];
 
-    begin(false);
+    begin(uring);
     int s = listen_at(port_path), c;
 
     buffers(30, 0x1000);
@@ -290,13 +290,21 @@ Test(vsock, guest_beyond_its_credit)
     close(s);
     finish();
 }
+Test(vsock, guest_beyond_its_credit_poll)
+{
+    check_guest_beyond_its_credit(false);
+}
+Test(vsock, guest_beyond_its_credit_uring)
+{
+    check_guest_beyond_its_credit(true);
+}
 
-Test(vsock, half_closed)
+static void check_half_closed(bool uring)
 {
     uint8_t buf[100000];
     struct vsock_hdr h;
 
-    begin(false);
+    begin(uring);
     int s = listen_at(port_path), c;
 
     buffers(30, 0x1000);
@@ -315,17 +323,67 @@ Test(vsock, half_closed)
     expect_op(VSOCK_OP_RST, 9, 1000);
     cr_expect_eq(read(c, buf, 1), 0);
     close(c);
+    /* The host closes its direction and reads slowly: the I/O thread sleeps meanwhile, and all
+     * that the guest sends arrives. */
+    send_packet(packet(VSOCK_OP_REQUEST, 1001, 9, 0), 0);
+    expect_op(VSOCK_OP_RESPONSE, 9, 1001);
+    c = accept(s, NULL, NULL);
+    cr_assert_eq(write(c, buf, 5), 5);
+    cr_assert_eq(shutdown(c, SHUT_WR), 0);
+    h = receive(NULL);
+    cr_expect(h.op == VSOCK_OP_RW && h.len == 5);
+    h = receive(NULL);
+    cr_expect(h.op == VSOCK_OP_SHUTDOWN && h.flags == VSOCK_SHUTDOWN_SEND);
+    unsigned all = 0;
+
+    for (uint32_t space = VSOCK_BUF_ALLOC; all < 20 * 0xff00; all += 0xff00) {
+        while (space < 0xff00 + all || used_idx(f, VSOCK_RX) != f->seen_used[VSOCK_RX]) {
+            if (used_idx(f, VSOCK_RX) == f->seen_used[VSOCK_RX])
+                break;
+            buffers(1, 0x1000);
+            h = receive(NULL);
+            cr_expect_eq(h.op, VSOCK_OP_CREDIT_UPDATE);
+            space = VSOCK_BUF_ALLOC + h.fwd_cnt;
+        }
+        if (space < 0xff00 + all)
+            break;
+        send_packet(packet(VSOCK_OP_RW, 1001, 9, 0xff00), 0xff00);
+        usleep(1000);
+    }
+    uint64_t passes = io_statistics(f->io)->waits;
+
+    usleep(50000);
+    passes = io_statistics(f->io)->waits - passes;
+    cr_expect_lt(passes, 100, "the I/O thread went round %lu times", (unsigned long)passes);
+    h = packet(VSOCK_OP_SHUTDOWN, 1001, 9, 0);
+    h.flags = VSOCK_SHUTDOWN_BOTH;
+    send_packet(h, 0);
+    unsigned got = 0;
+
+    for (ssize_t n; (n = read(c, buf, sizeof buf)) > 0; got += (unsigned)n)
+        cr_assert_eq(buf[0], (uint8_t)(got % 0xff00));
+    cr_expect_eq(got, all);
+    cr_expect_gt(all, 2 * VSOCK_BUF_ALLOC, "more than the socket took at once");
+    close(c);
     close(s);
     finish();
 }
+Test(vsock, half_closed_poll)
+{
+    check_half_closed(false);
+}
+Test(vsock, half_closed_uring)
+{
+    check_half_closed(true);
+}
 
-Test(vsock, host_connects)
+static void check_host_connects(bool uring)
 {
     char line[64] = "";
     struct vsock_hdr h;
     uint32_t port;
 
-    begin(false);
+    begin(uring);
     buffers(30, 0x1000);
     int s = dial();
 
@@ -369,6 +427,14 @@ Test(vsock, host_connects)
     expect_nothing();
     finish();
 }
+Test(vsock, host_connects_poll)
+{
+    check_host_connects(false);
+}
+Test(vsock, host_connects_uring)
+{
+    check_host_connects(true);
+}
 
 Test(vsock, reset_closes_all)
 {
@@ -388,6 +454,35 @@ Test(vsock, reset_closes_all)
     send_packet(packet(VSOCK_OP_RW, 1000, 9, 0), 0);
     expect_op(VSOCK_OP_RST, 9, 1000);
     close(c);
+    close(s);
+    finish();
+}
+
+/* A table entry is used again when the last operation on its socket has ended. */
+Test(vsock, entries_come_back)
+{
+    char b;
+
+    begin(true);
+    int s = listen_at(port_path);
+
+    for (unsigned i = 0; i < VSOCK_CONNS + 100; i++) {
+        buffers(1, 0x1000);
+        send_packet(packet(VSOCK_OP_REQUEST, i, 9, 0), 0);
+        expect_op(VSOCK_OP_RESPONSE, 9, i);
+        int c = accept(s, NULL, NULL);
+
+        send_packet(packet(VSOCK_OP_RW, i, 9, 100), 100);
+        send_packet(packet(VSOCK_OP_RST, i, 9, 0), 0);
+        while (read(c, &b, 1) > 0)
+            ;
+        close(c);
+    }
+    struct vsock *v = (struct vsock *)f->dev;
+
+    for (unsigned i = 0; i < 1000 && v->nconn; i++)
+        usleep(1000);
+    cr_expect_eq(v->nconn, 0);
     close(s);
     finish();
 }

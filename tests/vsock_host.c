@@ -54,6 +54,7 @@ static int serve(const char *path)
             close(c);
             continue;
         }
+        close(s); /* nobody listens any more once the parent is gone */
         ssize_t n;
 
         while ((n = read(c, buf, sizeof buf)) > 0)

@@ -52,7 +52,7 @@ enum {
  * what is added in attach() is registered with the ring's creation, later each costs one system
  * call. fd stays the caller's to close, after io_file_remove(). Unless IO_POLL_ONLY, a socket,
  * pipe or tap may be made O_NONBLOCK. */
-#define IO_FILES_MAX 512
+#define IO_FILES_MAX 2048
 int io_file_add(struct io *io, int fd, unsigned flags);
 /* No operation on it may be in flight. */
 void io_file_remove(struct io *io, int file);
@@ -67,6 +67,7 @@ void io_write(struct io *io, struct io_op *op, int file, const void *buf, uint32
               uint64_t off);
 void io_fsync(struct io *io, struct io_op *op, int file, bool data_only);
 void io_fallocate(struct io *io, struct io_op *op, int file, int mode, uint64_t off, uint64_t len);
+/* MSG_DONTWAIT in flags: -EAGAIN where it would wait. */
 void io_recvmsg(struct io *io, struct io_op *op, int file, struct msghdr *msg, unsigned flags);
 void io_sendmsg(struct io *io, struct io_op *op, int file, const struct msghdr *msg,
                 unsigned flags); /* MSG_NOSIGNAL is added */

@@ -161,6 +161,12 @@ static bool reads(const struct io_op *op)
            op->kind == IO_ACCEPT;
 }
 
+/* Where its file is not ready: is that its result? */
+static bool waits_not(const struct io_op *op)
+{
+    return (op->kind == IO_RECVMSG || op->kind == IO_SENDMSG) && op->len & MSG_DONTWAIT;
+}
+
 static void pool_start(struct io *io, struct io_op *op)
 {
     struct pool *p = io->own;
@@ -218,7 +224,7 @@ static bool try_fresh(struct pool *p)
         }
         int res = carry_out(op, p->io->file[op->file].fd);
 
-        if (res == -EAGAIN) {
+        if (res == -EAGAIN && !waits_not(op)) {
             op->flags |= OP_WAITS;
             list_add(&p->waiting, op);
         } else {

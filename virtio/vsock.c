@@ -3,7 +3,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +41,7 @@ static struct vsock_conn *next_ready(struct vsock *v)
     return c;
 }
 
-static struct vsock_hdr header(struct vsock *v, struct vsock_conn *c, enum vsock_op op)
+struct vsock_hdr vsock_header(struct vsock *v, struct vsock_conn *c, enum vsock_op op)
 {
     c->fwd_told = c->fwd;
     return (struct vsock_hdr){
@@ -69,111 +68,112 @@ static enum vsock_op take_owed(struct vsock_conn *c)
     return VSOCK_OP_INVALID;
 }
 
-/* Data of the host into the driver's buffer. Bytes, or -EAGAIN. */
-static int read_data(struct vsock *v, struct vsock_conn *c, const struct virtq_chain *ch)
-{
-    struct iovec iov[VIRTQ_SIZE_MAX];
-    uint32_t room = ch->in_len - (uint32_t)sizeof(struct vsock_hdr), credit = vsock_credit(c);
-    int n;
+enum made { NOTHING, PACKET, READING };
 
-    if (c->guest_closed && c->host_gone)
-        c->host_eof = true; /* what is unread stays so */
-    if (c->state != CONN_OPEN || !c->readable || c->host_eof || c->guest_closed)
-        return -EAGAIN;
-    if (!credit) {
-        if (!c->asked)
-            vsock_owe(v, c, VSOCK_OP_CREDIT_REQUEST);
-        c->asked = true;
-        return -EAGAIN;
-    }
-    c->asked = false;
-    room = room < credit ? room : credit;
-    room = room < VSOCK_PACKET ? room : VSOCK_PACKET;
-    unsigned k = virtq_slice(iov, ch->iov + ch->nout, ch->nin, sizeof(struct vsock_hdr), room);
-
-    n = vsock_read(c, iov, k);
-    if (n > 0) {
-        c->sent += (uint32_t)n;
-        return n;
-    }
-    c->readable = false;
-    if (n != -EAGAIN) {
-        c->host_eof = true;
-        c->host_gone |= n < 0;
-    }
-    return -EAGAIN;
-}
-
-/* The next packet of c, if it has one: its header, data behind it in ch. Bytes of data, -EAGAIN. */
-static int make_packet(struct vsock *v, struct vsock_conn *c, struct vsock_hdr *h,
-                       const struct virtq_chain *ch)
+/* The next packet of c, if it has one: its header. READING: x went with a read that makes one. */
+static enum made make_packet(struct vsock *v, struct vsock_conn *c, struct vsock_hdr *h,
+                             struct vsock_xfer *x)
 {
     enum vsock_op op;
-    int n;
 
     if (c->state == CONN_FREE || c->state == CONN_HELLO)
-        return -EAGAIN;
+        return NOTHING;
     if (c->state == CONN_CLOSED) {
-        *h = header(v, c, VSOCK_OP_RST);
+        *h = vsock_header(v, c, VSOCK_OP_RST);
         vsock_close(v, c, false);
-        return 0;
+        return PACKET;
     }
     op = take_owed(c);
     if (op == VSOCK_OP_INVALID) {
-        n = read_data(v, c, ch);
-        if (n > 0) {
-            *h = header(v, c, VSOCK_OP_RW);
-            h->len = htole32((uint32_t)n);
+        if (vsock_read(v, c, x)) {
             vsock_ready(v, c);
-            return n;
+            return READING;
         }
         op = take_owed(c);
     }
-    if (op == VSOCK_OP_INVALID && c->host_eof && !c->eof_told && c->state == CONN_OPEN) {
+    if (op == VSOCK_OP_INVALID && c->host_eof && !c->reading && !c->eof_told &&
+        c->state == CONN_OPEN) {
         c->eof_told = true;
-        *h = header(v, c, VSOCK_OP_SHUTDOWN);
+        *h = vsock_header(v, c, VSOCK_OP_SHUTDOWN);
         h->flags = htole32(c->host_gone ? VSOCK_SHUTDOWN_BOTH : VSOCK_SHUTDOWN_SEND);
         if (c->host_gone)
             vsock_wait_end(v, c);
-        return 0;
+        return PACKET;
     }
     if (op == VSOCK_OP_INVALID)
-        return -EAGAIN;
-    *h = header(v, c, op);
+        return NOTHING;
+    *h = vsock_header(v, c, op);
     vsock_ready(v, c);
-    return 0;
+    return PACKET;
+}
+
+static void rx_idle(struct vsock *v, struct vsock_xfer *x)
+{
+    x->next = v->idle_rx;
+    v->idle_rx = x;
+}
+
+void vsock_rx_done(struct vsock *v, struct vsock_xfer *x, uint32_t len)
+{
+    virtq_push(&v->dev.vq[VSOCK_RX], &x->chain, len);
+    rx_idle(v, x);
+}
+
+void vsock_rx_spare(struct vsock *v, struct vsock_xfer *x)
+{
+    if (!v->running) { /* its ring is no more */
+        rx_idle(v, x);
+        return;
+    }
+    x->next = v->spare_rx;
+    v->spare_rx = x;
+}
+
+/* A receive buffer of the driver with room for data. */
+static struct vsock_xfer *take_buffer(struct vsock *v)
+{
+    struct vsock_xfer *x = v->spare_rx;
+
+    if (x) {
+        v->spare_rx = x->next;
+        return x;
+    }
+    while ((x = v->idle_rx)) {
+        if (virtq_pop(&v->dev.vq[VSOCK_RX], &x->chain) <= 0)
+            return NULL;
+        v->idle_rx = x->next;
+        if (x->chain.in_len > sizeof(struct vsock_hdr))
+            return x;
+        vsock_rx_done(v, x, 0); /* no use */
+    }
+    return NULL;
 }
 
 void vsock_deliver(struct vsock *v)
 {
-    struct virtq *vq = &v->dev.vq[VSOCK_RX];
-    struct iovec iov[VIRTQ_SIZE_MAX];
-    struct virtq_chain ch = {.iov = iov, .cap = VIRTQ_SIZE_MAX};
+    struct vsock_xfer *x;
 
-    while (v->nrst || v->ready_first != VSOCK_NONE) {
+    while ((v->nrst || v->ready_first != VSOCK_NONE) && (x = take_buffer(v))) {
         struct vsock_hdr h;
-        int n = 0;
 
-        if (virtq_pop(vq, &ch) <= 0)
-            return;
-        if (ch.in_len <= sizeof h) { /* no room for data: no use */
-            virtq_push(vq, &ch, 0);
-            continue;
-        }
         if (v->nrst) {
             h = v->rst[v->rst_at];
             v->rst_at = (v->rst_at + 1) % VSOCK_RSTS;
             if (v->nrst-- == VSOCK_RSTS)
                 virtio_look_again(&v->dev, VSOCK_TX);
         } else {
-            n = make_packet(v, next_ready(v), &h, &ch);
+            switch (make_packet(v, next_ready(v), &h, x)) {
+            case NOTHING:
+                vsock_rx_spare(v, x);
+                continue;
+            case READING:
+                continue;
+            case PACKET:
+                break;
+            }
         }
-        if (n < 0) {
-            virtq_unpop(vq, 1);
-            continue;
-        }
-        virtq_scatter(iov + ch.nout, ch.nin, 0, &h, sizeof h);
-        virtq_push(vq, &ch, (uint32_t)sizeof h + (uint32_t)n);
+        virtq_scatter(x->chain.iov + x->chain.nout, x->chain.nin, 0, &h, sizeof h);
+        vsock_rx_done(v, x, (uint32_t)sizeof h);
     }
 }
 
@@ -205,11 +205,12 @@ static void on_request(struct vsock *v, const struct vsock_hdr *h)
     vsock_owe(v, c, VSOCK_OP_RESPONSE);
 }
 
-static void on_packet(struct vsock *v, struct vsock_conn *c, const struct vsock_hdr *h,
-                      const struct iovec *data, unsigned n)
+/* true: x is kept, with the n elements of its data. */
+static bool on_packet(struct vsock *v, struct vsock_conn *c, const struct vsock_hdr *h,
+                      struct vsock_xfer *x, unsigned n)
 {
-    uint32_t len = le32toh(h->len);
     bool bad = false;
+    int kept = 0;
 
     c->peer_alloc = le32toh(h->buf_alloc);
     c->peer_fwd = le32toh(h->fwd_cnt);
@@ -220,7 +221,9 @@ static void on_packet(struct vsock *v, struct vsock_conn *c, const struct vsock_
             vsock_accepted(v, c);
         break;
     case VSOCK_OP_RW:
-        bad = c->state != CONN_OPEN || c->guest_eof || vsock_push_data(v, c, data, n, len);
+        bad = c->state != CONN_OPEN || c->guest_eof;
+        if (!bad)
+            kept = vsock_push_data(v, c, x, n, le32toh(h->len));
         break;
     case VSOCK_OP_SHUTDOWN:
         bad = c->state != CONN_OPEN;
@@ -235,22 +238,24 @@ static void on_packet(struct vsock *v, struct vsock_conn *c, const struct vsock_
     default: /* a REQUEST for what is there already, and what is no operation */
         bad = true;
     }
-    if (bad)
+    if (bad || kept < 0)
         vsock_close(v, c, true);
     else
         vsock_ready(v, c); /* there may be credit now */
+    return kept > 0;
 }
 
-static void on_chain(struct vsock *v, const struct virtq_chain *ch)
+/* true: x is kept. */
+static bool on_chain(struct vsock *v, struct vsock_xfer *x)
 {
-    struct iovec data[VIRTQ_SIZE_MAX];
+    const struct virtq_chain *ch = &x->chain;
     struct vsock_hdr h;
     struct vsock_conn *c;
     unsigned n;
 
     if (virtq_gather(&h, sizeof h, ch->iov, ch->nout, 0) != sizeof h ||
         le64toh(h.src_cid) != v->cid)
-        return; /* nobody an answer could go to */
+        return false; /* nobody an answer could go to */
     uint32_t len = le32toh(h.len);
     uint16_t op = le16toh(h.op);
 
@@ -258,32 +263,42 @@ static void on_chain(struct vsock *v, const struct virtq_chain *ch)
         le16toh(h.type) != VSOCK_TYPE_STREAM) {
         if (op != VSOCK_OP_RST)
             answer_rst(v, &h);
-        return;
+        return false;
     }
-    n = virtq_slice(data, ch->iov, ch->nout, sizeof h, len);
+    n = virtq_slice(x->data, ch->iov, ch->nout, sizeof h, len);
     c = vsock_find(v, le32toh(h.dst_port), le32toh(h.src_port));
     if (op == VSOCK_OP_RST) {
         if (c)
             vsock_close(v, c, false);
     } else if (c && c->state != CONN_CLOSED) {
-        on_packet(v, c, &h, data, n);
+        return on_packet(v, c, &h, x, n);
     } else if (!c && op == VSOCK_OP_REQUEST) {
         on_request(v, &h);
     } else if (!c) {
         answer_rst(v, &h);
     }
+    return false;
+}
+
+void vsock_tx_done(struct vsock *v, struct vsock_xfer *x)
+{
+    virtq_push(&v->dev.vq[VSOCK_TX], &x->chain, 0);
+    if (!v->idle_tx)
+        virtio_look_again(&v->dev, VSOCK_TX);
+    x->next = v->idle_tx;
+    v->idle_tx = x;
 }
 
 static void transmit(struct vsock *v)
 {
     struct virtq *vq = &v->dev.vq[VSOCK_TX];
-    struct iovec iov[VIRTQ_SIZE_MAX];
-    struct virtq_chain ch = {.iov = iov, .cap = VIRTQ_SIZE_MAX};
+    struct vsock_xfer *x;
 
     /* With no room for an answer the rest waits until the driver has taken some. */
-    while (v->nrst < VSOCK_RSTS && virtq_pop(vq, &ch) > 0) {
-        on_chain(v, &ch);
-        virtq_push(vq, &ch, 0);
+    while (v->nrst < VSOCK_RSTS && (x = v->idle_tx) && virtq_pop(vq, &x->chain) > 0) {
+        v->idle_tx = x->next;
+        if (!on_chain(v, x))
+            vsock_tx_done(v, x);
     }
 }
 
@@ -293,11 +308,8 @@ static int attach(struct virtio_dev *dev)
 {
     struct vsock *v = (struct vsock *)dev;
 
-    v->epoll_file = io_file_add(dev->io, v->epoll_fd, IO_POLL_ONLY);
-    if (v->epoll_file < 0)
-        return v->epoll_file;
-    io_poll(dev->io, &v->poll, v->epoll_file, POLLIN, true);
-    return 0;
+    v->listen_file = io_file_add(dev->io, v->listen_fd, IO_POLL_ONLY);
+    return v->listen_file < 0 ? v->listen_file : 0;
 }
 
 static void start(struct virtio_dev *dev)
@@ -316,17 +328,20 @@ static void notify(struct virtio_dev *dev, unsigned q)
         return;
     if (q == VSOCK_TX)
         transmit(v);
-    if (v->unseen)
-        vsock_look(v);
-    else
-        vsock_deliver(v);
+    vsock_deliver(v);
 }
 
 static void reset(struct virtio_dev *dev)
 {
     struct vsock *v = (struct vsock *)dev;
 
+    struct vsock_xfer *x;
+
     v->running = false;
+    while ((x = v->spare_rx)) {
+        v->spare_rx = x->next;
+        rx_idle(v, x);
+    }
     vsock_close_all(v);
 }
 
@@ -360,8 +375,9 @@ int vsock_create(const char *arg, struct virtio_dev **dev, char *err, size_t len
         return e;
     }
     vsock_conn_init(v);
+    vsock_io_init(v);
     v->guest_cid = htole64(v->cid);
-    v->poll.done = vsock_events;
+    v->poll.done = vsock_on_listen;
     v->timer.fire = vsock_timeouts;
     v->dev.ops = &vsock_ops;
     v->dev.features = 1ull << VSOCK_F_STREAM;

@@ -1,4 +1,4 @@
-/* vsock connections: the table, and the Unix sockets at their host ends. */
+/* vsock connections: the table, how they begin and end. */
 #include "virtio/vsock.h"
 
 #include <errno.h>
@@ -6,13 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <unistd.h>
 
-#define PATIENCE_NS  10000000000ull /* for a line, a RESPONSE, the RST that ends a connection */
-#define TICK_NS      1000000000ull
-#define EVENT_ROUNDS 8u
-#define FIRST_PORT   0x40000000u /* of connections that begin on the host */
+#define PATIENCE_NS 10000000000ull /* for a line, a RESPONSE, the RST that ends a connection */
+#define TICK_NS     1000000000ull
+#define FIRST_PORT  0x40000000u /* of connections that begin on the host */
 
 /* --- the table --- */
 
@@ -27,14 +25,10 @@ void vsock_conn_init(struct vsock *v)
     for (unsigned i = 0; i < VSOCK_BUCKETS; i++)
         v->bucket[i] = VSOCK_NONE;
     for (unsigned i = 0; i < VSOCK_CONNS; i++) {
-        v->conn[i].state = CONN_FREE;
-        v->conn[i].ready = v->conn[i].listed = false;
+        v->conn[i].fd = v->conn[i].file = -1;
         v->conn[i].next = i + 1 < VSOCK_CONNS ? (uint16_t)(i + 1) : VSOCK_NONE;
     }
-    v->free_conn = 0;
-    v->nconn = 0;
     v->ready_first = v->ready_last = VSOCK_NONE;
-    v->nrst = v->rst_at = 0;
 }
 
 struct vsock_conn *vsock_find(struct vsock *v, uint32_t host_port, uint32_t guest_port)
@@ -79,58 +73,80 @@ static void set_deadline(struct vsock *v, struct vsock_conn *c)
 static struct vsock_conn *add(struct vsock *v, int fd, enum vsock_state state)
 {
     uint16_t i = v->free_conn;
+    int file = i == VSOCK_NONE ? -ENOBUFS : io_file_add(v->dev.io, fd, 0);
 
-    if (i == VSOCK_NONE)
+    if (file < 0)
         return NULL;
     struct vsock_conn *c = &v->conn[i];
     /* A former life of the entry may have left it in the list of ready ones: it stays there. */
     struct vsock_conn fresh = {.state = state,
+                               .v = v,
                                .fd = fd,
-                               .generation = c->generation + 1,
+                               .file = file,
+                               .poll.done = c->poll.done,
+                               .flush.done = c->flush.done,
                                .ready = c->ready,
                                .ready_next = c->ready_next,
-                               .readable = true};
-    struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                             .data.u64 = (uint64_t)fresh.generation << 32 | i};
+                               .readable = true,
+                               .burst = 1};
 
-    if (epoll_ctl(v->epoll_fd, EPOLL_CTL_ADD, fd, &ev))
-        return NULL;
     v->free_conn = c->next;
     v->nconn++;
     *c = fresh;
     return c;
 }
 
-static void drop_host(struct vsock_conn *c)
+static void give_back(struct vsock *v, struct vsock_conn *c)
 {
-    if (c->fd >= 0)
-        close(c->fd); /* leaves the epoll set by that */
-    c->fd = -1;
+    c->next = v->free_conn;
+    v->free_conn = (uint16_t)(c - v->conn);
+    if (!v->accepting && v->running)
+        vsock_accept(v);
+}
+
+void vsock_op_done(struct vsock *v, struct vsock_conn *c)
+{
+    if (--c->ops || !c->dropped)
+        return;
+    io_file_remove(v->dev.io, c->file);
+    close(c->fd);
+    c->fd = c->file = -1;
     free(c->buf);
     c->buf = NULL;
+    if (c->state == CONN_FREE)
+        give_back(v, c);
+}
+
+static void drop_host(struct vsock *v, struct vsock_conn *c)
+{
+    if (c->dropped)
+        return;
+    c->dropped = true;
+    c->ops++;
+    io_cancel(v->dev.io, &c->poll);
+    vsock_op_done(v, c);
 }
 
 static void release(struct vsock *v, struct vsock_conn *c)
 {
-    drop_host(c);
-    if (c->listed)
-        unlist(v, c);
     c->state = CONN_FREE;
     c->deadline = 0;
-    c->next = v->free_conn;
-    v->free_conn = (uint16_t)(c - v->conn);
     v->nconn--;
+    if (c->listed)
+        unlist(v, c);
+    if (!c->dropped)
+        drop_host(v, c);
+    else if (c->fd < 0)
+        give_back(v, c);
 }
 
 void vsock_close(struct vsock *v, struct vsock_conn *c, bool reset)
 {
     if (!reset) {
         release(v, c);
-        if (!v->accepting && v->running)
-            vsock_accept(v);
         return;
     }
-    drop_host(c);
+    drop_host(v, c);
     c->state = CONN_CLOSED;
     c->deadline = 0;
     vsock_ready(v, c);
@@ -143,14 +159,17 @@ void vsock_wait_end(struct vsock *v, struct vsock_conn *c)
 
 void vsock_close_all(struct vsock *v)
 {
-    for (unsigned i = 0; i < VSOCK_CONNS; i++)
+    for (unsigned i = 0; i < VSOCK_CONNS; i++) {
+        v->conn[i].ready = false;
         if (v->conn[i].state != CONN_FREE)
             release(v, &v->conn[i]);
-    vsock_conn_init(v);
+    }
+    v->ready_first = v->ready_last = VSOCK_NONE;
+    v->nrst = v->rst_at = 0;
     io_timer_set(v->dev.io, &v->timer, 0);
 }
 
-/* --- from the guest to the host --- */
+/* --- how they begin --- */
 
 int vsock_connect(struct vsock *v, uint32_t host_port, uint32_t guest_port,
                   struct vsock_conn **conn)
@@ -172,133 +191,8 @@ int vsock_connect(struct vsock *v, uint32_t host_port, uint32_t guest_port,
     (*conn)->host_port = host_port;
     (*conn)->guest_port = guest_port;
     list(v, *conn);
+    vsock_watch(v, *conn);
     return 0;
-}
-
-static void tell_credit(struct vsock *v, struct vsock_conn *c)
-{
-    if (c->fwd - c->fwd_told >= VSOCK_BUF_ALLOC / 4)
-        vsock_owe(v, c, VSOCK_OP_CREDIT_UPDATE);
-}
-
-/* The guest is done sending, and all it sent is with the host. */
-static void end_of_guest(struct vsock *v, struct vsock_conn *c)
-{
-    if (!c->guest_eof || c->fwd != c->received)
-        return;
-    if (c->guest_closed) {
-        vsock_close(v, c, true);
-    } else if (!c->shut) {
-        c->shut = true; /* once: each is an event again */
-        shutdown(c->fd, SHUT_WR);
-    }
-}
-
-/* What could not be written at once. */
-static void flush(struct vsock *v, struct vsock_conn *c)
-{
-    while (c->fwd != c->received && !c->host_gone) {
-        uint32_t n = c->received - c->fwd, first = VSOCK_BUF_ALLOC - c->buf_at;
-        ssize_t w = write(c->fd, c->buf + c->buf_at, n < first ? n : first);
-
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0 && errno == EAGAIN)
-            break;
-        if (w < 0) {
-            c->host_gone = true;
-            break;
-        }
-        c->buf_at = (c->buf_at + (uint32_t)w) % VSOCK_BUF_ALLOC;
-        c->fwd += (uint32_t)w;
-    }
-    if (c->host_gone)
-        c->fwd = c->received;
-    if (c->fwd == c->received) {
-        free(c->buf);
-        c->buf = NULL;
-    }
-    tell_credit(v, c);
-    end_of_guest(v, c);
-}
-
-static int keep(struct vsock_conn *c, const struct iovec *iov, unsigned n, uint32_t skip,
-                uint32_t len)
-{
-    uint32_t at, first;
-
-    if (!c->buf) {
-        c->buf = malloc(VSOCK_BUF_ALLOC);
-        if (!c->buf)
-            return -ENOMEM;
-        c->buf_at = 0;
-    }
-    at = (c->buf_at + (c->received - c->fwd)) % VSOCK_BUF_ALLOC;
-    first = VSOCK_BUF_ALLOC - at < len ? VSOCK_BUF_ALLOC - at : len;
-    virtq_gather(c->buf + at, first, iov, n, skip);
-    virtq_gather(c->buf, len - first, iov, n, skip + first);
-    c->received += len;
-    return 0;
-}
-
-int vsock_push_data(struct vsock *v, struct vsock_conn *c, const struct iovec *iov, unsigned n,
-                    uint32_t len)
-{
-    ssize_t w = 0;
-
-    if (len > VSOCK_BUF_ALLOC - (c->received - c->fwd))
-        return -EPROTO;
-    if (c->host_gone) {
-        c->received += len;
-        c->fwd = c->received;
-        tell_credit(v, c);
-        return 0;
-    }
-    if (c->received == c->fwd && len) {
-        do
-            w = writev(c->fd, iov, (int)(n < 1024 ? n : 1024));
-        while (w < 0 && errno == EINTR);
-        if (w < 0 && errno != EAGAIN) {
-            /* The host has closed; what it sent before that is still for the guest. */
-            c->host_gone = true;
-            w = len;
-        }
-        w = w < 0 ? 0 : w;
-        c->received += (uint32_t)w;
-        c->fwd += (uint32_t)w;
-    }
-    tell_credit(v, c);
-    return (uint32_t)w < len ? keep(c, iov, n, (uint32_t)w, len - (uint32_t)w) : 0;
-}
-
-void vsock_guest_shutdown(struct vsock *v, struct vsock_conn *c, uint32_t flags)
-{
-    if (flags & VSOCK_SHUTDOWN_RCV)
-        c->guest_closed = true;
-    if (flags & VSOCK_SHUTDOWN_SEND)
-        c->guest_eof = true;
-    if (c->guest_closed && !c->guest_eof)
-        shutdown(c->fd, SHUT_RD);
-    end_of_guest(v, c);
-}
-
-/* --- from the host to the guest --- */
-
-uint32_t vsock_credit(const struct vsock_conn *c)
-{
-    uint32_t out = c->sent - c->peer_fwd;
-
-    return out < c->peer_alloc ? c->peer_alloc - out : 0;
-}
-
-int vsock_read(struct vsock_conn *c, const struct iovec *iov, unsigned n)
-{
-    ssize_t r;
-
-    do
-        r = readv(c->fd, iov, (int)(n < 1024 ? n : 1024));
-    while (r < 0 && errno == EINTR);
-    return r < 0 ? -errno : (int)r;
 }
 
 void vsock_accept(struct vsock *v)
@@ -313,15 +207,27 @@ void vsock_accept(struct vsock *v)
         if (fd < 0) {
             if (errno != EAGAIN)
                 v->accepting = false; /* descriptors are short: when a connection ends */
+            else if (!v->poll.busy)
+                io_poll(v->dev.io, &v->poll, v->listen_file, POLLIN, false);
             return;
         }
         c = add(v, fd, CONN_HELLO);
-        if (!c)
-            close(fd);
-        else
+        if (c) {
             set_deadline(v, c);
+            vsock_watch(v, c);
+        } else {
+            close(fd);
+        }
     }
     v->accepting = false;
+}
+
+void vsock_on_listen(struct io_op *op, int res)
+{
+    struct vsock *v = (struct vsock *)((char *)op - offsetof(struct vsock, poll));
+
+    if (res >= 0 && v->running)
+        vsock_accept(v);
 }
 
 static bool port_taken(struct vsock *v, uint32_t port)
@@ -349,7 +255,7 @@ static bool parse_line(const char *s, uint32_t *port)
 }
 
 /* A byte at a time: what follows the line is the guest's. */
-static void read_line(struct vsock *v, struct vsock_conn *c)
+void vsock_read_line(struct vsock *v, struct vsock_conn *c)
 {
     char b;
     ssize_t n;
@@ -383,70 +289,6 @@ void vsock_accepted(struct vsock *v, struct vsock_conn *c)
         return;
     }
     vsock_ready(v, c);
-}
-
-/* --- events --- */
-
-static void event(struct vsock *v, struct vsock_conn *c, uint32_t events)
-{
-    if (c->state == CONN_HELLO) {
-        read_line(v, c);
-        return;
-    }
-    if (c->state == CONN_CLOSED)
-        return;
-    if (events & (EPOLLERR | EPOLLHUP)) {
-        if (c->state == CONN_REQUEST) {
-            vsock_close(v, c, true);
-            return;
-        }
-        if (!c->host_gone && c->eof_told) {
-            c->eof_told = false; /* it was told of one direction only */
-            vsock_ready(v, c);
-        }
-        c->host_gone = true;
-    }
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) && !c->host_eof) {
-        c->readable = true;
-        vsock_ready(v, c);
-    }
-    if (c->state == CONN_OPEN && (c->received != c->fwd || c->host_gone))
-        flush(v, c);
-}
-
-void vsock_look(struct vsock *v)
-{
-    struct epoll_event ev[64];
-    int n = 64;
-
-    for (unsigned round = 0; n > 0 && round < EVENT_ROUNDS; round++) {
-        n = epoll_wait(v->epoll_fd, ev, 64, 0);
-        for (int i = 0; i < n && v->running; i++) {
-            uint32_t at = (uint32_t)ev[i].data.u64;
-
-            if (at == VSOCK_CONNS)
-                vsock_accept(v);
-            else if (v->conn[at].state != CONN_FREE &&
-                     v->conn[at].generation == ev[i].data.u64 >> 32)
-                event(v, &v->conn[at], ev[i].events);
-        }
-    }
-    /* Others want this thread too: the rest in the next pass. */
-    v->unseen = n > 0;
-    if (v->unseen)
-        virtio_look_again(&v->dev, VSOCK_RX);
-    if (v->running)
-        vsock_deliver(v);
-}
-
-void vsock_events(struct io_op *op, int res)
-{
-    struct vsock *v = (struct vsock *)((char *)op - offsetof(struct vsock, poll));
-
-    if (!op->busy && res >= 0)
-        io_poll(v->dev.io, op, v->epoll_file, POLLIN, true);
-    if (res >= 0)
-        vsock_look(v);
 }
 
 void vsock_timeouts(struct io_timer *t)

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,7 +98,7 @@ int vsock_open(struct vsock *v, const char *arg, char *err, size_t len)
     struct stat st;
     int e = parse(v, arg, err, len);
 
-    v->listen_fd = v->epoll_fd = -1;
+    v->listen_fd = -1;
     if (e)
         return e;
     snprintf(sa.sun_path, sizeof sa.sun_path, "%s", v->path);
@@ -107,34 +106,26 @@ int vsock_open(struct vsock *v, const char *arg, char *err, size_t len)
     if (e)
         return e;
     v->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    v->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    if (v->listen_fd < 0 || v->epoll_fd < 0) {
+    if (v->listen_fd < 0) {
         e = -errno;
         snprintf(err, len, "%s", strerror(-e));
     } else if (bind(v->listen_fd, (struct sockaddr *)&sa, sizeof sa)) {
         e = -errno;
         snprintf(err, len, "'%s': %s", v->path, strerror(-e));
     } else {
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = VSOCK_CONNS};
-
         if (!stat(v->path, &st)) {
             v->path_dev = st.st_dev;
             v->path_ino = st.st_ino;
             to_unlink = v;
             atexit(at_exit);
         }
-        if (listen(v->listen_fd, BACKLOG) ||
-            epoll_ctl(v->epoll_fd, EPOLL_CTL_ADD, v->listen_fd, &ev)) {
+        if (listen(v->listen_fd, BACKLOG)) {
             e = -errno;
             snprintf(err, len, "'%s': %s", v->path, strerror(-e));
             vsock_unlink(v);
         }
     }
-    if (e) {
-        if (v->listen_fd >= 0)
-            close(v->listen_fd);
-        if (v->epoll_fd >= 0)
-            close(v->epoll_fd);
-    }
+    if (e && v->listen_fd >= 0)
+        close(v->listen_fd);
     return e;
 }
