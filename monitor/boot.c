@@ -58,9 +58,27 @@ static int choose_elf(const struct boot_image *k, boot_fn **fn, struct boot_resu
     else if (e.is64)
         *fn = boot_elf_linux; /* says what is wrong with it */
     else
-        return boot_fail(
-            res, "a 32-bit ELF file with neither a PVH note nor a multiboot header; " BOOT_TAKES);
+        return boot_fail(res, "a 32-bit ELF file with neither a PVH note nor a multiboot header (a "
+                              "program: build it for "
+                              "x86-64, gcc -m64 -static); " BOOT_TAKES);
     return 0;
+}
+
+/* "#!/bin/sh -e": the interpreter has to be the guest, and to reach the script. */
+static int refuse_script(const struct boot_image *k, struct boot_result *res)
+{
+    char name[64] = "";
+    uint64_t at = 2;
+    unsigned n = 0;
+
+    while (at < k->len && (k->data[at] == ' ' || k->data[at] == '\t'))
+        at++;
+    while (at < k->len && k->data[at] > ' ' && k->data[at] < 0x7f && n < sizeof name - 1)
+        name[n++] = (char)k->data[at++];
+    return boot_fail(res,
+                     "a script for %s: run a static build of that, with the script's directory: "
+                     "mayfly run --share DIR:/work --cwd /work INTERPRETER SCRIPT",
+                     n ? name : "an interpreter it does not name");
 }
 
 static int choose(const struct boot_image *k, boot_fn **fn, struct boot_result *res)
@@ -81,6 +99,8 @@ static int choose(const struct boot_image *k, boot_fn **fn, struct boot_result *
         *fn = boot_multiboot;
         return 0;
     }
+    if (k->len > 2 && !memcmp(k->data, "#!", 2))
+        return refuse_script(k, res);
     return boot_fail(res, "%s; " BOOT_TAKES, boot_describe(k, buf, sizeof buf));
 }
 

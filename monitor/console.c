@@ -77,8 +77,12 @@ bool console_is_raw(void)
 
 static void fail(struct console *c, int err)
 {
-    c->dead = true;
     c->out_len = 0;
+    if (c->m->boot.runtime && !c->m->cpus.stop && (c->through || err != EPIPE)) {
+        c->error = err; /* for the program to know */
+        return;
+    }
+    c->dead = true;
     if (err == EPIPE) {
         c->fail_status = STATUS_SIGNAL + SIGPIPE;
     } else {
@@ -206,6 +210,30 @@ void console_write(struct machine *m, const void *buf, size_t len)
 
     pthread_mutex_lock(&c->lock);
     put_output(c, buf, len, FLUSH_WAIT);
+    pthread_mutex_unlock(&c->lock);
+}
+
+int console_write_program(struct machine *m, const void *buf, size_t len, bool through)
+{
+    struct console *c = m->console;
+
+    pthread_mutex_lock(&c->lock);
+    c->through = through;
+    put_output(c, buf, len, FLUSH_WAIT);
+    if (through)
+        flush_locked(c, FLUSH_WAIT);
+    int err = c->error;
+
+    c->error = 0;
+    pthread_mutex_unlock(&c->lock);
+    return -err;
+}
+
+void console_settle_error(struct console *c)
+{
+    pthread_mutex_lock(&c->lock);
+    if (c->error && !c->dead)
+        fail(c, c->error);
     pthread_mutex_unlock(&c->lock);
 }
 

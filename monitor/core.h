@@ -85,6 +85,8 @@ struct console {
     atomic_bool out_wait; /* the I/O thread waits for POLLOUT */
     bool flush_armed;     /* it will flush when its timer fires */
     int fail_status;      /* dead: the exit status that says so */
+    int error;            /* of a program's output, which it has not been told of yet */
+    bool through;         /* a program's output is not kept */
     uint32_t out_start, out_len;
     uint64_t last_flush; /* ns */
     /* stdin; under machine.lock, but for the I/O thread's looks at what is atomic */
@@ -120,6 +122,10 @@ void console_pump(struct console *c);
 void console_settle(struct console *c);
 /* Is there output that waits for room in stdout? */
 bool console_output_waits(struct console *c);
+/* For a program: 0 or the -errno of a write, this one or one before; through: of this one. */
+int console_write_program(struct machine *m, const void *buf, size_t len, bool through);
+/* Its output is all out, or it is said why not. At the end. */
+void console_settle_error(struct console *c);
 /* console_write() that does not wait: the bytes taken, also 0. */
 size_t console_write_some(struct machine *m, const void *buf, size_t len);
 

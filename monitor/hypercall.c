@@ -29,9 +29,10 @@ static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t le
         return -EFAULT;
     if (len > CHUNK)
         len = CHUNK;
-    if (fd == 1) {
-        console_write(m, p, len);
-        return (int64_t)len;
+    if ((fd & ~MAYFLY_WRITE_THROUGH) == 1) {
+        int err = console_write_program(m, p, len, fd & MAYFLY_WRITE_THROUGH);
+
+        return err ? err : (int64_t)len;
     }
     if (fd != 2)
         return -EBADF;

@@ -51,6 +51,8 @@ void machine_stop(struct machine *m, int status, const char *what)
 
 int machine_last_words(struct machine *m)
 {
+    console_settle_error(m->console);
+
     int status = m->console->fail_status ? m->console->fail_status : m->status;
 
     m->t.exit = clock_ns();

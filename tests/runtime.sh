@@ -200,6 +200,24 @@ else
     not_ok "allocates until ENOMEM" "status $got $(cat "$tmp/guest" "$tmp/err")"
 fi
 
+# --- endless appetites: told as on Linux, and no hang ------------------------------------------------
+build ends ends.c gcc -O1 -static -pthread
+# ends WHAT STATUS PATTERN: in what it prints or what mayfly says
+ends() {
+    "$mayfly" run --engine bt --timeout 30 "${@:4}" $p/ends "$1" </dev/null >"$tmp/guest" 2>"$tmp/err"
+    local got=$?
+    if [ $got -eq "$2" ] && cat "$tmp/guest" "$tmp/err" | grep -q "$3"; then ok "endless $1"; else not_ok "endless $1" "status $got: $(cat "$tmp/guest" "$tmp/err" | head -n 2)"; fi
+}
+ends threads 0 '^Resource temporarily unavailable after more than 100: 1'
+ends files 0 '^Too many open files after more than 100: 1'
+ends disk 0 '^No space left on device after more than 10: 1, room again 1'
+ends maps 0 '^Cannot allocate memory after more than 1000: 1'
+ends touch 137 '^mayfly: ends: out of memory (64 MiB): give more with -m$' -m 64M
+ends recursion 139 '^ends: Segmentation fault at 0x7'
+"$mayfly" run --engine bt --timeout 10 "$bb" sh -c 'b() { b | b & }; b; echo over' >"$tmp/guest" 2>"$tmp/err" </dev/null
+got=$?
+if [ $got -eq 2 ] && [ "$(grep -c '^mayfly: .*fork' "$tmp/err")" -eq 1 ]; then ok "a fork bomb"; else not_ok "a fork bomb" "status $got $(cat "$tmp/err")"; fi
+
 # --- standard descriptors ---------------------------------------------------------------------------
 # closed NAME REDIRECTION: as on the host
 "$bb" cat <&- >/dev/null 2>&1
@@ -216,6 +234,31 @@ if [ $got -eq $want ]; then ok "closed stdout"; else not_ok "closed stdout" "sta
 got=${PIPESTATUS[0]}
 if [ "$got" -eq 141 ]; then ok "a reader that goes away: 141"; else not_ok "a reader that goes away" "status $got"; fi
 
+# Their errors reach the program as on the host: a reader that goes away, a full disk.
+# errors NAME TARGET COMMAND…: TARGET "pipe" or a file
+errors() {
+    local name=$1 target=$2 run want got
+    shift 2
+    for run in '' "$mayfly run --engine bt --timeout 20"; do
+        if [ "$target" = pipe ]; then
+            # shellcheck disable=SC2086
+            $run "$@" 2>"$tmp/err" </dev/null | head -n 1 >"$tmp/guest"
+            got="${PIPESTATUS[0]} $(cat "$tmp/guest" "$tmp/err" | tr '\n' ' ')"
+        else
+            # shellcheck disable=SC2086
+            $run "$@" 2>"$tmp/err" </dev/null >"$target"
+            got="$? $(tr '\n' ' ' <"$tmp/err")"
+        fi
+        [ -n "$run" ] || want=$got
+    done
+    if [ "$got" = "$want" ]; then ok "$name"; else not_ok "$name" "$got, on the host $want"; fi
+}
+errors 'EPIPE where SIGPIPE is ignored' pipe "$bb" sh -c 'trap "" PIPE; while echo y; do :; done; exit 5'
+errors 'SIGPIPE caught' pipe "$bb" sh -c 'trap "exit 4" PIPE; while echo y; do :; done'
+errors 'SIGPIPE' pipe "$bb" yes
+errors 'ENOSPC' /dev/full "$bb" sh -c 'echo hi || exit 3; exit 4'
+errors 'ENOSPC, many writes' /dev/full "$bb" yes
+
 # --- what is no program of ours ---------------------------------------------------------------------
 refuse() { # NAME FILE PATTERN
     "$mayfly" run --engine bt --timeout 10 "$2" </dev/null >"$tmp/guest" 2>"$tmp/err"
@@ -228,7 +271,7 @@ refuse() { # NAME FILE PATTERN
 }
 refuse "dynamic" /bin/ls 'dynamically linked.*-static'
 printf '#!/bin/sh\necho hi\n' >"$tmp/script"
-refuse "script" "$tmp/script" 'a script'
+refuse "script" "$tmp/script" 'a script for /bin/sh: run .*--share'
 head -c 3000 $p/args.musl >"$tmp/cut"
 refuse "truncated" "$tmp/cut" 'truncated'
 # Fields of the program headers: e_phoff 64, 56 bytes each; p_type 0, p_vaddr 16, p_filesz 32,
@@ -245,5 +288,7 @@ refuse "overlapping segments" "$tmp/over" 'overlaps'
 cp $p/args.musl "$tmp/entry" && poke "$tmp/entry" 24 '\0\0\0\0\0\0\0\0'
 refuse "an entry outside" "$tmp/entry" 'entry point'
 cp $p/args.musl "$tmp/thirty" && poke "$tmp/thirty" 4 '\001'
+printf '.globl _start\n_start: nop\n' | as --32 -o "$tmp/32.o" && ld -m elf_i386 -o "$tmp/32" "$tmp/32.o"
+refuse "32-bit" "$tmp/32" '32-bit.*build it for x86-64'
 refuse "32-bit class" "$tmp/thirty" '32-bit\|damaged\|program headers'
 finish

@@ -44,7 +44,7 @@ struct mayfly_boot {
 #define MAYFLY_BOOT_TTY(fd)    (1u << (fd))
 #define MAYFLY_BOOT_CLOSED(fd) (8u << (fd))
 #define MAYFLY_BOOT_DIRTY      128u /* RAM does not read as zero (a loader other than mayfly) */
-#define MAYFLY_BOOT_VERBOSE    64u /* MAYFLY_CALL_ASKED at the end */
+#define MAYFLY_BOOT_VERBOSE    64u  /* MAYFLY_CALL_ASKED at the end */
 
 /* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must
  * lie below 4 GiB, 8-aligned). The monitor writes ret: a count, 0, or a negative Linux errno. */
@@ -57,7 +57,9 @@ struct mayfly_call {
 };
 
 enum {
-    MAYFLY_CALL_WRITE = 1,    /* fd 1: console, 2: the monitor's stderr; ret = bytes taken */
+    MAYFLY_CALL_WRITE = 1,    /* fd 1: console, 2: the monitor's stderr; ret = bytes taken. The
+                                 console may keep them for a while, and tell of an error at the next
+                                 write; MAYFLY_WRITE_THROUGH: not so */
     MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet. fd:
                                  0, or a vector >= 32: then -EAGAIN comes at once, and that interrupt
                                  when there is something to read */
@@ -75,6 +77,8 @@ struct mayfly_asked {
     uint32_t times;
 };
 #define MAYFLY_ASKED_MAX 512u
+
+#define MAYFLY_WRITE_THROUGH 0x100u /* with fd 1 */
 
 /* PT_NOTE: name "mayfly", this type, desc = u32 version. */
 #define MAYFLY_NOTE_NAME "mayfly"

@@ -27,7 +27,17 @@ static int64_t console_read(struct file *f, uint64_t buf, uint64_t len, uint64_t
 
 int64_t console_put(const struct file *f, uint64_t n)
 {
-    return monitor_call(MAYFLY_CALL_WRITE, (uintptr_t)f->data == 2 ? 2 : 1, bounce, n);
+    uint32_t fd = (uintptr_t)f->data == 2 ? 2 : 1;
+
+    /* The monitor ends a program whose reader has gone, as SIGPIPE would; one that has its own way
+     * with that signal wants to know of it. */
+    if (fd == 1 && (actions[SIGPIPE].sa_handler != SIG_DFL || current->mask & BIT(SIGPIPE)))
+        fd |= MAYFLY_WRITE_THROUGH;
+    int64_t took = monitor_call(MAYFLY_CALL_WRITE, fd, bounce, n);
+
+    if (took == -EPIPE)
+        signal_send(current, SIGPIPE, SI_USER, 0);
+    return took;
 }
 
 static int64_t console_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)

@@ -1,7 +1,8 @@
 /*
  * Physical memory. What lies behind the program's file is in two parts:
  *
- *   pool: page tables, kernel stacks, small blocks, files | linear part | hole | more pool, from 4 GiB
+ *   pool: page tables, kernel stacks, small blocks, files | linear part | hole | more pool, from 4
+ * GiB
  *
  * A page of the linear part belongs to the address LINEAR_LOW + its distance from the part's start:
  * program memory there is one stretch with one offset, which the bt engine reaches without a TLB

@@ -131,12 +131,12 @@ static int host_sync(struct file *f)
 {
     struct fuse_fsync_in in = {.fh = (uintptr_t)f->data};
     int err = mapfile_sync(f->inode);
-    int64_t got = fuse_call(
-        &(struct fuse_call){.op = S_ISDIR(f->inode->mode) ? FUSE_FSYNCDIR : FUSE_FSYNC,
-                            .share = f->inode->share,
-                            .node = f->inode->node,
-                            .in = &in,
-                            .in_len = sizeof in});
+    int64_t got =
+        fuse_call(&(struct fuse_call){.op = S_ISDIR(f->inode->mode) ? FUSE_FSYNCDIR : FUSE_FSYNC,
+                                      .share = f->inode->share,
+                                      .node = f->inode->node,
+                                      .in = &in,
+                                      .in_len = sizeof in});
 
     return err ? err : (int)got;
 }

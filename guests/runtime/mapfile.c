@@ -7,6 +7,8 @@
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 
+unsigned mapfile_count;
+
 bool mapfile_tracked(const struct vma *v)
 {
     return v->shared && v->inode && v->inode->node;
@@ -16,7 +18,7 @@ int mapfile_sync_range(uint64_t start, uint64_t end)
 {
     int err = 0;
 
-    for (struct vma *v = vmas; v && v->start < end; v = v->next) {
+    for (struct vma *v = mapfile_count ? vma_from(start) : NULL; v && v->start < end; v = v->next) {
         uint64_t at = v->start > start ? v->start : start, stop = least(v->end, end), *e;
 
         if (!mapfile_tracked(v))
@@ -39,7 +41,7 @@ int mapfile_sync(const struct inode *i)
 {
     int err = 0;
 
-    if (!i->maps)
+    if (!i->maps || !mapfile_count)
         return 0;
     for (const struct vma *v = vmas; v; v = v->next)
         if (v->inode == i && mapfile_tracked(v)) {

@@ -181,7 +181,7 @@ bool vm_affordable(uint64_t len)
 
 static void uncount(uint64_t start, uint64_t end)
 {
-    for (struct vma *v = vmas; v; v = v->next)
+    for (struct vma *v = vma_from(start); v && v->start < end; v = v->next)
         if (v->start >= start && v->end <= end && counts(v->prot, v->shared))
             committed -= v->end - v->start;
 }

@@ -6,7 +6,7 @@
 #include "guests/runtime/process.h"
 
 struct vma {
-    struct vma *next;
+    struct vma *next, *prev;
     uint64_t start, end;
     uint32_t prot; /* PROT_* */
     bool shared;
@@ -17,6 +17,7 @@ struct vma {
 
 /* --- vma.c: the list --- */
 extern struct vma *vmas;
+struct vma *vma_from(uint64_t at); /* the first that ends behind at, or NULL */
 struct vma *vma_find(uint64_t at); /* the one that holds it, or NULL */
 /* Make boundaries at both ends of [start, end). 0 or -ENOMEM. */
 int vma_cut(uint64_t start, uint64_t end);
@@ -74,6 +75,7 @@ extern uint64_t stack_top; /* end of the linear part */
 
 /* --- mapfile.c --- */
 bool mapfile_tracked(const struct vma *v);
+extern unsigned mapfile_count; /* mappings of the kind */
 /* What was written to mappings goes to the host: all in the range; all of a file. */
 int mapfile_sync_range(uint64_t start, uint64_t end);
 int mapfile_sync(const struct inode *i);

@@ -2,23 +2,37 @@
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/vm.h"
 
-struct vma *vmas;
-static struct vma *last; /* found last */
+#define MAX_VMAS 65530u /* as Linux's vm.max_map_count */
 
-struct vma *vma_find(uint64_t at)
+struct vma *vmas;
+static struct vma *tail;
+static struct vma *last; /* found last */
+static unsigned count;
+
+struct vma *vma_from(uint64_t at)
 {
-    struct vma *v = last && last->start <= at ? last : vmas;
+    struct vma *v = last ? last : vmas;
 
     while (v && v->end <= at)
         v = v->next;
-    if (!v || v->start > at)
-        return NULL;
-    return last = v;
+    while (v && v->prev && v->prev->end > at)
+        v = v->prev;
+    if (v)
+        last = v;
+    return v;
 }
 
-static struct vma *copy_of(const struct vma *like)
+struct vma *vma_find(uint64_t at)
 {
-    struct vma *v = kalloc(sizeof *v);
+    struct vma *v = vma_from(at);
+
+    return v && v->start <= at ? v : NULL;
+}
+
+/* A copy, after prev (NULL: at the front). */
+static struct vma *insert(const struct vma *like, struct vma *prev)
+{
+    struct vma *v = count < MAX_VMAS ? kalloc(sizeof *v) : NULL;
 
     if (!v)
         return NULL;
@@ -26,20 +40,30 @@ static struct vma *copy_of(const struct vma *like)
     if (v->inode) {
         inode_hold(v->inode);
         v->inode->maps++;
+        mapfile_count += mapfile_tracked(v);
     }
+    v->prev = prev;
+    v->next = prev ? prev->next : vmas;
+    *(v->next ? &v->next->prev : &tail) = v;
+    *(prev ? &prev->next : &vmas) = v;
+    count++;
     return v;
 }
 
 static void release(struct vma *v)
 {
+    *(v->next ? &v->next->prev : &tail) = v->prev;
+    *(v->prev ? &v->prev->next : &vmas) = v->next;
     if (v == last)
         last = NULL;
     if (v->inode) {
+        mapfile_count -= mapfile_tracked(v);
         if (!--v->inode->maps && v->inode->node)
             hostfs_unmapped(v->inode);
         inode_drop(v->inode);
     }
     kfree(v, sizeof *v);
+    count--;
 }
 
 static int cut_at(uint64_t at)
@@ -48,13 +72,12 @@ static int cut_at(uint64_t at)
 
     if (!v || v->start == at)
         return 0;
-    rest = copy_of(v);
+    rest = insert(v, v);
     if (!rest)
         return -ENOMEM;
     rest->start = at;
     rest->offset += at - v->start;
     v->end = at;
-    v->next = rest;
     return 0;
 }
 
@@ -65,17 +88,24 @@ int vma_cut(uint64_t start, uint64_t end)
     return err ? err : cut_at(end);
 }
 
+/* --- where there is room ---
+ *
+ * The search goes on where it ended the last time: what it went over had only holes that were too
+ * small, of at most `hole` bytes. */
+struct search {
+    uint64_t at, hole;
+};
+static struct search up, down = {NEVER, 0};
+
 void vma_remove(uint64_t start, uint64_t end)
 {
-    struct vma **p = &vmas;
+    struct vma *v = vma_from(start), *next;
 
-    last = NULL;
-    while (*p && (*p)->end <= start)
-        p = &(*p)->next;
-    while (*p && (*p)->start < end) {
-        struct vma *v = *p;
-
-        *p = v->next;
+    up.at = least(up.at, start);
+    if (down.at < end)
+        down.at = end;
+    for (; v && v->start < end; v = next) {
+        next = v->next;
         release(v);
     }
 }
@@ -90,68 +120,78 @@ static bool alike(const struct vma *a, const struct vma *b)
 /* Join neighbours that touch [start, end]. */
 void vma_merge(uint64_t start, uint64_t end)
 {
-    for (struct vma *v = vmas; v && v->start <= end; v = v->next)
-        while (v->next && v->end >= start && alike(v, v->next)) {
-            struct vma *gone = v->next;
+    struct vma *v = vma_from(start);
 
-            v->end = gone->end;
-            v->next = gone->next;
-            release(gone);
+    if (v && v->prev)
+        v = v->prev;
+    for (; v && v->start <= end; v = v->next)
+        while (v->next && alike(v, v->next)) {
+            v->end = v->next->end;
+            release(v->next);
         }
 }
 
 int vma_add(const struct vma *like)
 {
-    struct vma **p = &vmas, *prev = NULL, *v;
+    struct vma *next = vma_from(like->start), *prev = next ? next->prev : tail;
 
-    while (*p && (*p)->start < like->start)
-        prev = *p, p = &prev->next;
-    if (prev && alike(prev, like)) { /* the common case: it grows */
+    if (prev && alike(prev, like)) /* the common case: it grows */
         prev->end = like->end;
-    } else {
-        v = copy_of(like);
-        if (!v)
-            return -ENOMEM;
-        v->next = *p;
-        *p = prev = v;
-    }
+    else
+        prev = insert(like, prev);
+    if (!prev)
+        return -ENOMEM;
     if (prev->next && alike(prev, prev->next)) {
-        v = prev->next;
-        prev->end = v->end;
-        prev->next = v->next;
-        release(v);
+        prev->end = prev->next->end;
+        release(prev->next);
     }
     return 0;
 }
 
-/* The highest gap below limit: the list goes upward, so it is the last one that fits. */
-static uint64_t highest_gap(uint64_t low, uint64_t limit, uint64_t len)
+static void skip(struct search *s, uint64_t hole)
 {
-    uint64_t from = low, best = 0;
-
-    for (struct vma *v = vmas; v; v = v->next) {
-        uint64_t end = least(v->start, limit);
-
-        if (end > from && end - from >= len)
-            best = end - len;
-        if (v->end > from)
-            from = v->end;
-    }
-    if (from < limit && limit - from >= len)
-        best = limit - len;
-    return best;
+    if (hole > s->hole)
+        s->hole = hole;
 }
 
 static uint64_t lowest_gap(uint64_t low, uint64_t limit, uint64_t len)
 {
-    for (struct vma *v = vmas; v && low < limit; v = v->next) {
-        if (v->end <= low)
-            continue;
-        if (v->start > low && v->start - low >= len)
+    if (len <= up.hole || up.at < low)
+        up = (struct search){low, 0};
+    for (struct vma *v = vma_from(up.at); v && up.at < limit; v = v->next) {
+        uint64_t room = v->start > up.at ? v->start - up.at : 0;
+
+        if (room >= len)
             break;
-        low = v->end;
+        skip(&up, room);
+        up.at = v->end;
     }
-    return low < limit && limit - low >= len ? low : 0;
+    if (up.at >= limit || limit - up.at < len)
+        return 0;
+    up.at += len;
+    return up.at - len;
+}
+
+static uint64_t highest_gap(uint64_t low, uint64_t limit, uint64_t len)
+{
+    if (len <= down.hole || down.at > limit)
+        down = (struct search){limit, 0};
+    struct vma *v = vma_from(down.at);
+
+    if (!v || v->start >= down.at)
+        v = v ? v->prev : tail;
+    for (; v && down.at > low; v = v->prev) {
+        uint64_t room = v->end < down.at ? down.at - (v->end > low ? v->end : low) : 0;
+
+        if (room >= len)
+            break;
+        skip(&down, room);
+        down.at = least(down.at, v->start);
+    }
+    if (down.at <= low || down.at - low < len)
+        return 0;
+    down.at -= len;
+    return down.at;
 }
 
 /* In the linear part right above the heap, so that both are one stretch; else anywhere above. */
@@ -166,10 +206,9 @@ uint64_t vma_gap(uint64_t len)
 
 bool vma_free(uint64_t start, uint64_t end)
 {
-    for (struct vma *v = vmas; v; v = v->next)
-        if (v->start < end && start < v->end)
-            return false;
-    return true;
+    const struct vma *v = vma_from(start);
+
+    return !v || v->start >= end;
 }
 
 bool vma_covers(uint64_t start, uint64_t end)
