@@ -21,6 +21,8 @@ struct named {
 struct spelling {
     struct named dev[MAX_NAMED];
     unsigned n;
+    bool gdb;
+    const char *gdb_port;
 };
 
 static struct named *named(struct spelling *s, const char *name, size_t len, bool disk)
@@ -142,6 +144,14 @@ static bool put_option(struct spelling *s, char *arg, char **out, int *n)
         return false;
     if (r)
         return true;
+    if (!strcmp(arg, "--gdb")) {
+        s->gdb = true;
+        return true;
+    }
+    if (!strncmp(arg, "--gdb-port=", 11)) {
+        s->gdb_port = arg + 11;
+        return true;
+    }
     if (strncmp(arg, "--mem=", 6)) {
         out[(*n)++] = arg;
         return true;
@@ -159,12 +169,12 @@ static bool put_option(struct spelling *s, char *arg, char **out, int *n)
 int cli_hvt_options(int argc, char **argv, struct config *cfg)
 {
     static char *const always[] = {"run", "--boot", "hvt", "-m", "512M"};
-    size_t most = sizeof always / sizeof *always + 3 * (size_t)argc + 2 * MAX_NAMED + 2;
-    char **out = calloc(most, sizeof *out), **other = calloc((size_t)argc * 2, sizeof *other);
+    size_t most = sizeof always / sizeof *always + 3 * (size_t)argc + 2 * MAX_NAMED + 4;
+    char **out = calloc(most + 2 * (size_t)argc, sizeof *out), **other = out + most;
     static struct spelling s;
     int n = 0, at = 1, others = 0;
 
-    if (!out || !other) {
+    if (!out) {
         msg_error("no memory for the command line");
         return STATUS_FAILURE;
     }
@@ -175,6 +185,10 @@ int cli_hvt_options(int argc, char **argv, struct config *cfg)
             return STATUS_FAILURE;
     if (!put_devices(&s, out, &n))
         return STATUS_FAILURE;
+    if (s.gdb) {
+        out[n++] = "--gdb";
+        out[n++] = (char *)(uintptr_t)(s.gdb_port ? s.gdb_port : "1234");
+    }
     for (int i = 0; i < others; i++)
         out[n++] = other[i];
     for (; at < argc; at++)

@@ -86,6 +86,23 @@ int hvt_engine(struct machine *m)
     return STATUS_FAILURE;
 }
 
+/* Async-signal-safe, as vcpu_kick() is. */
+static void kick(struct vcpu *v)
+{
+    struct machine *m = v->vm->machine;
+
+    if (atomic_load(&m->hvt->waiting))
+        hvt_wake(m);
+    if (m->hvt->kick)
+        m->hvt->kick(v);
+}
+
+void hvt_take_kicks(struct machine *m)
+{
+    m->hvt->kick = m->cpus.engine_kick;
+    m->cpus.engine_kick = kick;
+}
+
 void hvt_wake(struct machine *m)
 {
     uint64_t one = 1;

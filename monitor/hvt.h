@@ -35,10 +35,12 @@ struct hvt {
     } host[HVT_MFT_ENTRIES]; /* by handle; only of attached devices */
     unsigned nets;           /* attached ones */
     uint8_t net[HVT_MFT_ENTRIES];
-    int wake_fd;   /* readable once the machine has stopped */
-    int dump_fd;   /* the directory of --dumpcore, or -1 */
-    bool dump;     /* a core is to be written */
-    uint64_t trap; /* gpa of the guest's struct hvt_trap, or 0 */
+    atomic_bool waiting;          /* in HVT_POLL: a kick has to write wake_fd */
+    void (*kick)(struct vcpu *v); /* the engine's own */
+    int wake_fd;                  /* readable once the machine has stopped */
+    int dump_fd;                  /* the directory of --dumpcore, or -1 */
+    bool dump;                    /* a core is to be written */
+    uint64_t trap;                /* gpa of the guest's struct hvt_trap, or 0 */
     uint64_t calls[HVT_CALLS], bytes_in, bytes_out;
 };
 
@@ -58,6 +60,8 @@ int hvt_begin(struct machine *m, const struct boot_image *k);
 uint64_t hvt_memory(const struct config *cfg);
 /* May the engine chosen run it? May choose another. 0, or the exit status with one line said. */
 int hvt_engine(struct machine *m);
+/* With a debugger: a kick reaches a guest that waits in HVT_POLL. After the engine has its own. */
+void hvt_take_kicks(struct machine *m);
 /* The machine has stopped: a guest that waits in HVT_POLL is woken. Any thread. */
 void hvt_wake(struct machine *m);
 /* The guest did what no unikernel does: one line, and the machine stops. */

@@ -70,8 +70,8 @@ static void puts_call(struct machine *m, gpa_t gpa)
 
 /* --- waiting --- */
 
-/* Until deadline at the most; the handles whose networks have something, 0 when time is up or the
- * machine stops. */
+/* Until deadline at the most; the handles whose networks have something, 0 when time is up, the
+ * machine stops or a debugger stops the CPU (guests look at the clock again). */
 static uint64_t wait_for(struct machine *m, uint64_t deadline)
 {
     struct hvt *h = m->hvt;
@@ -81,7 +81,8 @@ static uint64_t wait_for(struct machine *m, uint64_t deadline)
     for (unsigned i = 0; i < h->nets; i++)
         p[i] = (struct pollfd){.fd = h->host[h->net[i]].fd, .events = POLLIN};
     p[h->nets] = (struct pollfd){.fd = h->wake_fd, .events = POLLIN};
-    while (!atomic_load(&m->stopping)) {
+    atomic_store(&h->waiting, true);
+    while (!atomic_load(&m->stopping) && !atomic_load(&m->cpus.vcpu[0]->pause)) {
         uint64_t now = clock_ns(), left = deadline > now ? deadline - now : 0;
         struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u),
                               .tv_nsec = (long)(left % 1000000000u)};
@@ -90,11 +91,16 @@ static uint64_t wait_for(struct machine *m, uint64_t deadline)
             console_flush(m, FLUSH_TRY);
         int n = ppoll(p, h->nets + 1, &ts, NULL);
 
-        if (n == 0 && deadline > clock_ns())
-            continue; /* a little early */
-        if (n >= 0)
+        if (n > 0 && p[h->nets].revents) {
+            uint64_t kicks;
+
+            (void)!read(h->wake_fd, &kicks, sizeof kicks);
+            n--;
+        }
+        if (n > 0 || (n == 0 && deadline <= clock_ns()))
             break;
     }
+    atomic_store(&h->waiting, false);
     for (unsigned i = 0; i < h->nets; i++)
         if (p[i].revents & (POLLIN | POLLHUP | POLLERR))
             ready |= (uint64_t)1 << h->net[i];

@@ -262,6 +262,8 @@ static int start_engine(struct machine *m)
         err = m->engine->vm_init(&m->cpus, &what);
     }
     m->cpus.engine_kick = m->engine->kick;
+    if (m->hvt && m->cfg->gdb)
+        hvt_take_kicks(m);
     if (!err)
         return 0;
     msg_error("engine %s: %s: %s%s%s", m->engine->name, what, strerror(-err), no_memory_hint(err),

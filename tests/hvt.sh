@@ -116,6 +116,7 @@ for engine in interp bt kvm; do
     "$mayfly" hvt --engine=$engine $g/hvt_plain sleep >"$tmp/out" 2>"$tmp/err" </dev/null &
     pid=$!
     for ((i = 0; i < 500; i++)); do grep -q asleep "$tmp/out" && break; sleep 0.02; done
+    same "$engine asleep: the vCPU's filter" 2 "$(sed -n 's/^Seccomp:	//p' "/proc/$pid/status")"
     read -r -a a <"/proc/$pid/stat"
     sleep 0.3
     read -r -a b <"/proc/$pid/stat"
@@ -126,6 +127,26 @@ for engine in interp bt kvm; do
         not_ok "$engine asleep: no CPU" "$((b[13] + b[14] - a[13] - a[14])) ticks of 30"
     case_of "$engine asleep: --timeout" 124 asleep \
         "$mayfly" run --engine $engine --timeout 0.3 $g/hvt_plain sleep
+
+    # A debugger stops it there too.
+    "$mayfly" hvt --engine=$engine --gdb --gdb-port=0 $g/hvt_plain sleep >"$tmp/out" 2>"$tmp/err" </dev/null &
+    pid=$!
+    for ((i = 0; i < 500; i++)); do grep -q 'gdb: ' "$tmp/err" && break; sleep 0.02; done
+    port=$(sed -n 's/^mayfly: gdb: .*127\.0\.0\.1:\([0-9]*\)$/\1/p' "$tmp/err")
+    heard=
+    if exec 7<>"/dev/tcp/127.0.0.1/$port"; then
+        printf '+$c#63' >&7
+        for ((i = 0; i < 500; i++)); do grep -q asleep "$tmp/out" && break; sleep 0.02; done
+        sleep 0.1
+        printf '\003' >&7
+        IFS= read -r -t 20 -d '#' heard <&7
+        exec 7>&-
+    fi 2>/dev/null
+    heard=${heard##*$}
+    same "$engine asleep: the debugger's stop" T02 "${heard:0:3}"
+    kill -TERM $pid
+    wait $pid
+    same "$engine asleep: status after the debugger" 1 $?
 
     mkdir -p "$tmp/cores"
     run 'core of an exception' 255 'core of the guest' --dumpcore "$tmp/cores" $g/hvt_plain null

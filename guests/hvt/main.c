@@ -126,7 +126,8 @@ static void run(const char *line)
         int32_t ret;
 
         hvt_print("asleep\n");
-        hvt_poll(~0ull, &ret);
+        for (;;)
+            hvt_poll(~0ull, &ret);
     } else if (after(line, "halt"))
         __asm__ volatile("cli; hlt");
     else if ((rest = after(line, "bad"))) {
