@@ -82,6 +82,8 @@ void boot_copy(struct ram *ram, uint64_t gpa, const void *src, uint64_t len)
         return;
     if (len >= 2 * MIB)
         ram_advise_huge(ram, gpa, len);
+    else if (len > 2 * PAGE_SIZE)
+        ram_populate(ram, gpa, len);
     memcpy(dst, src, len);
 }
 

@@ -46,6 +46,10 @@ void ram_destroy(struct ram *ram);
 /* Ask for huge pages behind [gpa, gpa+len): advice only, never fails. */
 void ram_advise_huge(struct ram *ram, gpa_t gpa, uint64_t len);
 
+/* Have the pages of [gpa, gpa+len) there in one go: they are about to be written, and a page so
+ * costs a third of one that faults. Advice only, never fails. */
+void ram_populate(struct ram *ram, gpa_t gpa, uint64_t len);
+
 /* Is [gpa, gpa+len) wholly inside RAM (not over the hole, no wrap)? len 0 is true inside RAM. */
 static inline bool ram_has(const struct ram *ram, gpa_t gpa, uint64_t len)
 {
