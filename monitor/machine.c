@@ -40,6 +40,7 @@ void machine_stop(struct machine *m, int status, const char *what)
     m->status = status;
     m->stop_reason = what;
     stopped_from_outside = !this_vcpu;
+    m->cpus.last = true;
     m->cpus.stop = true;
     for (unsigned i = 0; i < m->cpus.nvcpu; i++)
         vcpu_kick(m->cpus.vcpu[i]);

@@ -1,6 +1,6 @@
 /*
- * The least that a machine on /dev/kvm costs: one VM with the split irqchip, as mayfly has it, one
- * page of memory, one vCPU, one exit. Status 0, or 1 with the step that failed.
+ * The least that a machine on /dev/kvm costs: one VM with the split irqchip and 128 MiB of memory,
+ * as mayfly has it, one vCPU, one exit. Status 0, or 1 with the step that failed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 
 #define GUEST 0x1000u
 #define PORT  0xf4u
+#define MEM   (128u << 20)
 
 static const uint8_t code[] = {0x66, 0xba, PORT, 0x00, 0xee}; /* mov dx, PORT; out dx, al */
 
@@ -26,7 +27,7 @@ static int fail(const char *step)
 int main(void)
 {
     struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {24}};
-    struct kvm_userspace_memory_region slot = {.guest_phys_addr = GUEST, .memory_size = 4096};
+    struct kvm_userspace_memory_region slot = {.memory_size = MEM};
     struct kvm_segment flat = {
         .limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .db = 1, .s = 1, .g = 1};
     struct kvm_regs regs = {.rip = GUEST, .rflags = 2};
@@ -42,11 +43,12 @@ int main(void)
         return fail("KVM_CREATE_VM");
     if (ioctl(vm, KVM_ENABLE_CAP, &split))
         return fail("KVM_CAP_SPLIT_IRQCHIP");
-    void *mem = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *mem =
+        mmap(NULL, MEM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (mem == MAP_FAILED)
         return fail("mmap");
-    memcpy(mem, code, sizeof code);
+    memcpy(mem + GUEST, code, sizeof code);
     slot.userspace_addr = (uintptr_t)mem;
     if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot))
         return fail("KVM_SET_USER_MEMORY_REGION");

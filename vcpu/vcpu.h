@@ -105,6 +105,7 @@ struct vm_cpus {
     uint64_t tsc_hz;
     uint8_t maxphyaddr;
     _Atomic bool stop;     /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
+    _Atomic bool last;     /* ... and nobody will look at the CPUs' state again */
     _Atomic uint32_t deaf; /* bit per vCPU: halted with interrupts off (vcpu_never_wakes) */
     struct irqchip irqchip;
     const struct cpuid_table *cpuid;     /* built once by cpuid_build() */

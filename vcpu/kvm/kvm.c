@@ -148,6 +148,7 @@ static int kvm_vm_init(struct vm_cpus *vm, const char **what)
     r = open_kvm(k, what);
     if (r)
         goto fail;
+    kvm_cpuid_prefetch(k->dev_fd);
     t0 = now_ns();
     do {
         r = (int)kvm_ioctl(k->dev_fd, KVM_CREATE_VM, NULL);

@@ -111,6 +111,8 @@ void kvm_irq_ioapic_written(struct vm_cpus *vm);
 
 /* kvm_cpuid.c */
 int kvm_cpuid_set(struct vcpu *v, const char **what);
+/* Have a thread of its own ask KVM what it supports while the VM is made. dev_fd stays open. */
+void kvm_cpuid_prefetch(int dev_fd);
 
 /* kvm_debug.c: tell KVM what the debugger wants of v. 0 or -errno. */
 int kvm_debug_apply(struct vcpu *v);

@@ -392,6 +392,8 @@ static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
 {
     const char *what = NULL;
 
+    if (reason == EXIT_STOP && atomic_load(&v->vm->last) && !v->vm->debug)
+        return reason; /* ten ioctls less */
     reason = complete(v, reason);
     /* After a crash the event that led to it is no news; the state at RIP is. */
     int r = kvm_export(v, reason != EXIT_ERROR && reason != EXIT_SHUTDOWN, &what);
