@@ -1,4 +1,5 @@
 /* Choosing the boot protocol. */
+#include <string.h>
 #include "guests/runtime/bootblock.h"
 #include "monitor/elf.h"
 #include "monitor/hvt.h"
