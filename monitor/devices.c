@@ -16,6 +16,7 @@
 #pragma weak console_create
 #pragma weak rng_create
 #pragma weak balloon_create
+#pragma weak balloon_size
 
 static const struct device_row {
     const char *option;
@@ -57,6 +58,11 @@ static int create(struct machine *m, const struct config_device *d)
 
     if (status) {
         msg_error("%s: %s", name_of(d, name, sizeof name), err);
+        return STATUS_FAILURE;
+    }
+    if (d->kind == DEVICE_BALLOON && balloon_size(dev) > m->cfg->memory) {
+        msg_error("%s: more than the guest's memory, %llu MiB; give less, or more memory with -m",
+                  name_of(d, name, sizeof name), (unsigned long long)(m->cfg->memory >> 20));
         return STATUS_FAILURE;
     }
     if (dev->label)

@@ -244,11 +244,9 @@ static void notify(struct virtio_dev *dev, unsigned q)
 
 /* --- the rest --- */
 
-static int attach(struct virtio_dev *dev)
+uint64_t balloon_size(const struct virtio_dev *dev)
 {
-    struct balloon *b = (struct balloon *)dev;
-
-    return b->bytes > dev->ram->size ? -ERANGE : 0;
+    return ((const struct balloon *)dev)->bytes;
 }
 
 static void start(struct virtio_dev *dev)
@@ -290,7 +288,6 @@ static void config_write(struct virtio_dev *dev, uint32_t off, unsigned size, ui
 static const struct virtio_ops ops = {
     .name = "balloon",
     .id = VIRTIO_ID_BALLOON,
-    .attach = attach,
     .start = start,
     .notify = notify,
     .reset = reset,
@@ -385,7 +382,7 @@ int balloon_create(const char *arg, struct virtio_dev **dev, char *err, size_t l
     b->dev.config = (uint8_t *)&b->config;
     b->dev.config_len = sizeof b->config;
     b->dev.counters = b->counter;
-    b->dev.label = "--balloon's size, beside the guest's memory";
+    b->dev.label = "balloon";
     *dev = &b->dev;
     return 0;
 }

@@ -169,6 +169,8 @@ int fs_directory(const struct virtio_dev *dev, bool *read_only);
 const char *fs_path(const struct virtio_dev *dev);
 int console_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 int rng_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
+/* Bytes that the balloon dev asks the guest for from the start. */
+uint64_t balloon_size(const struct virtio_dev *dev);
 int balloon_create(const char *arg, struct virtio_dev **dev, char *err, size_t len);
 
 /* --- the bus, for the monitor --- */
