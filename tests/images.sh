@@ -102,7 +102,10 @@ refuses() { # NAME PATTERN COMMAND…
     fi
 }
 refuses "mayfly-cc: dynamic" 'dynamically linked' "$cc" --program /bin/ls -o "$tmp/x.img"
-refuses "mayfly-cc: no program" 'not an x86-64' "$cc" --program "$tmp/sum.c" -o "$tmp/x.img"
+refuses "mayfly-cc: no program" 'no ELF program' "$cc" --program "$tmp/sum.c" -o "$tmp/x.img"
+head -c 3000 "$tmp/args" >"$tmp/cut"
+refuses "mayfly-cc: a truncated program" 'damaged' "$cc" --program "$tmp/cut" -o "$tmp/x.img"
+refuses "mayfly-cc: a 32-bit program" 'not an x86-64' "$cc" --program $g/selftest -o "$tmp/x.img"
 refuses "an image without a program" 'no program inside' "$mayfly" run --timeout 10 $g/runtime.elf
 if [ -e "$tmp/x.img" ] || ls -d "$tmp"/x.img.* "$tmp"/sum.img.* >/dev/null 2>&1; then
     not_ok "mayfly-cc leaves nothing behind" "$(ls "$tmp")"

@@ -6,14 +6,6 @@ static uint64_t hz, start; /* TSC at the runtime's start, which is second 1 */
 static int64_t wall;
 static bool wall_known;
 
-static uint64_t tsc(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi));
-    return (uint64_t)hi << 32 | lo;
-}
-
 void clock_init(void)
 {
     hz = boot.tsc_hz ? boot.tsc_hz : NS;

@@ -144,6 +144,13 @@ int64_t str_in(char *dst, uint64_t src, size_t size);
 void random_bytes(void *buf, size_t len);
 
 /* --- clock.c --- */
+static inline uint64_t tsc(void)
+{
+    uint32_t lo, hi;
+
+    __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi));
+    return (uint64_t)hi << 32 | lo;
+}
 struct timespec64 {
     int64_t sec, nsec;
 };

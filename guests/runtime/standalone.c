@@ -36,14 +36,6 @@ static inline uint8_t in8(uint16_t port)
     return v;
 }
 
-static uint64_t tsc(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi));
-    return (uint64_t)hi << 32 | lo;
-}
-
 static void cpuid(uint32_t leaf, uint32_t r[4])
 {
     __asm__("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));

@@ -23,14 +23,6 @@ static volatile uint32_t *reg(unsigned at)
     return (volatile uint32_t *)(KIMAGE + PAGE_OF_IMAGE * (2ull << 20) + at);
 }
 
-static uint64_t tsc(void)
-{
-    uint32_t lo, hi;
-
-    __asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi));
-    return (uint64_t)hi << 32 | lo;
-}
-
 bool xapic_init(void)
 {
     const uint32_t both = 1u << 21 | 1u << 24;
