@@ -163,7 +163,7 @@ test: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) test-bins
 	@tests/kernel.sh $(CACHE)
 	@tests/run.sh $(UNITS)
-test-bins: mayfly $(UNITS) $(GUESTS) $(B)/initrd.gz $(B)/timeit
+test-bins: mayfly $(UNITS) $(GUESTS) $(B)/initrd.gz $(B)/timeit $(B)/launch
 
 bench: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/initrd.gz $(B)/timeit
@@ -177,6 +177,11 @@ bench: deps-test
 bench-launch: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/launch $(B)/kvm_floor
 	@tests/bench_launch.sh
+
+.PHONY: soak
+soak: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(B)/launch
+	@N=10000 D=300 tests/soak.sh
 
 fuzz: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(UNITS) $(B)/fuzz_cpu

@@ -1,8 +1,9 @@
 #!/bin/bash
-# Wall time from fork to reaped exit: hello as a native static program and as a unikernel, the least
-# that /dev/kvm costs (tests/kvm_floor.c) and a small guest on the kvm engine, QEMU's TCG with the
-# same guest. TURNS (200) runs each, turn by turn; QEMU, which takes a hundred times longer, a tenth.
-# Then the memory of a waiting hello that is not the guest's, and the exits of one on kvm.
+# Wall time from fork to reaped exit: hello as a native static program and as a unikernel; the least
+# that /dev/kvm costs (tests/kvm_floor.c) and the smallest guest on the kvm engine; a guest on the
+# serial port under bt and under QEMU's TCG. TURNS (200) runs each, turn by turn; QEMU, which takes a
+# hundred times longer, a tenth. Then the exits of a hello, and what memory of a waiting program is
+# not its guest's.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 turns=${TURNS:-200}
