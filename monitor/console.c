@@ -225,6 +225,8 @@ int console_write_program(struct machine *m, const void *buf, size_t len, bool t
     int err = c->error;
 
     c->error = 0;
+    if (err) /* it is told that nothing of this was written: so it is */
+        c->out_start = c->out_len = 0;
     pthread_mutex_unlock(&c->lock);
     return -err;
 }
