@@ -8,6 +8,7 @@
 #include "monitor/hvt.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -299,6 +300,10 @@ static int make_vcpus(struct machine *m)
     }
     m->cpus.vcpu = table;
     m->cpus.nvcpu = m->cfg->cpus;
+    cpu_set_t host;
+
+    if (m->cfg->cpus > 1 && !sched_getaffinity(0, sizeof host, &host))
+        m->cpus.overcommitted = (unsigned)CPU_COUNT(&host) < m->cfg->cpus;
     return 0;
 }
 

@@ -57,16 +57,16 @@ static const struct counter {
     {                                                       \
         section, #field, offsetof(struct vcpu_stats, field) \
     }
-    C("bus", pio_reads),       C("bus", pio_writes),     C("bus", mmio_reads),
-    C("bus", mmio_writes),     C("events", irqs),        C("events", nmis),
-    C("events", hlts),         C("events", kicks),       C("interp", insns),
-    C("bt", bt_blocks),        C("bt", bt_guest_insns),  C("bt", bt_guest_bytes),
-    C("bt", bt_host_bytes),    C("bt", bt_translate_ns), C("bt", bt_retranslations),
-    C("bt", bt_flushes),       C("bt", bt_chains),       C("bt", bt_lookups),
-    C("bt", bt_jc_misses),     C("bt", bt_tlb_refills),  C("bt", bt_slow_mem),
-    C("bt", bt_crossings),     C("bt", bt_callouts),     C("bt", bt_fallbacks),
-    C("bt", bt_smc),           C("bt", bt_polls),        C("bt", bt_cold_runs),
-    C("bt", bt_window_misses),
+    C("bus", pio_reads),        C("bus", pio_writes),      C("bus", mmio_reads),
+    C("bus", mmio_writes),      C("events", irqs),         C("events", nmis),
+    C("events", hlts),          C("events", kicks),        C("events", spins),
+    C("interp", insns),         C("bt", bt_blocks),        C("bt", bt_guest_insns),
+    C("bt", bt_guest_bytes),    C("bt", bt_host_bytes),    C("bt", bt_translate_ns),
+    C("bt", bt_retranslations), C("bt", bt_flushes),       C("bt", bt_chains),
+    C("bt", bt_lookups),        C("bt", bt_jc_misses),     C("bt", bt_tlb_refills),
+    C("bt", bt_slow_mem),       C("bt", bt_crossings),     C("bt", bt_callouts),
+    C("bt", bt_fallbacks),      C("bt", bt_smc),           C("bt", bt_polls),
+    C("bt", bt_cold_runs),      C("bt", bt_window_misses),
 #undef C
 };
 

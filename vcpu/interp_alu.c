@@ -299,7 +299,7 @@ static int xchg_rax(struct vcpu *v, const struct insn *in)
 
     if (in->opcode == 0x90 && (in->rm == RAX || in->rep)) {
         if (in->rep)
-            __asm__ volatile("pause");
+            vcpu_spin(v);
         return op_done(v, in);
     }
     a = op_gpr(v, in, RAX, in->opsize);

@@ -104,6 +104,7 @@ struct vm_cpus {
     unsigned nvcpu;
     uint64_t tsc_hz;
     uint8_t maxphyaddr;
+    bool overcommitted; /* more vCPUs than host CPUs: vcpu_spin() */
     _Atomic bool stop;     /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
     _Atomic bool last;     /* ... and nobody will look at the CPUs' state again */
     _Atomic uint32_t deaf; /* bit per vCPU: halted with interrupts off (vcpu_never_wakes) */
@@ -141,6 +142,7 @@ struct vcpu {
     struct vcpu_stats stats;
     uint32_t watch_hits;    /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
     _Atomic uint32_t futex; /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
+    uint64_t spin_since, spin_last; /* TSC: vcpu_spin() */
     /* The debugger's: leave run() at a kick; stop after a step, unless RIP is in [from, to). */
     _Atomic bool pause;
     uint64_t step_from, step_to;
@@ -180,6 +182,9 @@ static inline bool vcpu_holds_irqs(const struct vcpu *v)
 /* Block the thread until an interrupt may be deliverable, a kick, or vm->stop. Uses the LAPIC's own
  * next deadline as the timeout, so an idle guest costs no other thread's wake-up. */
 void vcpu_wait(struct vcpu *v);
+
+/* The guest executes PAUSE (spin.c). */
+void vcpu_spin(struct vcpu *v);
 
 /* Block the thread until a kick, which is left to be taken. */
 void vcpu_park(struct vcpu *v);

@@ -213,6 +213,7 @@ bool bt_wants_interp(const struct vcpu *v);
 #define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
 #define SITE_ARG(len)    ((uint32_t)(len) << 12)
 #define SITE_OP(map, op) ((uint32_t)((map) << 8 | (op)) << 16)
+#define OP_PAUSE         0x90u /* no other callout has it: NOP and XCHG are copied */
 #define SITE_GET_OP(i)   ((unsigned)((i) >> 16) & 1023)
 
 /* Exit information of BTX_JUMP: what to give back to RSP should the target not be canonical; the

@@ -65,6 +65,10 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
 
 uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info)
 {
+    if (SITE_GET_OP(info) == OP_PAUSE) {
+        vcpu_spin(v);
+        return 0;
+    }
     v->stats.bt_callouts++;
     if ((info & SITE_STRING) && bt_string(v, info))
         return 0;

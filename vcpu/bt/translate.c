@@ -219,6 +219,12 @@ static void one(struct tr *t)
 
     switch (insn_class(in)) {
     case IC_ALU:
+        /* With other CPUs to wait for. */
+        if (in->map == 0 && in->opcode == OP_PAUSE && in->rep && t->v->vm->nvcpu > 1)
+            tr_callout(t);
+        else
+            tr_operate(t);
+        break;
     case IC_VEC:
     case IC_X87:
     case IC_MOFFS:
