@@ -104,7 +104,7 @@ $(B)/obj/monitor/hypercall.o $(B)/tobj/monitor/hypercall.o $(B)/asan/monitor/hyp
 # --- guests (guests/README.md) --------------------------------------------------------------------
 include $(wildcard guests/guests.mk)
 $(B)/obj/monitor/embed.o $(B)/tobj/monitor/embed.o $(B)/asan/monitor/embed.o: \
-    $(B)/guests/hello $(B)/guests/runtime.elf
+    $(B)/guests/hello $(B)/guests/runtime.elf $(B)/guests/runtime_net.elf
 
 # --- unit tests: tests/unit_*.c, one Criterion program each ---------------------------------------
 UNIT_LIBS := -Wl,--allow-multiple-definition -lcriterion -lZydis -lpthread -Wl,--as-needed -ljansson -l:liburing.a
@@ -143,7 +143,8 @@ AUNITS := $(UNITS:$(B)/%=$(B)/asan/%)
 -include tests/fuzz.mk
 
 # --- what a fresh Debian machine lacks ------------------------------------------------------------
-BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev
+BUILD_PKGS := gcc libc6-dev linux-libc-dev musl-tools libseccomp-dev libjansson-dev liburing-dev \
+              xz-utils
 TEST_PKGS := $(BUILD_PKGS) libcriterion-dev libzydis-dev libhttp-parser-dev busybox-static cpio lz4 \
              passt iproute2 bash-static liblua5.4-dev libsqlite3-dev fio gdb
 .PHONY: deps deps-test

@@ -7,10 +7,13 @@ GUEST_BASE := -std=gnu17 -I. -O2 -g -fno-pie -fcf-protection=none -fno-stack-pro
 # --- the runtime ---
 RUNTIME_OBJ := $(patsubst %,$(G)/runtime/%.o,$(basename $(notdir \
                  $(wildcard guests/runtime/*.c guests/runtime/*.S))))
+RUNTIME_CFLAGS := -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only -mcmodel=kernel \
+                  -fno-tree-loop-distribute-patterns
+RUNTIME_LINK := -nostdlib -static -no-pie -Wl,-T,guests/runtime/runtime.ld -Wl,--build-id=none \
+                -Wl,-z,max-page-size=4096 -s
 $(G)/runtime/%.o: guests/runtime/%.c
 	@mkdir -p $(@D)
-	$(Q)$(GLIBC_CC) $(GUEST_BASE) -ffreestanding -fno-builtin -mno-red-zone -mgeneral-regs-only \
-	    -mcmodel=kernel -fno-tree-loop-distribute-patterns -c -o $@ $<
+	$(Q)$(GLIBC_CC) $(GUEST_BASE) $(NET_INCLUDES) $(RUNTIME_CFLAGS) -c -o $@ $<
 $(G)/runtime/%.o: guests/runtime/%.S
 	@mkdir -p $(@D)
 	$(Q)$(GLIBC_CC) -I. -c -o $@ $<
@@ -25,9 +28,37 @@ $(G)/mayfly-cc: guests/runtime/mayfly-cc $(G)/libmayfly.a $(G)/mayfly.ld
 	@cp $< $@
 # Without a program: what mayfly puts below one.
 $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
-	$(Q)$(GLIBC_CC) -nostdlib -static -no-pie -Wl,-T,guests/runtime/runtime.ld -Wl,--build-id=none \
-	    -Wl,-z,max-page-size=4096 -s -o $@.tmp $(G)/libmayfly.a
+	$(Q)$(GLIBC_CC) $(RUNTIME_LINK) -o $@.tmp $(G)/libmayfly.a
 	@mv $@.tmp $@
+
+# The same with the network: its objects, and lwIP's from Debian's source (net/lwip.sh). Where that
+# cannot be had the image is an empty file, and mayfly says so when it would need it.
+NET_OBJ := $(patsubst guests/runtime/%.c,$(G)/runtime/%.o,$(wildcard guests/runtime/net/*.c))
+LWIP := $(CACHE)/lwip-2.1.3/src
+LWIP_OBJ := $(patsubst %,$(G)/lwip/%.o,core/def core/inet_chksum core/ip core/mem core/memp \
+              core/netif core/pbuf core/tcp core/tcp_in core/tcp_out core/timeouts core/udp \
+              core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 core/ipv4/ip4_addr \
+              core/ipv4/ip4_frag netif/ethernet)
+NET_CFLAGS := -Iguests/runtime/net -isystem $(LWIP)/include
+$(NET_OBJ): NET_INCLUDES := $(NET_CFLAGS)
+$(NET_OBJ): $(G)/lwip/source
+# Empty: the source is not to be had.
+$(G)/lwip/source: guests/runtime/net/lwip.sh
+	@mkdir -p $(@D)
+	$(SAY) LWIP $(LWIP)
+	@if guests/runtime/net/lwip.sh $(CACHE); then echo $(LWIP) > $@; else : > $@; fi
+# lwIP's warnings are not ours.
+$(LWIP_OBJ): $(G)/lwip/%.o: $(G)/lwip/source guests/runtime/net/lwipopts.h guests/runtime/net/hooks.h \
+    guests/runtime/net/arch/cc.h
+	@mkdir -p $(@D)
+	$(Q)$(GLIBC_CC) $(filter-out $(WARN),$(GUEST_BASE)) -w $(NET_CFLAGS) $(RUNTIME_CFLAGS) \
+	    -fno-strict-aliasing -c -o $@ $(LWIP)/$*.c
+$(G)/runtime_net.elf: $(G)/libmayfly.a guests/runtime/runtime.ld $(G)/lwip/source \
+    $(wildcard guests/runtime/net/*.[ch] guests/runtime/net/arch/*.h)
+	@if [ -s $(G)/lwip/source ]; then $(MAKE) --no-print-directory $(G)/runtime_net.linked && \
+	    cp $(G)/runtime_net.linked $@; else : > $@; fi
+$(G)/runtime_net.linked: $(NET_OBJ) $(LWIP_OBJ) $(G)/libmayfly.a
+	$(Q)$(GLIBC_CC) $(RUNTIME_LINK) -Wl,--wrap=ip4_frag -o $@ $^
 
 # Programs: one folder each, every C file of it; ordinary static programs, with musl unless a rules.mk
 # says otherwise (CC_OF_GUEST, CFLAGS_OF_GUEST, LIBS_OF_GUEST).

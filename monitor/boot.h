@@ -9,6 +9,7 @@
 #include "monitor/config.h"
 #include "paging/ram.h"
 #include "vcpu/cpu.h"
+#include "virtio/address.h"
 
 /* Where things of ours lie in low memory. */
 #define BOOT_GDT_GPA 0x500u
@@ -41,7 +42,10 @@ struct boot_request {
     const char *cwd;      /* where it starts, or NULL */
     uint32_t std_flags;   /* MAYFLY_BOOT_* of bootblock.h */
     unsigned ndevice;     /* virtio devices, */
-    uint64_t virtio_base; /* from here on, a page each */
+    uint64_t virtio_base; /* from here on, a page each; their interrupts: */
+    uint8_t virtio_gsi[24];
+    bool network;           /* --net was given: the runtime with a network */
+    struct net_address net; /* of the first card */
     const char *const
         *mounts; /* for a program: each share's PATH or "", NULL at the end; or NULL */
     struct boot_image runtime; /* the embedded runtime */

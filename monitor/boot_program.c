@@ -75,6 +75,9 @@ int boot_program(const struct boot_request *req, struct ram *ram, struct cpu *cp
         err = check(&program, res);
     if (err)
         return err;
+    if (!req->runtime.data && req->network)
+        return boot_fail(res, "a program with --net; this mayfly was built without lwIP, its "
+                              "network for programs: build it where a Debian mirror is in reach");
     if (!req->runtime.data)
         return boot_fail(res, "a static Linux program; this mayfly was built without its runtime");
     err = elf_read(&req->runtime, &runtime, res);

@@ -106,6 +106,11 @@ int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cp
     b->hypercall_port = MAYFLY_PORT;
     b->virtio_base = req->virtio_base;
     b->virtio_count = req->ndevice;
+    memcpy(b->virtio_gsi, req->virtio_gsi, sizeof b->virtio_gsi);
+    b->net_address = req->net.address;
+    b->net_mask = req->net.mask;
+    b->net_gateway = req->net.gateway;
+    b->net_dns = req->net.dns;
     memcpy(b->seed, req->seed, sizeof b->seed);
     memcpy(b->auxv_seed, req->seed + sizeof b->seed, sizeof b->auxv_seed);
     if (ram_write(ram, BOOT_BLOCK_GPA, b, sizeof *b))

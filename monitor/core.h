@@ -52,8 +52,8 @@ int check_main(void);
 int image_open(const char *path, const char *what, struct boot_image *img);
 /* The guest the user named, or the embedded hello. Same results. */
 int image_open_guest(const struct config *cfg, struct boot_image *img);
-/* The runtime inside the binary; data stays NULL where there is none. */
-void image_runtime(struct boot_image *img);
+/* The runtime inside the binary, or that with a network; data stays NULL where there is none. */
+void image_runtime(struct boot_image *img, bool network);
 
 /* --- tsc.c --- */
 /* First reading, as early as can be: the later one is compared with it when nothing better says
@@ -142,6 +142,8 @@ void hvc_resized(struct console *c);
 int devices_create(struct machine *m);
 /* I/O thread: let them use io. 0 or -errno, said. */
 int devices_attach(struct machine *m, struct io *io);
+/* For the runtime's boot block. */
+void devices_describe(const struct machine *m, struct boot_request *req);
 /* cmdline with the devices announced in it, for a guest that does not look into ACPI: before the
  * arguments of its init or application ("-- ..."), else at the end. NULL: no memory. */
 const char *devices_cmdline(const struct machine *m, const char *cmdline);

@@ -135,6 +135,19 @@ int devices_attach(struct machine *m, struct io *io)
     return err;
 }
 
+void devices_describe(const struct machine *m, struct boot_request *req)
+{
+    req->ndevice = m->virtio.ndev;
+    req->virtio_base = VIRTIO_BASE;
+    for (unsigned i = 0; i < m->virtio.ndev; i++) {
+        req->virtio_gsi[i] = (uint8_t)virtio_slot_gsi(i);
+        if (m->virtio.dev[i]->ops->id == VIRTIO_ID_NET && !req->network) {
+            req->network = true;
+            req->net = *net_address_of(m->virtio.dev[i]);
+        }
+    }
+}
+
 const char *devices_cmdline(const struct machine *m, const char *cmdline)
 {
     unsigned n = m->virtio.ndev;

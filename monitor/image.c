@@ -16,6 +16,8 @@ extern const uint8_t embedded_hello_start[] __attribute__((weak));
 extern const uint8_t embedded_hello_end[] __attribute__((weak));
 extern const uint8_t embedded_runtime_start[] __attribute__((weak));
 extern const uint8_t embedded_runtime_end[] __attribute__((weak));
+extern const uint8_t embedded_runtime_net_start[] __attribute__((weak));
+extern const uint8_t embedded_runtime_net_end[] __attribute__((weak));
 
 static const char *kind_of(mode_t mode)
 {
@@ -100,12 +102,12 @@ int image_open_guest(const struct config *cfg, struct boot_image *img)
     return image_open(cfg->guest, "image", img);
 }
 
-void image_runtime(struct boot_image *img)
+void image_runtime(struct boot_image *img, bool network)
 {
-    const uint8_t *start = embedded_runtime_start;
+    const uint8_t *start = network ? embedded_runtime_net_start : embedded_runtime_start;
+    const uint8_t *end = network ? embedded_runtime_net_end : embedded_runtime_end;
 
-    if (start)
-        *img = (struct boot_image){.path = "runtime",
-                                   .data = start,
-                                   .len = (uintptr_t)embedded_runtime_end - (uintptr_t)start};
+    if (start != end)
+        *img = (struct boot_image){
+            .path = "runtime", .data = start, .len = (uintptr_t)end - (uintptr_t)start};
 }

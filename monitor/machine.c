@@ -366,10 +366,9 @@ static int load(struct machine *m, struct boot_request *req)
     req->env = m->cfg->env;
     req->cwd = m->cfg->cwd;
     req->std_flags = standard_flags(m);
-    req->ndevice = m->virtio.ndev;
-    req->virtio_base = VIRTIO_BASE;
+    devices_describe(m, req);
     req->mounts = devices_mounts(m);
-    image_runtime(&req->runtime);
+    image_runtime(&req->runtime, req->network);
     /* Linux has ACPI and would find a device of both lists twice. */
     req->cmdline =
         boot_is_linux(&req->kernel) ? m->cfg->cmdline : devices_cmdline(m, m->cfg->cmdline);

@@ -207,6 +207,7 @@ struct net *net_new(const struct net_options *o, char *err, size_t len)
         free(n);
         return NULL;
     }
+    n->address = o->address;
     n->config.status = htole16(NET_S_LINK_UP);
     n->config.max_virtqueue_pairs = htole16(1);
     n->link_up = true;
@@ -224,6 +225,11 @@ struct net *net_new(const struct net_options *o, char *err, size_t len)
                       NET_BIT(CTRL_VQ) | NET_BIT(CTRL_RX) | NET_BIT(CTRL_MAC_ADDR) |
                       NET_BIT(GUEST_CSUM);
     return n;
+}
+
+const struct net_address *net_address_of(const struct virtio_dev *dev)
+{
+    return &((const struct net *)dev)->address;
 }
 
 int net_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)

@@ -13,6 +13,7 @@
 #ifndef VIRTIO_NET_H
 #define VIRTIO_NET_H
 
+#include "virtio/address.h"
 #include "virtio/virtio.h"
 
 /* §5.1.3 */
@@ -112,6 +113,7 @@ struct net {
     void *state; /* the backend's */
     bool running, link_up, mergeable;
     char label[96];
+    struct net_address address;
 
     /* net_rx.c */
     uint16_t nfree, nready, ready_head;
@@ -146,6 +148,7 @@ struct net_options {
     char tap[16];
     bool user, restricted, has_mac;
     uint8_t mac[6];
+    struct net_address address;
     unsigned nforward;
     struct net_forward {
         bool udp;

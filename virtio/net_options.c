@@ -1,6 +1,8 @@
-/* --net's argument: tap=NAME[,mac=…] or user[,hostfwd=…]…[,restrict][,mac=…] */
+/* --net's argument: tap=NAME or user[,hostfwd=…]…[,restrict], either with [,mac=…] and, for a
+ * program's network, [,ip=…[,gw=…][,dns=…]] */
 #include "virtio/net.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +79,39 @@ static bool parse_forward(const char *s, struct net_forward *f)
     return true;
 }
 
+/* "10.0.0.2" */
+static bool parse_address(const char *s, uint32_t *address)
+{
+    struct in_addr a;
+
+    if (inet_pton(AF_INET, s, &a) != 1 || !a.s_addr)
+        return false;
+    *address = a.s_addr;
+    return true;
+}
+
+/* "10.0.0.2/24" */
+static bool parse_network(const char *s, struct net_address *n)
+{
+    char host[16];
+    size_t at = strcspn(s, "/"), digits;
+    unsigned bits;
+
+    if (at >= sizeof host || !s[at])
+        return false;
+    memcpy(host, s, at);
+    host[at] = 0;
+    s += at + 1;
+    digits = strspn(s, "0123456789");
+    if (!digits || digits > 2 || s[digits])
+        return false;
+    bits = (unsigned)atoi(s);
+    if (!bits || bits > 32)
+        return false;
+    n->mask = htonl(0xffffffffu << (32 - bits));
+    return parse_address(host, &n->address);
+}
+
 static int fail(char *err, size_t len, const char *fmt, const char *what)
 {
     snprintf(err, len, fmt, what);
@@ -105,8 +140,17 @@ static int take_word(struct net_options *o, const char *w, bool first, char *err
             return fail(err, len, "mac '%s' is no station's address; as in mac=02:00:00:00:00:01",
                         w + 4);
         o->has_mac = true;
+    } else if (!strncmp(w, "ip=", 3)) {
+        if (!parse_network(w + 3, &o->address))
+            return fail(err, len, "ip '%s' is not ADDRESS/BITS; as in ip=10.0.0.2/24", w + 3);
+    } else if (!strncmp(w, "gw=", 3)) {
+        if (!parse_address(w + 3, &o->address.gateway))
+            return fail(err, len, "gw '%s' is no address; as in gw=10.0.0.1", w + 3);
+    } else if (!strncmp(w, "dns=", 4)) {
+        if (!parse_address(w + 4, &o->address.dns))
+            return fail(err, len, "dns '%s' is no address; as in dns=10.0.0.1", w + 4);
     } else if (!o->user) {
-        return fail(err, len, "tap knows no '%s'; tap=NAME[,mac=MAC]", w);
+        return fail(err, len, "tap knows no '%s'; tap=NAME[,mac=MAC][,ip=ADDRESS/BITS]", w);
     } else if (!strcmp(w, "restrict")) {
         o->restricted = true;
     } else if (!strncmp(w, "hostfwd=", 8)) {
@@ -139,6 +183,8 @@ int net_options_parse(const char *arg, struct net_options *o, char *err, size_t 
         first = false;
     }
     free(copy);
+    if (!e && !o->address.address && (o->address.gateway || o->address.dns))
+        e = fail(err, len, "%s", "gw and dns go with an address; as in ip=10.0.0.2/24");
     for (unsigned i = 0; i < o->nforward && !e; i++)
         if (o->restricted && o->forward[i].udp)
             e = fail(err, len, "%s", "restrict lets no UDP through; forward tcp only");

@@ -38,6 +38,9 @@ struct mayfly_boot {
     uint64_t virtio_count;
     uint8_t auxv_seed[16]; /* AT_RANDOM, fresh as seed */
     uint64_t mounts_gpa;   /* of each --share its PATH, with a NUL; 0: none has one */
+    uint8_t virtio_gsi[24]; /* their interrupts */
+    /* The first network card's, in network order; address 0: ask DHCP. */
+    uint32_t net_address, net_mask, net_gateway, net_dns;
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */

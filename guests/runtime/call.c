@@ -1,5 +1,6 @@
 /* What the runtime asks of the monitor (bootblock.h), and the lines it says itself. */
 #include <stdarg.h>
+#include "guests/runtime/net.h"
 #include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
 
@@ -22,6 +23,8 @@ int64_t monitor_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len)
 _Noreturn void machine_exit(int status)
 {
     mapfile_sync_range(0, USER_TOP);
+    if (net_finish)
+        net_finish();
     syscalls_report();
     monitor_call(MAYFLY_CALL_EXIT, 0, NULL, (uint8_t)status);
     for (;;)

@@ -1,4 +1,5 @@
 /* The virtual CPU: descriptor tables, SYSCALL, vector state, the local APIC's timer, traps. */
+#include "guests/runtime/net.h"
 #include "guests/runtime/process.h"
 #include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
@@ -248,11 +249,13 @@ void trap(struct regs *r)
         if (!f.signal)
             f.signal = SIGSEGV;
         signal_fault(r, &f);
-    } else if (r->vector == VECTOR_TIMER || r->vector == VECTOR_INPUT) {
+    } else if (r->vector >= VECTOR_TIMER && r->vector <= VECTOR_NET) {
         if (xapic)
             xapic_eoi();
         else
             wrmsr(X2APIC_EOI, 0);
+        if (r->vector == VECTOR_NET)
+            net_interrupt();
         if (r->vector == VECTOR_TIMER)
             armed = NEVER;
         thread_interrupt(r->vector == VECTOR_INPUT);

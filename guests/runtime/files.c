@@ -187,6 +187,12 @@ static int64_t vectors(struct file *f, uint64_t iov, uint64_t count, uint64_t *p
         return -EBADF;
     if (count > IOV_LIMIT)
         return -EINVAL;
+    if (f->ops->vector) {
+        file_hold(f);
+        total = f->ops->vector(f, iov, count, move == file_write);
+        file_drop(f);
+        return total;
+    }
     for (uint64_t i = 0; i < count; i++) {
         struct iovec v;
 

@@ -183,6 +183,19 @@ uint64_t frame_alloc(void)
     return pa;
 }
 
+uint64_t frames_row(unsigned n)
+{
+    uint64_t pa = next;
+
+    if (pool_end - next < n * PAGE)
+        return nfree >= n ? borrow(n) : 0;
+    next += n * PAGE;
+    nfree -= n;
+    if (boot.flags & MAYFLY_BOOT_DIRTY)
+        fill(kva(pa), 0, n * PAGE);
+    return pa;
+}
+
 void frame_free(uint64_t pa)
 {
     nfree++;

@@ -23,6 +23,8 @@ struct file_ops {
     int64_t (*ioctl)(struct file *f, uint64_t cmd, uint64_t arg);
     int (*sync)(struct file *f); /* NULL: nothing to be done */
     void (*release)(struct file *f);
+    /* readv and writev in one, where bytes sent apart would not be the same: sockets */
+    int64_t (*vector)(struct file *f, uint64_t iov, uint64_t count, bool write);
     bool seekable;
 };
 

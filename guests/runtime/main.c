@@ -1,6 +1,7 @@
 /* The runtime's start. */
 #include <linux/stat.h>
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/net.h"
 #include "guests/runtime/standalone.h"
 #include "guests/runtime/vm.h"
 
@@ -27,6 +28,8 @@ _Noreturn void runtime_main(uint64_t block)
     frames_init(boot.image_end);
     pages_init();
     fs_init();
+    if (net_init)
+        net_init();
     program_path = kva(boot.path_gpa);
     if (!boot.program_len) {
         say("mayfly: %s: no program inside: run the program itself, or make an image of it with "

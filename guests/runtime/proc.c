@@ -2,6 +2,7 @@
 #include <asm/mman.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/net.h"
 #include "guests/runtime/vm.h"
 
 static const char *home = "/";
@@ -181,9 +182,9 @@ void etc_init(void)
     if (!root->node) {
         fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
         fs_text("/etc/group", "root:x:0:\n");
-        fs_text("/etc/hosts", "127.0.0.1\tlocalhost\n");
+        fs_text("/etc/hosts", net_hosts ? net_hosts() : "127.0.0.1\tlocalhost\n");
         fs_text("/etc/hostname", "mayfly\n");
-        fs_text("/etc/resolv.conf", "nameserver 127.0.0.1\n");
+        fs_text("/etc/resolv.conf", net_resolvers ? net_resolvers() : "nameserver 127.0.0.1\n");
         fs_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         place_directory("/tmp", 01777);
         place_directory("/var/tmp", 01777);

@@ -67,6 +67,7 @@ uint64_t process_cpu_ns(void);
 extern char poll_key;         /* woken when anything that poll() looks at has changed */
 extern uint64_t poll_changes; /* how often poll_key was woken */
 extern char input_key;
+extern uint64_t net_timer; /* the network's next */
 void thread_timers_changed(void);
 
 /* --- signal.c --- */

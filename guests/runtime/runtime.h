@@ -62,7 +62,7 @@ struct regs {
 /* --- start.S --- */
 extern char syscall_entry[], thread_begin[];
 /* The IDT has gates for exceptions and for vectors 0x40-0x4f. */
-enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_SPURIOUS = 0x4f };
+enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_NET = 0x42, VECTOR_SPURIOUS = 0x4f };
 extern uint64_t kernel_sp; /* where the running thread's kernel stack begins */
 void switch_stacks(uint64_t *save, uint64_t load);
 /* 0, or -EFAULT: part may have been copied. */
@@ -100,6 +100,7 @@ uint64_t frames_high(void);
 void frames_add_high(void);
 uint64_t frame_alloc(void); /* zeroed; 0: none left */
 void frame_free(uint64_t pa);
+uint64_t frames_row(unsigned n); /* n in a row, zeroed, to be freed one by one; 0: not there */
 /* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
  * zeroed, or any other: 0: none left. frames_map(): the n pages from at on
  * that nobody ever had, into the empty ones of n page table entries; how many. frames_run(): all n

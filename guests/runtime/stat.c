@@ -26,7 +26,7 @@ static void describe(const struct file *f, struct inode *i, struct stat *s)
             mode = 0020620;
             s->st_rdev = 0x8800;
         }
-        s->st_mode = mode;
+        s->st_mode = f->ops->vector ? 0140777 /* a socket */ : mode;
         s->st_ino = (uintptr_t)f & 0xffffffff;
         return;
     }

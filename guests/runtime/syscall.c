@@ -1,6 +1,7 @@
 /* The table of system calls, and how often each was asked for. */
 #include <asm/unistd.h>
 #include "guests/runtime/calls.h"
+#include "guests/runtime/net.h"
 #include "guests/runtime/process.h"
 
 #define LAST 512u
@@ -49,6 +50,24 @@ static void *const table[LAST] = {
     [__NR_setitimer] = (void *)sys_setitimer,
     [__NR_getpid] = (void *)sys_one,
     [__NR_sendfile] = (void *)sys_sendfile,
+    [__NR_socket] = (void *)sys_socket,
+    [__NR_connect] = (void *)sys_connect,
+    [__NR_accept] = (void *)sys_accept,
+    [__NR_sendto] = (void *)sys_sendto,
+    [__NR_recvfrom] = (void *)sys_recvfrom,
+    [__NR_sendmsg] = (void *)sys_sendmsg,
+    [__NR_recvmsg] = (void *)sys_recvmsg,
+    [__NR_shutdown] = (void *)sys_shutdown,
+    [__NR_bind] = (void *)sys_bind,
+    [__NR_listen] = (void *)sys_listen,
+    [__NR_getsockname] = (void *)sys_getsockname,
+    [__NR_getpeername] = (void *)sys_getpeername,
+    [__NR_socketpair] = (void *)sys_socketpair,
+    [__NR_setsockopt] = (void *)sys_setsockopt,
+    [__NR_getsockopt] = (void *)sys_getsockopt,
+    [__NR_accept4] = (void *)sys_accept4,
+    [__NR_recvmmsg] = (void *)sys_recvmmsg,
+    [__NR_sendmmsg] = (void *)sys_sendmmsg,
     [__NR_clone] = (void *)sys_clone,
     [__NR_fork] = (void *)sys_fork,
     [__NR_vfork] = (void *)sys_fork,

@@ -2,6 +2,7 @@
 #include <asm/unistd.h>
 #include <linux/sched.h>
 #include "guests/runtime/futex.h"
+#include "guests/runtime/net.h"
 #include "guests/runtime/process.h"
 #include "guests/runtime/timers.h"
 
@@ -16,7 +17,7 @@ static uint64_t earliest = NEVER; /* no deadline is before it */
 static uint64_t slice_end, switched_at, idle_ns, turns;
 static bool must_yield, rearm;
 char poll_key, input_key;
-uint64_t poll_changes = 1;
+uint64_t poll_changes = 1, net_timer = NEVER;
 
 struct thread *thread_list(void)
 {
@@ -55,7 +56,7 @@ static void arm(void)
     if (!rearm)
         return;
     rearm = false;
-    uint64_t t = least(earliest, timers_next);
+    uint64_t t = least(least(earliest, timers_next), net_timer);
 
     if (run_head && slice_end < t)
         t = slice_end;
@@ -108,6 +109,8 @@ static void expire(void)
 
     if (timers_next <= now)
         timers_tick();
+    if (net_timer <= now)
+        net_tick();
     if (earliest > now)
         return;
     for (struct thread *t = all; t; t = t->next) {

@@ -30,8 +30,6 @@ enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET 
 #define LOOKS      20000u
 #define NAP_NS     100000u
 
-extern uint64_t image_pd[];
-
 static uint32_t get(const struct virtio *d, unsigned reg)
 {
     return d->reg[reg / 4];

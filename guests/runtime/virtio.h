@@ -17,6 +17,8 @@ struct virtio {
     unsigned slot;
 };
 
+extern uint64_t image_pd[]; /* the runtime's 2 MiB pages (start.S) */
+
 /* The nth (from 0) device of this kind. */
 bool virtio_find(struct virtio *d, uint32_t id, unsigned nth);
 /* Reset it and take of the features wanted those it has (*got, unless NULL; VERSION_1 always).
