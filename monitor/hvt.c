@@ -72,16 +72,18 @@ uint64_t hvt_memory(const struct config *cfg)
 }
 
 /* KVM keeps pages of its own, and the local APIC, at the top of the first 4 GiB. */
+#define KVM_MEMORY_MAX 0xfec00000u
+
 int hvt_engine(struct machine *m)
 {
-    if (!m->hvt || m->engine != &engine_kvm || hvt_memory(m->cfg) <= MMIO_HOLE_START)
+    if (!m->hvt || m->engine != &engine_kvm || hvt_memory(m->cfg) <= KVM_MEMORY_MAX)
         return 0;
     if (m->cfg->engine == ENGINE_AUTO) {
-        msg_verbose("engine: bt; kvm gives a Solo5 unikernel 3 GiB of memory at most");
+        msg_verbose("engine: bt; kvm gives a Solo5 unikernel 4076 MiB of memory at most");
         m->engine = &engine_bt;
         return 0;
     }
-    msg_error("-m: engine kvm gives a Solo5 unikernel 3 GiB of memory at most; ask for less, or "
+    msg_error("-m: engine kvm gives a Solo5 unikernel 4076 MiB of memory at most; ask for less, or "
               "take --engine bt");
     return STATUS_FAILURE;
 }

@@ -161,8 +161,8 @@ void hvt_echo(unsigned frames)
             if (!(ready >> h & 1))
                 continue;
             len = sizeof frame;
-            if (hvt_net(false, h, frame, &len) != HVT_OK)
-                continue;
+            if (hvt_net(false, h, frame, &len) != HVT_OK || frame[12] != 0x88 || frame[13] != 0xb5)
+                continue; /* not ours */
             for (unsigned i = 0; i < 6; i++) {
                 uint8_t b = frame[i];
 
