@@ -1,5 +1,4 @@
 /* The machine's bus: which device answers a port or an address, and access splitting. */
-#include <sched.h>
 #include "monitor/hypercall.h"
 #include "monitor/legacy.h"
 #include "monitor/ports.h"
@@ -107,15 +106,6 @@ static const struct pio_device *piece(uint16_t port, unsigned left, unsigned *si
     return d;
 }
 
-/* A guest that polls a device in a tight loop takes the lock again before a waiter wakes; the mutex
- * is not fair, so give way to the I/O thread for a bounded while. */
-static void bus_lock(struct machine *m)
-{
-    for (unsigned n = 0; n < 1000 && atomic_load(&m->lock_wanted); n++)
-        sched_yield();
-    pthread_mutex_lock(&m->lock);
-}
-
 static uint64_t device_read(struct machine *m, const struct pio_device *d, uint16_t port,
                             unsigned size)
 {
@@ -124,7 +114,7 @@ static uint64_t device_read(struct machine *m, const struct pio_device *d, uint1
     count(&m->pio_count[d - devices]);
     if (d->own_lock)
         return d->read(m, port, size) & mask(size);
-    bus_lock(m);
+    pthread_mutex_lock(&m->lock);
     val = d->read(m, port, size);
     pthread_mutex_unlock(&m->lock);
     return val & mask(size);
@@ -139,7 +129,7 @@ static void device_write(struct machine *m, const struct pio_device *d, uint16_t
         d->write(m, port, size, val);
         return;
     }
-    bus_lock(m);
+    pthread_mutex_lock(&m->lock);
     d->write(m, port, size, val);
     pthread_mutex_unlock(&m->lock);
 }

@@ -379,18 +379,19 @@ void console_rx_space(struct machine *m)
     }
 }
 
+uint64_t console_settles_at(struct console *c)
+{
+    return atomic_load(&c->settling) ? c->on_since + QUIET_NS : 0;
+}
+
 void console_settle(struct console *c)
 {
-    if (!(c->m->serial.ier & 1)) {
-        c->settling = false;
-    } else if (clock_ns() - c->on_since < QUIET_NS) {
-        loop_flush_soon(c->m);
-    } else {
-        c->settling = false;
-        c->flowing = true;
-        c->wanted = true;
-        console_pump(c);
-    }
+    c->settling = false;
+    if (!(c->m->serial.ier & 1))
+        return;
+    c->flowing = true;
+    c->wanted = true;
+    console_pump(c);
 }
 
 int console_ready(struct machine *m)

@@ -115,11 +115,13 @@ enum flush { FLUSH_TRY, FLUSH_WAIT, FLUSH_LAST };
  * machine stops. LAST: until it is empty. */
 void console_flush(struct machine *m, enum flush how);
 /* I/O thread: is stdin to be polled; take what it has; give the serial port what fits; the receiver
- * went on a while ago (when settling). All but the first with machine.lock held. */
+ * went on a while ago; when that will be (ns, 0: never). All but the first and the last with
+ * machine.lock held. */
 bool console_wants_input(struct console *c);
 void console_input(struct console *c);
 void console_pump(struct console *c);
 void console_settle(struct console *c);
+uint64_t console_settles_at(struct console *c);
 /* Is there output that waits for room in stdout? */
 bool console_output_waits(struct console *c);
 /* For a program: 0 or the -errno of a write, this one or one before; through: of this one. */

@@ -293,11 +293,7 @@ bool loop_lock(struct machine *m)
         t.tv_nsec -= 1000000000;
         t.tv_sec++;
     }
-    atomic_fetch_add(&m->lock_wanted, 1);
-    int err = pthread_mutex_timedlock(&m->lock, &t);
-
-    atomic_fetch_sub(&m->lock_wanted, 1);
-    if (!err)
+    if (!pthread_mutex_timedlock(&m->lock, &t))
         return true;
     loop_wake(m);
     return false;
@@ -365,11 +361,8 @@ static void on_flush(struct io_op *op, int res)
     struct machine *m = the_loop.m;
 
     (void)op;
-    if (res <= 0 || !timer_fired(&the_loop.flush, m->cpus.tsc_hz))
-        return;
-    if (m->console->settling && !take_input(m, console_settle))
-        loop_flush_soon(m);
-    console_flush(m, FLUSH_TRY);
+    if (res > 0 && timer_fired(&the_loop.flush, m->cpus.tsc_hz))
+        console_flush(m, FLUSH_TRY);
 }
 
 static void on_std(struct io_op *op, int res)
@@ -498,12 +491,11 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
     uint64_t next = take_deadlines(m, l), t;
 
     /* The receiver was switched on: stdin flows once it has been on for a moment. */
-    if (m->console->settling) {
+    t = console_settles_at(m->console);
+    if (t && clock_ns() >= t)
         take_input(m, console_settle);
-        t = clock_ns() + 1000000;
-        if (m->console->settling && (!next || t < next))
-            next = t;
-    }
+    else if (t && (!next || t < next))
+        next = t;
     if (std_ready(l, &l->in, console_wants_input(m->console), POLLIN))
         take_input(m, console_input);
     if (std_ready(l, &l->out, console_output_waits(m->console), POLLOUT)) {

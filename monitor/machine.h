@@ -89,7 +89,6 @@ struct machine {
     struct vm_cpus cpus;
     struct cpuid_table cpuid;
     pthread_mutex_t lock;
-    _Atomic unsigned lock_wanted; /* by the I/O thread: vCPUs that poll a device let it go first */
     struct serial serial;
     struct rtc rtc;
     struct i8042 i8042;
