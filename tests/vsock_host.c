@@ -6,17 +6,11 @@
  *   vsock_host many PATH PORT COUNT      COUNT connections open at a time, a word through each
  *   vsock_host line PATH TEXT            send TEXT as the line; says what comes back, or "closed"
  */
-#include <errno.h>
-#include <poll.h>
+#include "vsock_peer.h"
+
 #include <signal.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 static int make(const char *path, struct sockaddr_un *sa)
 {
@@ -41,7 +35,6 @@ static int dial(const char *path)
 
 static int serve(const char *path)
 {
-    static char buf[65536];
     struct sockaddr_un sa;
     int s = make(path, &sa), c;
 
@@ -55,13 +48,7 @@ static int serve(const char *path)
             continue;
         }
         close(s); /* nobody listens any more once the parent is gone */
-        ssize_t n;
-
-        while ((n = read(c, buf, sizeof buf)) > 0)
-            for (ssize_t at = 0, w; at < n; at += w)
-                if ((w = write(c, buf + at, (size_t)(n - at))) <= 0)
-                    _exit(1);
-        _exit(0);
+        peer_echo(c);
     }
     return 1;
 }
@@ -93,48 +80,10 @@ static int open_port(const char *path, const char *port)
     return s;
 }
 
-static uint8_t pattern(uint64_t i)
-{
-    return (uint8_t)(i * 2654435761u >> 11);
-}
-
 static int send_back(const char *path, const char *port, uint64_t bytes)
 {
-    static uint8_t out[65536], in[65536];
-    uint64_t sent = 0, got = 0;
-    int s = open_port(path, port);
+    uint64_t got = peer_send_back(open_port(path, port), bytes);
 
-    while (got < bytes) {
-        struct pollfd p = {s, (short)(POLLIN | (sent < bytes ? POLLOUT : 0)), 0};
-
-        if (poll(&p, 1, 20000) <= 0)
-            break;
-        if (p.revents & POLLOUT && sent < bytes) {
-            size_t n = bytes - sent < sizeof out ? (size_t)(bytes - sent) : sizeof out;
-
-            for (size_t i = 0; i < n; i++)
-                out[i] = pattern(sent + i);
-            ssize_t w = send(s, out, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-            if (w < 0 && errno != EAGAIN)
-                break;
-            sent += w > 0 ? (uint64_t)w : 0;
-            if (sent == bytes)
-                shutdown(s, SHUT_WR);
-        }
-        if (p.revents & (POLLIN | POLLHUP)) {
-            ssize_t r = recv(s, in, sizeof in, MSG_DONTWAIT);
-
-            if (r == 0)
-                break;
-            for (ssize_t i = 0; i < r; i++)
-                if (in[i] != pattern(got + (uint64_t)i)) {
-                    printf("byte %llu differs\n", (unsigned long long)got);
-                    return 1;
-                }
-            got += r > 0 ? (uint64_t)r : 0;
-        }
-    }
     printf("%llu of %llu bytes\n", (unsigned long long)got, (unsigned long long)bytes);
     return got != bytes;
 }
