@@ -1,5 +1,6 @@
 /* What a process is told of itself, and what there is not. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -57,6 +58,30 @@ static void proc(void)
     check(fd >= 0 && again > fd, "/proc/self/fd/N");
     close(again);
     close(fd);
+    if (mkdir("/tmp/check", 0700) == 0) {
+        fd = open("/tmp/check/file", O_RDWR | O_CREAT, 0600);
+        snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+        char target[100] = "";
+        struct stat st;
+
+        check(readlink(name, target, sizeof target - 1) > 0 && !strcmp(target, "/tmp/check/file"),
+              "is a link to the file");
+        check(!stat(name, &st) && S_ISREG(st.st_mode) && !lstat(name, &st) && S_ISLNK(st.st_mode),
+              "stat, lstat");
+        int listed = 0;
+        DIR *d = opendir("/proc/self/fd");
+
+        for (struct dirent *e; d && (e = readdir(d));)
+            listed += !strcmp(e->d_name, strrchr(name, '/') + 1);
+        if (d)
+            closedir(d);
+        check(listed == 1, "and is listed");
+        unlink("/tmp/check/file");
+        close(fd);
+        rmdir("/tmp/check");
+    }
+    check(file_has("/proc/mounts", " / ") && file_has("/proc/self/mounts", "/proc"), "mounts");
+    check(file_has("/proc/version", "Linux version") && file_has("/proc/loadavg", "/"), "version");
 }
 
 void check_process(void)

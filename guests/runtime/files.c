@@ -486,10 +486,16 @@ int64_t sys_getdents64(uint64_t fd, uint64_t buf, uint64_t size)
     if (f->inode->node)
         return hostfs_getdents(f, buf, size);
     struct inode *dir = f->inode;
+
+    if (procfd_is(dir) && !f->pos)
+        procfd_refresh();
     struct entry *e = dir->entries;
 
     for (;; n++) {
-        const struct inode *i = n == 0 ? dir : n == 1 ? dir->parent : e ? e->inode : NULL;
+        const struct inode *i = n == 0   ? dir
+                                : n == 1 ? (dir->parent ? dir->parent : dir)
+                                : e      ? e->inode
+                                         : NULL;
         const char *name = n == 0 ? "." : n == 1 ? ".." : e ? e->name : "";
 
         if (!i)

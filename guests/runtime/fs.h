@@ -46,6 +46,7 @@ struct inode {
     struct file *backing; /* a mapped host file, open */
     /* /proc: makes the content when opened, in at most size bytes; returns its length. */
     size_t (*make)(char *out, size_t size);
+    const char *text; /* the same, always this */
 };
 
 struct file {
@@ -113,7 +114,16 @@ void disks_init(void);
 void proc_init(void);
 void etc_init(void); /* what a tree has that no --share is the root of */
 void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
+enum { LINK_EXE = 1, LINK_CWD, LINK_ROOT, LINK_FD };
 extern const struct file_ops console_ops;
+
+/* --- procfd.c --- */
+void procfd_init(void);
+bool procfd_is(const struct inode *dir);
+void procfd_refresh(void);
+void procfd_resolve(uint64_t fd, char *out, size_t size);
+/* The descriptor that a path means: /proc/self/fd/N, /dev/fd/N, /dev/stdin ...; -1: none. */
+int procfd_of(const char *path);
 int64_t console_put(const struct file *f, uint64_t n); /* from bounce; how many were taken */
 
 #endif

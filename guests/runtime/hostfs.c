@@ -5,6 +5,7 @@
  */
 #include "guests/runtime/hostfs.h"
 #include <asm/fcntl.h>
+#include <asm/statfs.h>
 #include <asm/poll.h>
 #include <linux/fuse.h>
 #include <linux/stat.h>
@@ -280,6 +281,27 @@ void hostfs_refresh(struct inode *i)
         set_attr(i, &out.attr);
 }
 
+int hostfs_statfs(const struct inode *i, struct statfs *s)
+{
+    enum { FUSE_MAGIC = 0x65735546 };
+    struct fuse_statfs_out out;
+    int64_t err = fuse_call(&(struct fuse_call){
+        .op = FUSE_STATFS, .share = i->share, .node = i->node, .out = &out, .out_len = sizeof out});
+
+    if (err < 0)
+        return (int)err;
+    *s = (struct statfs){.f_type = FUSE_MAGIC,
+                         .f_bsize = out.st.bsize,
+                         .f_blocks = (int64_t)out.st.blocks,
+                         .f_bfree = (int64_t)out.st.bfree,
+                         .f_bavail = (int64_t)out.st.bavail,
+                         .f_files = (int64_t)out.st.files,
+                         .f_ffree = (int64_t)out.st.ffree,
+                         .f_namelen = out.st.namelen,
+                         .f_frsize = out.st.frsize};
+    return 0;
+}
+
 /* The share's own root directory; NULL: it does not answer. */
 static struct inode *open_share(unsigned share)
 {
@@ -346,14 +368,19 @@ void hostfs_init(void)
         share[i] = open_share(i);
         if (share[i] && same(path_of_share(i), "/")) {
             become_root(share[i]);
-            share[i] = NULL;
+            share[i] = root;
         }
     }
+}
+
+struct inode *hostfs_share(unsigned n)
+{
+    return n < SHARES ? share[n] : NULL;
 }
 
 void hostfs_mount(void)
 {
     for (unsigned i = 0; i < SHARES; i++)
-        if (share[i])
+        if (share[i] && share[i] != root)
             mount_at(share[i], path_of_share(i), i);
 }

@@ -27,6 +27,7 @@ int64_t fuse_call(const struct fuse_call *c);
 /* Finds the shares, one of which may be the root; the others are mounted when the tree is there. */
 void hostfs_init(void);
 void hostfs_mount(void);
+struct inode *hostfs_share(unsigned n); /* its directory; NULL: there is none */
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len);
 int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode);
 int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *target);
@@ -38,6 +39,8 @@ int hostfs_resize(struct inode *i, uint64_t size);
 int hostfs_chmod(struct inode *i, uint32_t mode);
 int hostfs_chown(struct inode *i, uint32_t uid, uint32_t gid);
 int hostfs_times(struct inode *i, int64_t atime, int64_t mtime);
+struct statfs;
+int hostfs_statfs(const struct inode *i, struct statfs *s);
 void hostfs_refresh(struct inode *i);
 
 /* --- hostfile.c --- */

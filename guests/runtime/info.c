@@ -62,7 +62,7 @@ int64_t sys_uname(uint64_t out)
     fill(&u, 0, sizeof u);
     put(u.sysname, "Linux");
     put(u.nodename, "mayfly");
-    put(u.release, "6.1.0-mayfly");
+    put(u.release, RELEASE);
     put(u.version, "#1 mayfly runtime");
     put(u.machine, "x86_64");
     put(u.domainname, "(none)");

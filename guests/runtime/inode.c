@@ -234,7 +234,11 @@ struct inode *dir_known(struct inode *dir, const char *name, size_t len)
 
 struct inode *dir_find(struct inode *dir, const char *name, size_t len)
 {
-    return dir->node ? hostfs_find(dir, name, len) : dir_known(dir, name, len);
+    if (dir->node)
+        return hostfs_find(dir, name, len);
+    if (procfd_is(dir))
+        procfd_refresh();
+    return dir_known(dir, name, len);
 }
 
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
@@ -248,8 +252,7 @@ int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
     e->inode = i;
     inode_hold(i);
     i->nlink++;
-    if (S_ISDIR(i->mode))
-        i->parent = dir;
+    i->parent = dir; /* of a file with several names: the last */
     while (*p)
         p = &(*p)->next;
     *p = e;
@@ -274,6 +277,8 @@ int dir_remove(struct inode *dir, const char *name, size_t len)
         *p = e->next;
         kfree(e, sizeof *e + len + 1);
         i->nlink--;
+        if (i->parent == dir)
+            i->parent = NULL;
         inode_drop(i);
         return 0;
     }

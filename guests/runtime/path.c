@@ -209,39 +209,16 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
     return err;
 }
 
-/* /proc/self/fd/N and its other names: the descriptor again, as on Linux for what has no path. */
-static int descriptor_path(const char *path)
-{
-    static const char *const dirs[] = {"/proc/self/fd/", "/dev/fd/"};
-    static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
-
-    for (int i = 0; i < 3; i++)
-        if (same(path, names[i]))
-            return i;
-    for (unsigned i = 0; i < 2; i++) {
-        size_t n = 0;
-        int fd = 0;
-
-        while (dirs[i][n] && dirs[i][n] == path[n])
-            n++;
-        if (dirs[i][n] || !path[n])
-            continue;
-        for (; path[n] >= '0' && path[n] <= '9' && fd < MAX_FDS; n++)
-            fd = fd * 10 + (path[n] - '0');
-        return path[n] ? -1 : fd;
-    }
-    return -1;
-}
-
 static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_t mode)
 {
     struct place p;
     struct file *f;
     struct inode *i;
     bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
-    int fd = descriptor_path(path);
+    int fd = procfd_of(path);
 
-    if (fd >= 0 && (f = fd_file((uint64_t)fd))) {
+    if (fd >= 0 &&
+        (f = fd_file((uint64_t)fd))) { /* the descriptor again, as for what has no path */
         file_hold(f);
         return fd_install(f, 0, flags & O_CLOEXEC);
     }
@@ -267,20 +244,21 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
             return -ENOTDIR;
         if (i->flat && flags & 3)
             return -ETXTBSY;
-        if (flags & O_TRUNC && S_ISREG(i->mode) && !i->make) {
+        if (flags & O_TRUNC && S_ISREG(i->mode) && !i->make && !i->text) {
             err = inode_resize(i, 0);
             if (err)
                 return err;
             i->mtime = wall_now();
         }
     }
-    if (i->make) { /* /proc: what it says now */
+    if (i->make || i->text) { /* /proc: what it says now */
         struct inode *text = inode_new(i->mode);
         char *page = path_buffer();
 
         if (!text || !page)
             return -ENOMEM;
-        err = inode_put(text, 0, page, i->make(page, PATH_LIMIT));
+        err = i->make ? inode_put(text, 0, page, i->make(page, PATH_LIMIT))
+                      : inode_put(text, 0, i->text, length(i->text));
         kfree(page, PATH_LIMIT);
         text->ino = i->ino;
         f = err ? NULL : file_new(&regular_ops, text, (uint32_t)flags);

@@ -100,7 +100,7 @@ int64_t sys_rmdir(uint64_t at)
 
 static bool is_above(const struct inode *i, const struct inode *dir)
 {
-    for (; dir != root; dir = dir->parent)
+    for (; dir && dir != root; dir = dir->parent)
         if (dir == i)
             return true;
     return i == root;

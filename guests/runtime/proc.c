@@ -2,6 +2,7 @@
 #include <asm/mman.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
+#include "guests/runtime/hostfs.h"
 #include "guests/runtime/net.h"
 #include "guests/runtime/vm.h"
 
@@ -110,6 +111,31 @@ static size_t make_uptime(char *out, size_t size)
     return length(out);
 }
 
+static size_t make_loadavg(char *out, size_t size)
+{
+    format(out, size, "0.00 0.00 0.00 1/%d 1\n", (uint64_t)thread_count());
+    return length(out);
+}
+
+static size_t make_mounts(char *out, size_t size)
+{
+    size_t n = 0;
+
+    format(out, size, root->node ? "" : "none / tmpfs rw 0 0\n");
+    n = length(out);
+    for (unsigned i = 0; i < SHARES && size - n > 300; i++) {
+        char path[256];
+        struct inode *dir = hostfs_share(i);
+
+        if (!dir || path_of(dir, path, sizeof path) < 0)
+            continue;
+        format(out + n, size - n, "share%d %s virtiofs rw 0 0\n", (uint64_t)i, path);
+        n += length(out + n);
+    }
+    format(out + n, size - n, "proc /proc proc rw 0 0\n");
+    return n + length(out + n);
+}
+
 static size_t make_cpuinfo(char *out, size_t size)
 {
     format(out, size,
@@ -127,8 +153,6 @@ static void place_made(const char *path, size_t (*make)(char *, size_t))
     fs_place(path, i);
 }
 
-enum { LINK_EXE = 1, LINK_CWD, LINK_ROOT };
-
 static void place_magic(const char *path, uint64_t what)
 {
     struct inode *i = inode_new(S_IFLNK | 0777);
@@ -139,7 +163,9 @@ static void place_magic(const char *path, uint64_t what)
 
 void proc_resolve(struct inode *link, char *out, size_t size)
 {
-    if (link->rdev == LINK_EXE) {
+    if (link->rdev >= LINK_FD) {
+        procfd_resolve(link->rdev - LINK_FD, out, size);
+    } else if (link->rdev == LINK_EXE) {
         if (program_path[0] != '/')
             format(out, size, "%s%s", home, program_name());
         else
@@ -148,6 +174,20 @@ void proc_resolve(struct inode *link, char *out, size_t size)
         format(out, size, "/");
     }
 }
+
+static const struct {
+    const char *path, *text;
+} texts[] = {{"/sys/devices/system/cpu/online", "0\n"},
+             {"/sys/devices/system/cpu/possible", "0\n"},
+             {"/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n"},
+             {"/proc/sys/vm/overcommit_memory", "0\n"},
+             {"/proc/sys/kernel/ngroups_max", "65536\n"},
+             {"/proc/sys/kernel/osrelease", RELEASE "\n"},
+             {"/proc/sys/kernel/hostname", "mayfly\n"},
+             {"/proc/sys/kernel/pid_max", "32768\n"},
+             {"/proc/version", "Linux version " RELEASE " (mayfly)\n"},
+             {"/proc/filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\tvirtiofs\n"},
+             {"/proc/self/cgroup", "0::/\n"}};
 
 static void place_directory(const char *path, uint32_t mode)
 {
@@ -164,17 +204,26 @@ void proc_init(void)
                 {"/proc/self/cmdline", make_cmdline}, {"/proc/self/environ", make_environ},
                 {"/proc/self/auxv", make_auxv},       {"/proc/self/comm", make_comm},
                 {"/proc/meminfo", make_meminfo},      {"/proc/uptime", make_uptime},
-                {"/proc/cpuinfo", make_cpuinfo}};
+                {"/proc/cpuinfo", make_cpuinfo},      {"/proc/loadavg", make_loadavg},
+                {"/proc/mounts", make_mounts},        {"/proc/self/mounts", make_mounts}};
 
     for (unsigned i = 0; i < sizeof made / sizeof made[0]; i++)
         place_made(made[i].path, made[i].make);
     place_magic("/proc/self/exe", LINK_EXE);
     place_magic("/proc/self/cwd", LINK_CWD);
     place_magic("/proc/self/root", LINK_ROOT);
-    fs_text("/sys/devices/system/cpu/online", "0\n");
-    fs_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size", "2097152\n");
-    fs_text("/proc/sys/vm/overcommit_memory", "0\n");
-    fs_text("/proc/sys/kernel/ngroups_max", "65536\n");
+    for (unsigned i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        struct inode *f = inode_new(S_IFREG | 0444);
+
+        f->text = texts[i].text;
+        fs_place(texts[i].path, f);
+    }
+    struct inode *link = inode_new(S_IFLNK | 0777);
+
+    link->target = kalloc(5);
+    copy(link->target, "self", 5);
+    fs_place("/proc/1", link);
+    procfd_init();
 }
 
 void etc_init(void)

@@ -11,6 +11,7 @@
  * call that must not, says -EINTR instead. */
 #define ERESTARTSYS 512
 
+#define RELEASE  "6.1.0-mayfly" /* what uname says: Debian 12's calls are those we have */
 #define NSIG_MAX 64
 #define BIT(sig) (1ull << ((sig)-1))
 

@@ -6,6 +6,7 @@
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/path.h"
 
 #define TMPFS_MAGIC 0x01021994
 
@@ -71,6 +72,14 @@ static int64_t get(uint64_t dirfd, uint64_t at, uint64_t flags, struct stat *s)
     }
     path = path_buffer();
     n = path ? str_in(path, at, PATH_LIMIT) : -ENOMEM;
+    if (n >= 0 && !(flags & AT_SYMLINK_NOFOLLOW) && procfd_of(path) >= 0) {
+        const struct file *f = fd_file((uint64_t)procfd_of(path));
+
+        kfree(path, PATH_LIMIT);
+        if (f)
+            describe(f, f->inode, s);
+        return f ? 0 : -ENOENT;
+    }
     if (n >= 0)
         n = path_walk((int64_t)dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), &p);
     kfree(path, PATH_LIMIT);
@@ -141,7 +150,7 @@ int64_t sys_statx(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mask, ui
     return copy_out(out, &x, sizeof x);
 }
 
-static int64_t statfs_out(uint64_t out)
+static int64_t statfs_out(const struct inode *i, uint64_t out)
 {
     struct statfs s = {.f_type = TMPFS_MAGIC,
                        .f_bsize = PAGE,
@@ -150,19 +159,26 @@ static int64_t statfs_out(uint64_t out)
                        .f_bavail = (int64_t)frames_free(),
                        .f_namelen = 255,
                        .f_frsize = PAGE};
+    int err = i && i->node ? hostfs_statfs(i, &s) : 0;
 
-    return copy_out(out, &s, sizeof s);
+    return err ? err : copy_out(out, &s, sizeof s);
 }
 
 int64_t sys_statfs(uint64_t at, uint64_t out)
 {
-    struct stat s;
-    int64_t err = get((uint64_t)AT_FDCWD, at, 0, &s);
+    char *path;
+    struct place p;
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
 
-    return err ? err : statfs_out(out);
+    if (err)
+        return err;
+    kfree(path, PATH_LIMIT);
+    return p.inode ? statfs_out(p.inode, out) : -ENOENT;
 }
 
 int64_t sys_fstatfs(uint64_t fd, uint64_t out)
 {
-    return fd_file(fd) ? statfs_out(out) : -EBADF;
+    const struct file *f = fd_file(fd);
+
+    return f ? statfs_out(f->inode, out) : -EBADF;
 }
