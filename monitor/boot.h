@@ -58,6 +58,7 @@ struct boot_request {
 struct boot_result {
     const char *protocol; /* "linux64", "pvh", "multiboot", "elf", "program",
                               "hvt": for -v and --stats */
+    uint64_t moved;       /* a program lies that much above its own addresses (the debugger's) */
     bool runtime;         /* a mayfly runtime guest: wants the boot block and port MAYFLY_PORT */
     char error[256];      /* on failure: "what was found; what is taken" without path or newline */
 };

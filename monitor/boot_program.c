@@ -93,6 +93,7 @@ int boot_program(const struct boot_request *req, struct ram *ram, struct cpu *cp
     if (err)
         return err;
     boot_copy(ram, block.program_gpa, req->kernel.data, req->kernel.len);
+    res->moved = program.type == ET_DYN ? MAYFLY_PIE_BASE : 0;
     res->protocol = "program";
     return 0;
 }

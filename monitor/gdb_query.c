@@ -137,6 +137,8 @@ void gdb_query(struct gdb *g, const char *s)
         gdb_put(&g->out, "1"); /* quitting GDB leaves the guest running */
     else if (gdb_word(&s, "Rcmd,"))
         monitor(g, s);
+    else if (!strcmp(s, "Offsets") && g->m->boot.moved)
+        gdb_put(&g->out, "TextSeg=%llx", (unsigned long long)g->m->boot.moved);
     else if (gdb_word(&s, "Symbol:"))
         gdb_ok(g);
 }

@@ -157,6 +157,15 @@ for engine in bt interp; do
     ended "$engine its status" 25
 done
 
+# A movable program: gdb is told where it lies.
+gcc -g -O0 -static-pie -o "$tmp/pie" tests/progs/debugme.c
+start --engine bt "$tmp/pie"
+session 'static-pie' "$tmp/pie" 'break leaf' continue 'print x' delete continue
+line=1
+said 'static-pie: breakpoint' '^Breakpoint 1, leaf (x=0)'
+said 'static-pie: the end' 'exited with code 031'
+ended 'static-pie: its status' 25
+
 # A guest without symbols that every KVM can run; software KVM knows no watchpoints, and no breakpoint
 # in user code. Breakpoints beyond four are INT3 under kvm, here never met.
 for engine in $(engines); do

@@ -14,6 +14,7 @@
 
 #define MAYFLY_BOOT_MAGIC   "mayfly01"
 #define MAYFLY_BOOT_VERSION 1
+#define MAYFLY_PIE_BASE     0x400000ull /* where a movable program's address 0 is put */
 
 struct mayfly_boot {
     char magic[8];       /* MAYFLY_BOOT_MAGIC, no NUL */

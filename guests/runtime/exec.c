@@ -157,7 +157,7 @@ _Noreturn void exec_program(void)
     const uint8_t *file = kva(boot.program_gpa);
     const Elf64_Ehdr *h = (const Elf64_Ehdr *)file;
     const Elf64_Phdr *p = (const Elf64_Phdr *)(file + h->e_phoff);
-    uint64_t base = h->e_type == ET_DYN ? LINEAR_LOW : 0, start = NEVER, end = 0, phdr = 0;
+    uint64_t base = h->e_type == ET_DYN ? MAYFLY_PIE_BASE : 0, start = NEVER, end = 0, phdr = 0;
 
     program_path = kva(boot.path_gpa);
     stack_top = place_stack(p, h, base);

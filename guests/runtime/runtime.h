@@ -105,7 +105,7 @@ uint64_t frames_row(unsigned n); /* n in a row, zeroed, to be freed one by one; 
  * zeroed, or any other: 0: none left. frames_map(): the n pages from at on
  * that nobody ever had, into the empty ones of n page table entries; how many. frames_run(): all n
  * of them or none; the first's address, or 0. */
-#define LINEAR_LOW 0x400000ull
+#define LINEAR_LOW MAYFLY_PIE_BASE
 uint64_t linear_high(void);
 uint64_t frame_for(uint64_t at);
 uint64_t frames_run(uint64_t at, uint64_t n, uint64_t *entry, uint64_t bits);
