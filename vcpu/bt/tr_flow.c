@@ -73,7 +73,9 @@ static struct pending *new_direct(struct tr *t, uint64_t target)
     *l = (struct bt_link){
         .from = t->b, .next_out = t->b->out, .target = target, .flags_saved = t->saved};
     t->b->out = l;
-    l->cross_page = (target ^ t->b->rip) >> PAGE_SHIFT != 0;
+    /* What may straddle into the next page is not linked in user code either. */
+    l->cross_page = (target ^ t->b->rip) >> PAGE_SHIFT != 0 ||
+                    (target & (PAGE_SIZE - 1)) > PAGE_SIZE - INSN_MAX;
     *p = (struct pending){.link = l, .saved = t->saved, .dead = t->out[t->i] == 0};
     return p;
 }
