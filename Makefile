@@ -59,6 +59,9 @@ $(B)/obj/%.o: %.S
 	$(SAY) CC $@
 	$(Q)$(MUSL_OBJ) -c -o $@ $<
 
+# Guests poll ports; what is answered in bus.c needs no vector state put away.
+$(B)/obj/monitor/bus.o $(B)/tobj/monitor/bus.o $(B)/asan/monitor/bus.o: BASE += $(GPR_ONLY)
+
 GLIBC_OBJ = $(GLIBC_CC) $(BASE) $(TEST_DEFS)
 $(B)/tobj/vcpu/%.o: vcpu/%.c
 	@mkdir -p $(@D)

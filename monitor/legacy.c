@@ -223,14 +223,3 @@ void debug_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)
     (void)port, (void)size;
     console_write(m, &byte, 1);
 }
-
-uint64_t ones_read(struct machine *m, uint16_t port, unsigned size)
-{
-    (void)m, (void)port, (void)size;
-    return ~(uint64_t)0;
-}
-
-void ignore_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)
-{
-    (void)m, (void)port, (void)size, (void)val;
-}

@@ -22,8 +22,6 @@ void pvpanic_write(struct machine *m, uint16_t port, unsigned size, uint64_t val
 uint64_t debug_read(struct machine *m, uint16_t port, unsigned size); /* 0xe9 */
 void debug_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
 void shutdown_write(struct machine *m, uint16_t port, unsigned size, uint64_t val); /* 0x8900 */
-uint64_t ones_read(struct machine *m, uint16_t port, unsigned size);
-void ignore_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
 
 /* acpi_pm.c: PM1 event and control blocks, PM timer */
 uint64_t acpi_pm_read(struct machine *m, uint16_t port, unsigned size);

@@ -41,11 +41,20 @@ int interp_io_allowed(struct vcpu *v, uint16_t port, unsigned size)
     return bitmap_allows(v, port, size);
 }
 
+/* Before the bus: putting the vector state away costs more than most accesses. */
+static void leave_fpu(struct vcpu *v, uint16_t port, unsigned size)
+{
+    const struct machine_ops *ops = v->vm->ops;
+
+    if (v->fpu_live && !(ops->pio_plain && ops->pio_plain(v->vm->machine, port, size)))
+        fpu_put(v);
+}
+
 uint64_t interp_pio_read(struct vcpu *v, uint16_t port, unsigned size)
 {
     if (watch_any(v))
         watch_io(v, port, size);
-    fpu_put(v);
+    leave_fpu(v, port, size);
     v->stats.pio_reads++;
     return v->vm->ops->pio_read(v->vm->machine, port, size);
 }
@@ -54,7 +63,7 @@ void interp_pio_write(struct vcpu *v, uint16_t port, unsigned size, uint64_t val
 {
     if (watch_any(v))
         watch_io(v, port, size);
-    fpu_put(v);
+    leave_fpu(v, port, size);
     v->stats.pio_writes++;
     v->vm->ops->pio_write(v->vm->machine, port, size, val & alu_mask(size));
 }

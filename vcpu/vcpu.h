@@ -49,6 +49,9 @@ struct vcpu_exit {
 /* What the machine offers to its CPUs. All may be called from any vCPU thread; the machine locks.
  * size is 1, 2, 4 (pio) or 1..8 (mmio). Unclaimed reads give all-ones. */
 struct machine_ops {
+    /* May pio_read and pio_write be called for this port with the guest's vector state live: no code
+     * on the way uses vector registers? NULL: never. */
+    bool (*pio_plain)(void *m, uint16_t port, unsigned size);
     uint64_t (*pio_read)(void *m, uint16_t port, unsigned size);
     void (*pio_write)(void *m, uint16_t port, unsigned size, uint64_t val);
     uint64_t (*mmio_read)(void *m, gpa_t gpa, unsigned size);

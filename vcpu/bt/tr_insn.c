@@ -298,6 +298,42 @@ static void as_modrm(struct insn *in)
     in->opsize66 = in->opsize == 2;
 }
 
+/* DIV and IDIV by zero, and a quotient of DIV that does not fit, go to the interpreter: #DE by the
+ * host's signal costs thousands of cycles. What remains (IDIV's other overflow, bytes) takes that
+ * way. */
+static bool checks_divisor(const struct tr *t, const struct insn *in)
+{
+    return insn_class(in) == IC_ALU && in->map == 0 && in->opcode == 0xf7 && (in->reg & 7) >= 6 &&
+           (in->fl_write & FL_ARITH) == FL_ARITH && t->nrep < sizeof(t->rep) / sizeof(t->rep[0]);
+}
+
+static void check_divisor(struct tr *t, unsigned rm)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    bool wide = in->opsize == 8, idiv = in->reg & 1;
+
+    if (!checks_divisor(t, in))
+        return;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    if (in->opsize == 2)
+        e8(e, 0x66);
+    if (!idiv && in->has_mem) {
+        e_op(e, 0x3b, RDX, &t->m, wide);
+    } else if (!idiv) {
+        e_rr(e, 0x3b, RDX, rm, wide);
+    } else if (in->has_mem) {
+        e_op(e, 0x83, 7, &t->m, wide);
+        e8(e, 0);
+    } else {
+        e_rr(e, 0x85, rm, rm, wide);
+    }
+    c->jcc[c->n++] = e_jcc(e, idiv ? 4 : 3);
+    c->next = e->at;
+}
+
 void tr_operate(struct tr *t)
 {
     struct insn *in = &t->in[t->i];
@@ -340,6 +376,8 @@ void tr_operate(struct tr *t)
     }
     if (in->has_mem && !window)
         tr_operand(t, in->mem_write, in->mem_size, 0);
+    if (checks_divisor(t, in))
+        tr_flags_clobber(t);
     /* Should it fault, hot.flags still holds what was put away, be it restored or given up. */
     bool saved = t->saved;
 
@@ -350,6 +388,7 @@ void tr_operate(struct tr *t)
         if (rn.spill[k].load)
             e_gs_load(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
     tr_mark(t)->saved |= saved;
+    check_divisor(t, rn.rm);
     if (in->has_mem && in->high8)
         high8_mem(t, &rn);
     else

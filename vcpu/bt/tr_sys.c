@@ -68,6 +68,38 @@ static void mov_from_seg(struct tr *t)
         e_gs_store(&t->e, H_A, GPR_OFF(in->rm));
 }
 
+/* MOV CR8, r: the task priority. With an interrupt waiting, or a value that faults, the interpreter
+ * does it; a new one kicks. */
+static bool set_cr8(struct tr *t)
+{
+    struct emit *e = &t->e;
+
+    if (t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
+        return false;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    tr_flags_clobber(t);
+    unsigned src = tr_use(t, t->in[t->i].rm, H_B);
+
+    e_gs_load(e, H_A, VOFF(lapic.irr));
+    for (int32_t off = 8; off < 32; off += 8)
+        e_gs(e, 0x0b, H_A, VOFF(lapic.irr) + off, true); /* or */
+    c->jcc[c->n++] = e_jcc(e, 5);
+    e_rr(e, 0x83, 7, src, true); /* cmp src, 15 */
+    e8(e, 15);
+    c->jcc[c->n++] = e_jcc(e, 7);
+    e_gs_store(e, src, VOFF(cpu.cr8));
+    e_rr(e, 0x89, src, H_A, false);
+    e8(e, 0x41); /* shl r10d, 4 */
+    e8(e, 0xc1);
+    e8(e, 0xe2);
+    e8(e, 4);
+    e_gs(e, 0x89, H_A, VOFF(lapic.tpr), false);
+    c->next = e->at;
+    return true;
+}
+
 bool tr_system(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
@@ -94,6 +126,8 @@ bool tr_system(struct tr *t)
         e8(&t->e, 0x31);
         return true;
     }
+    if (in->opcode == 0x22 && kernel && in->reg == 8)
+        return set_cr8(t);
     if (in->opcode == 0x01 && kernel) {
         switch (in->modrm) {
         case 0xca:
