@@ -30,7 +30,7 @@ const char cli_help[] =
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
     "      --net tap=NAME|user[,...]              a network card, see README\n"
     "                        (a Solo5 unikernel's: --disk NAME=FILE[,ro][,sector=N],\n"
-    "                        --net NAME=tap=TAP[,mac=M])\n"
+    "                        --net NAME=tap=TAP|user[,...])\n"
     "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"
     "      --share DIR[:TAG][,ro]                 a host directory, for mount -t virtiofs TAG;\n"
     "                                             a program finds the first one at /host\n"

@@ -6,6 +6,7 @@
  *   boot_hvt.c   the image: notes, manifest, segments, the CPU's first state
  *   hvt.c        what the machine is made of, its bus
  *   hvt_calls.c  the hypercalls
+ *   hvt_net.c    frames
  *   hvt_attach.c --disk NAME=..., --net NAME=...
  *   hvt_core.c   --dumpcore
  *   cli_hvt.c    `mayfly hvt`: the spelling of Solo5's own tender
@@ -30,10 +31,11 @@ struct hvt_mft {
 struct hvt {
     struct hvt_mft mft;
     struct hvt_host {
-        int fd;
+        int fd; /* of a network: negative once its other end has gone */
         bool read_only;
-    } host[HVT_MFT_ENTRIES]; /* by handle; only of attached devices */
-    unsigned nets;           /* attached ones */
+        struct hvt_stream *stream; /* hvt_net.c, or NULL: fd keeps frames apart */
+    } host[HVT_MFT_ENTRIES];       /* by handle; only of attached devices */
+    unsigned nets;                 /* attached ones */
     uint8_t net[HVT_MFT_ENTRIES];
     atomic_bool waiting;          /* in HVT_POLL: a kick has to write wake_fd */
     void (*kick)(struct vcpu *v); /* the engine's own */
@@ -77,6 +79,17 @@ int hvt_attach(struct machine *m);
 /* --- hvt_calls.c --- */
 /* Hypercall nr (1 to HVT_CALLS - 1) with its block at gpa. */
 void hvt_call(struct machine *m, unsigned nr, gpa_t gpa);
+
+/* --- hvt_net.c --- */
+/* fd: a connected stream socket to passt, owned from here on. 0 or -errno. */
+int hvt_stream_open(struct hvt_host *h, int fd, bool restricted);
+/* Is a frame here already; poll() says there is something: is it a whole frame? */
+bool hvt_net_pending(const struct hvt_host *h);
+bool hvt_net_ready(struct hvt_host *h);
+/* A frame, cut to len; 0 or -1: none. */
+ssize_t hvt_net_read(struct hvt_host *h, void *p, size_t len);
+/* Send it, or lose it, as on a cable. */
+void hvt_net_write(struct machine *m, struct hvt_host *h, const void *p, size_t len);
 
 /* --- hvt_core.c --- */
 /* Open the directory. 0, or the exit status with one line said. */

@@ -1,6 +1,6 @@
 /*
  * Disks and networks of a Solo5 unikernel: --disk NAME=FILE[,ro][,sector=N] and --net NAME=tap=TAP
- * [,mac=M] or NAME=fd=N, where NAME is one of the image's manifest.
+ * [,mac=M], NAME=user[,...] or NAME=fd=N, where NAME is one of the image's manifest.
  */
 #include "monitor/hvt.h"
 
@@ -171,11 +171,18 @@ static int attach_net(struct hvt *h, struct wanted *w)
     } else {
         if (net_options_parse(w->rest, &o, err, sizeof err))
             return say(w, err);
-        if (o.user)
-            return say(w, "a Solo5 unikernel's network is a tap: --net NAME=tap=TAP");
-        w->host->fd = net_tap_frames(o.tap, &mtu, err, sizeof err);
-        if (w->host->fd < 0)
-            return say(w, err);
+        if (o.user) {
+            int fd;
+
+            if (net_passt_start(&o, &fd, err, sizeof err))
+                return say(w, err);
+            if (hvt_stream_open(w->host, fd, o.restricted))
+                return say(w, "no memory");
+        } else {
+            w->host->fd = net_tap_frames(o.tap, &mtu, err, sizeof err);
+            if (w->host->fd < 0)
+                return say(w, err);
+        }
     }
     if (o.has_mac)
         memcpy(w->dev->net.mac, o.mac, sizeof o.mac);

@@ -76,14 +76,18 @@ static uint64_t wait_for(struct machine *m, uint64_t deadline)
 {
     struct hvt *h = m->hvt;
     struct pollfd p[HVT_MFT_ENTRIES + 1];
-    uint64_t ready = 0;
+    uint64_t ready = 0, kicks;
 
-    for (unsigned i = 0; i < h->nets; i++)
-        p[i] = (struct pollfd){.fd = h->host[h->net[i]].fd, .events = POLLIN};
-    p[h->nets] = (struct pollfd){.fd = h->wake_fd, .events = POLLIN};
     atomic_store(&h->waiting, true);
     while (!atomic_load(&m->stopping) && !atomic_load(&m->cpus.vcpu[0]->pause)) {
-        uint64_t now = clock_ns(), left = deadline > now ? deadline - now : 0;
+        for (unsigned i = 0; i < h->nets; i++) {
+            const struct hvt_host *net = &h->host[h->net[i]];
+
+            p[i] = (struct pollfd){.fd = net->fd, .events = POLLIN};
+            ready |= (uint64_t)hvt_net_pending(net) << h->net[i];
+        }
+        p[h->nets] = (struct pollfd){.fd = h->wake_fd, .events = POLLIN};
+        uint64_t now = clock_ns(), left = deadline > now && !ready ? deadline - now : 0;
         struct timespec ts = {.tv_sec = (time_t)(left / 1000000000u),
                               .tv_nsec = (long)(left % 1000000000u)};
 
@@ -91,19 +95,15 @@ static uint64_t wait_for(struct machine *m, uint64_t deadline)
             console_flush(m, FLUSH_TRY);
         int n = ppoll(p, h->nets + 1, &ts, NULL);
 
-        if (n > 0 && p[h->nets].revents) {
-            uint64_t kicks;
-
+        if (n > 0 && p[h->nets].revents)
             (void)!read(h->wake_fd, &kicks, sizeof kicks);
-            n--;
-        }
-        if (n > 0 || (n == 0 && deadline <= clock_ns()))
+        for (unsigned i = 0; n > 0 && i < h->nets; i++)
+            if (p[i].revents && hvt_net_ready(&h->host[h->net[i]]))
+                ready |= (uint64_t)1 << h->net[i];
+        if (ready || deadline <= clock_ns())
             break;
     }
     atomic_store(&h->waiting, false);
-    for (unsigned i = 0; i < h->nets; i++)
-        if (p[i].revents & (POLLIN | POLLHUP | POLLERR))
-            ready |= (uint64_t)1 << h->net[i];
     return ready;
 }
 
@@ -178,8 +178,6 @@ static void block_call(struct machine *m, unsigned nr, gpa_t gpa)
 
 /* --- networks --- */
 
-/* A frame that the interface does not take, because it is down or has no room, is lost, as on a
- * cable. */
 static void net_write(struct machine *m, gpa_t gpa)
 {
     struct hvt_net_io n;
@@ -195,10 +193,9 @@ static void net_write(struct machine *m, gpa_t gpa)
         return;
     }
     if (d && n.len >= ETH_HEADER && n.len <= 65535) {
-        ssize_t sent = write(m->hvt->host[n.handle].fd, p, n.len);
-
+        hvt_net_write(m, &m->hvt->host[n.handle], p, n.len);
         n.ret = HVT_OK;
-        m->hvt->bytes_out += sent > 0 ? (uint64_t)sent : 0;
+        m->hvt->bytes_out += n.len;
     }
     GIVE(m, gpa, n, ret);
 }
@@ -218,7 +215,7 @@ static void net_read(struct machine *m, gpa_t gpa)
         return;
     }
     if (d) {
-        ssize_t got = read(m->hvt->host[n.handle].fd, p, n.len);
+        ssize_t got = hvt_net_read(&m->hvt->host[n.handle], p, n.len);
 
         n.ret = HVT_AGAIN;
         if (got > 0) {

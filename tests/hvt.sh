@@ -232,6 +232,18 @@ else
     done
 fi
 
+# Without a tap, over passt: it answers for the router of the namespace's own (dead) uplink.
+if [ -n "$why" ] || ! command -v passt >/dev/null; then
+    skipped "user network" "${why:-passt is not installed}"
+else
+    make_tap up0 10.78.0.2/24
+    inside ip route add default via 10.78.0.1
+    for engine in interp bt; do
+        case_of "$engine user network" 0 '^ok the answer is for me' ip netns exec "$ns" "$mayfly" run \
+            --engine $engine --timeout 60 --net net0=user,mac=02:00:00:00:00:09 $g/hvt_net arp
+    done
+fi
+
 # A comma in a file's name, as the tender takes it.
 disk 'a,b,sector=4096' 64K
 hvt 'comma in a file name' 0 'sectors of 512' "--block:disk0=$tmp/a,b,sector=4096" $g/hvt_disk disks

@@ -4,6 +4,7 @@
 #include "tests/machine_fake.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -173,6 +174,128 @@ Test(hvt_calls, stopped_while_it_waits, .init = set_up, .timeout = 30)
     hvt_call(&fake, HVT_POLL, put(0x200, &p, sizeof p));
     pthread_join(t, NULL);
     cr_expect_eq(result(0x200 + offsetof(struct hvt_poll, ret)), 0);
+}
+
+/* --- passt's stream: a length before each frame --- */
+
+static void stream(bool restricted)
+{
+    int s[2];
+
+    set_up();
+    close(wire);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
+    cr_assert_eq(hvt_stream_open(&hvt.host[2], s[0], restricted), 0);
+    wire = s[1];
+}
+
+/* HVT_POLL with no time: which are ready; HVT_NET_READ's ret. */
+static uint64_t look(void)
+{
+    struct hvt_poll p = {.timeout_ns = 0};
+    uint64_t ready = 99;
+
+    hvt_call(&fake, HVT_POLL, put(0x200, &p, sizeof p));
+    ram_read(&fake.ram, 0x200 + offsetof(struct hvt_poll, ready), &ready, 8);
+    return ready;
+}
+
+static int32_t take_frame(uint64_t len, uint64_t *got)
+{
+    struct hvt_net_io n = {2, 0x3000, len, -1};
+
+    hvt_call(&fake, HVT_NET_READ, put(0x100, &n, sizeof n));
+    ram_read(&fake.ram, 0x100 + offsetof(struct hvt_net_io, len), got, 8);
+    return result(0x100 + offsetof(struct hvt_net_io, ret));
+}
+
+Test(hvt_calls, stream_in_pieces)
+{
+    static const char bytes[] = "\0\0\0\20ABCDEFGHIJKLMNOP\0\0\0\16abcdefghijklmn\0\0";
+    uint64_t got;
+
+    stream(false);
+    for (unsigned i = 0; i < 19; i++) {
+        cr_assert_eq(write(wire, bytes + i, 1), 1);
+        cr_assert_eq(look(), 0, "after %u bytes", i + 1);
+        cr_assert_eq(take_frame(100, &got), HVT_AGAIN);
+    }
+    cr_assert_eq(write(wire, bytes + 19, sizeof bytes - 1 - 19), (ssize_t)sizeof bytes - 1 - 19);
+    cr_expect_eq(look(), 4);
+    cr_expect_eq(look(), 4, "still");
+    cr_expect_eq(take_frame(100, &got), HVT_OK);
+    cr_expect_eq(got, 16);
+    cr_expect_arr_eq(ram_ptr(&fake.ram, 0x3000, 16), "ABCDEFGHIJKLMNOP", 16);
+    cr_expect_eq(take_frame(10, &got), HVT_OK);
+    cr_expect_eq(got, 10, "cut");
+    cr_expect_eq(look(), 0, "half a length");
+    cr_expect_eq(violations, 0);
+}
+
+Test(hvt_calls, stream_out)
+{
+    struct hvt_net_io n = {2, 0x3000, 20, -1};
+    uint8_t back[64];
+
+    stream(false);
+    memset(fake.ram.base + 0x3000, 0x77, 20);
+    hvt_call(&fake, HVT_NET_WRITE, put(0x100, &n, sizeof n));
+    cr_expect_eq(result(0x100 + offsetof(struct hvt_net_io, ret)), HVT_OK);
+    cr_assert_eq(read(wire, back, sizeof back), 24);
+    cr_expect_arr_eq(back, "\0\0\0\24\x77\x77\x77", 7);
+    /* Restricted: nothing but what the filter lets through. */
+    stream(true);
+    hvt_call(&fake, HVT_NET_WRITE, put(0x100, &n, sizeof n));
+    cr_expect_eq(result(0x100 + offsetof(struct hvt_net_io, ret)), HVT_OK);
+    cr_expect_eq(recv(wire, back, sizeof back, MSG_DONTWAIT), -1);
+}
+
+static void *slow_reader(void *sum)
+{
+    uint8_t buf[7000];
+    ssize_t n;
+
+    while (*(size_t *)sum < 100 * 60004u && (n = read(wire, buf, sizeof buf)) > 0) {
+        *(size_t *)sum += (size_t)n;
+        usleep(50);
+    }
+    return NULL;
+}
+
+Test(hvt_calls, stream_without_room, .timeout = 60)
+{
+    struct hvt_net_io n = {2, 0x3000, 60000, -1};
+    size_t sum = 0;
+    pthread_t t;
+
+    stream(false);
+    pthread_create(&t, NULL, slow_reader, &sum);
+    for (unsigned i = 0; i < 100; i++)
+        hvt_call(&fake, HVT_NET_WRITE, put(0x100, &n, sizeof n));
+    pthread_join(t, NULL);
+    cr_expect_eq(sum, 100 * 60004u);
+}
+
+/* A peer that ends, or sends lengths that no frame has: the network is silent from then on. */
+Test(hvt_calls, stream_that_ends)
+{
+    static const char *const bad[] = {"", "\0\0\0\0", "\0\0\0\15", "\0\1\0\22", "\377\377\377\377"};
+    struct hvt_net_io n = {2, 0x3000, 60, -1};
+    uint64_t got;
+
+    signal(SIGPIPE, SIG_IGN);
+    for (unsigned i = 0; i < sizeof bad / sizeof *bad; i++) {
+        stream(false);
+        cr_assert_eq(write(wire, bad[i], i ? 4 : 0), i ? 4 : 0);
+        if (!i)
+            close(wire);
+        cr_expect_eq(look(), 0, "%u", i);
+        cr_expect_eq(look(), 0, "%u", i);
+        cr_expect_eq(take_frame(100, &got), HVT_AGAIN, "%u", i);
+        hvt_call(&fake, HVT_NET_WRITE, put(0x100, &n, sizeof n));
+        cr_expect_eq(result(0x100 + offsetof(struct hvt_net_io, ret)), HVT_OK, "%u", i);
+        cr_expect_lt(hvt.host[2].fd, 0, "%u", i);
+    }
 }
 
 /* --- anything at all --- */

@@ -175,3 +175,41 @@ void hvt_echo(unsigned frames)
         }
     }
 }
+
+/* RFC 826, on Ethernet. */
+struct arp {
+    uint8_t to[6], from[6];
+    uint8_t kind[10]; /* ethertype, hardware, protocol, their lengths, operation */
+    uint8_t sender[6], sender_ip[4], target[6], target_ip[4];
+} __attribute__((packed));
+
+void hvt_arp(uint32_t address)
+{
+    static const uint8_t request[] = {8, 6, 0, 1, 8, 0, 6, 4, 0, 1};
+    uint64_t h = hvt_device("net0"), len;
+    const struct hvt_device *d = hvt_entry_of(h);
+    struct arp a = {.to = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}, *r = (struct arp *)frame;
+    int32_t ret;
+
+    for (unsigned i = 0; i < 6; i++)
+        a.from[i] = a.sender[i] = d->net.mac[i];
+    for (unsigned i = 0; i < sizeof request; i++)
+        a.kind[i] = request[i];
+    for (unsigned i = 0; i < 4; i++)
+        a.target_ip[i] = (uint8_t)(address >> (24 - 8 * i));
+    len = sizeof a;
+    hvt_check(hvt_net(true, h, &a, &len) == HVT_OK, "ask");
+    for (unsigned n = 0; n < 1000; n++) {
+        uint64_t ready = hvt_poll(10000000000u, &ret);
+
+        len = sizeof frame;
+        if (!ready)
+            break;
+        if (hvt_net(false, h, frame, &len) == HVT_OK && len >= sizeof a && r->kind[1] == 6 &&
+            r->kind[9] == 2 && equal(r->sender_ip, a.target_ip, 4)) {
+            hvt_check(equal(r->to, d->net.mac, 6) && ready == 1ull << h, "the answer is for me");
+            return;
+        }
+    }
+    hvt_check(false, "an answer");
+}

@@ -35,6 +35,8 @@ void hvt_layout(void);
 void hvt_clock(void);
 void hvt_disks(void);
 void hvt_echo(unsigned frames);
+/* Who has this IPv4 address? Waits for the answer. */
+void hvt_arp(uint32_t address);
 
 /* --- hostile.c --- */
 /* Do what no guest should; false when there is no such thing. Does not come back when the monitor

@@ -103,6 +103,8 @@ static void run(const char *line)
         hvt_disks();
     else if ((rest = after(line, "echo")))
         hvt_echo(number(rest));
+    else if (after(line, "arp")) /* the router of the test's namespace */
+        hvt_arp(0x0a4e0001);
     else if (after(line, "much"))
         much();
     else if (after(line, "null"))
