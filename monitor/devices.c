@@ -137,14 +137,19 @@ int devices_attach(struct machine *m, struct io *io)
 
 void devices_describe(const struct machine *m, struct boot_request *req)
 {
+    bool has_net = false;
+
     req->ndevice = m->virtio.ndev;
     req->virtio_base = VIRTIO_BASE;
     for (unsigned i = 0; i < m->virtio.ndev; i++) {
         req->virtio_gsi[i] = (uint8_t)virtio_slot_gsi(i);
-        if (m->virtio.dev[i]->ops->id == VIRTIO_ID_NET && !req->network) {
-            req->network = true;
+        unsigned id = m->virtio.dev[i]->ops->id;
+
+        if (id == VIRTIO_ID_NET && !has_net) {
+            has_net = true;
             req->net = *net_address_of(m->virtio.dev[i]);
         }
+        req->network |= id == VIRTIO_ID_NET || id == VIRTIO_ID_VSOCK;
     }
 }
 

@@ -1,7 +1,8 @@
 #!/bin/bash
 # The example guests of guests/ and what of the runtime they stand on: disks.
-# shellcheck source=tests/lib.sh
+# shellcheck source=tests/lib.sh source=tests/net_lib.sh
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/net_lib.sh"
 g=build/guests p=build/progs
 mkdir -p $p
 
@@ -130,16 +131,18 @@ else
 fi
 
 # --- servers: http-echo, kv --listen -----------------------------------------------------------------
-port=$((20000 + RANDOM % 10000))
+# The client's side: $via before its command, the server's $address and $port.
+via='' address=127.0.0.1 port=$((20000 + RANDOM % 10000))
 bb=$(command -v busybox)
-# up NAME COMMAND…: in the background, $server, until it answers on $port.
+client() { $via "$bb" nc "$@" $address $port; }
+# up NAME COMMAND…: in the background, $server, until it answers.
 up() {
     local name=$1
     shift
     "$@" >"$tmp/server.out" 2>"$tmp/server.err" </dev/null &
     server=$!
     for _ in $(seq 100); do
-        "$bb" nc -w 1 127.0.0.1 $port </dev/null >/dev/null 2>&1 && return
+        client -w 1 </dev/null >/dev/null 2>&1 && return
         sleep 0.05
     done
     not_ok "$name" "nobody on port $port: $(head -n 2 "$tmp/server.err")"
@@ -155,7 +158,7 @@ http_echo() { # NAME COMMAND…
     local name=$1
     up "$@"
     printf 'GET /a?b HTTP/1.1\nHost: x\n\nPOST /c HTTP/1.1\nContent-Length: 4\n\nbodyPUT /d HTTP/1.1\nTransfer-Encoding: chunked\nConnection: close\n\n5\nfirst\n7\n second\n0\n\n' |
-        crlf | sed 's/^body\r$/body/' | "$bb" nc 127.0.0.1 $port | tr -d '\r' >"$tmp/out"
+        crlf | sed 's/^body\r$/body/' | client | tr -d '\r' >"$tmp/out"
     printf '%s\n' 'HTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 18' '' 'GET /a?b' 'Host: x' '' \
         'HTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 31' '' 'POST /c' 'Content-Length: 4' '' \
         'bodyHTTP/1.1 200 OK' 'Content-Type: text/plain' 'Content-Length: 65' 'Connection: close' '' \
@@ -163,16 +166,16 @@ http_echo() { # NAME COMMAND…
     printf 'first second' >>"$tmp/want"
     if cmp -s "$tmp/want" "$tmp/out"; then ok "$name: three requests"; else not_ok "$name: three requests" "$(diff "$tmp/want" "$tmp/out" | head -n 4)"; fi
     (printf 'PO'; sleep 0.1; printf 'ST / HTTP/1.0\r\nContent-Le'; sleep 0.1; printf 'ngth: 3\r\n\r\nx'; sleep 0.1; printf yz) |
-        "$bb" nc 127.0.0.1 $port | tail -c 3 >"$tmp/out"
+        client | tail -c 3 >"$tmp/out"
     if [ "$(cat "$tmp/out")" = xyz ]; then ok "$name: in pieces"; else not_ok "$name: in pieces" "$(cat "$tmp/out")"; fi
-    printf 'nothing of the kind\r\n\r\n' | "$bb" nc 127.0.0.1 $port | head -n 1 >"$tmp/out"
+    printf 'nothing of the kind\r\n\r\n' | client | head -n 1 >"$tmp/out"
     if grep -q '^HTTP/1.1 400 ' "$tmp/out"; then ok "$name: no request"; else not_ok "$name: no request" "$(cat "$tmp/out")"; fi
     # 20 at a time, half a megabyte each way.
     head -c 500000 /dev/urandom >"$tmp/body"
     local pids=() good=0
     for i in $(seq 20); do
         (printf 'POST /%d HTTP/1.1\r\nContent-Length: 500000\r\nConnection: close\r\n\r\n' "$i"; cat "$tmp/body") |
-            "$bb" nc 127.0.0.1 $port | tail -c 500000 | cmp -s - "$tmp/body" &
+            client | tail -c 500000 | cmp -s - "$tmp/body" &
         pids+=($!)
     done
     for i in "${pids[@]}"; do wait "$i" && good=$((good + 1)); done
@@ -182,12 +185,91 @@ http_echo() { # NAME COMMAND…
 kv_listen() { # NAME COMMAND…
     local name=$1
     up "$@"
-    printf 'put a 1\nput b two words\nget a\n' | "$bb" nc 127.0.0.1 $port >"$tmp/out"
-    printf 'get b\nlist\n' | "$bb" nc 127.0.0.1 $port >>"$tmp/out"
+    printf 'put a 1\nput b two words\nget a\n' | client >"$tmp/out"
+    printf 'get b\nlist\n' | client >>"$tmp/out"
     down
     if [ "$(tr '\n' ' ' <"$tmp/out")" = "ok ok value 1 value two words key a key b ok 2 " ]; then ok "$name"; else not_ok "$name" "$(cat "$tmp/out")"; fi
 }
 http_echo "http-echo on the host" $g/http-echo $port
 fresh 64K
 kv_listen "kv --listen on the host" $g/kv --listen $port "$disk"
+
+# The same in the machine, over a tap in a network namespace made here.
+if [ ! -s build/guests/runtime_net.elf ]; then
+    skipped "servers and vsock in the machine" "built without lwIP (guests/runtime/net/lwip.sh)"
+    finish
+fi
+why=$(no_netns)
+if [ -z "$why" ]; then
+    make_tap tap0 10.78.0.1/24
+    machine() { exec ip netns exec "$ns" "$mayfly" run --timeout 60 --net tap=tap0,ip=10.78.0.2/24 "$@"; }
+    via=inside address=10.78.0.2 port=80
+    http_echo http-echo machine $g/http-echo 80
+    fresh 64K
+    kv_listen "kv --listen" machine --disk "$disk" $g/kv --listen 80 /dev/vda
+else
+    skipped "servers in the machine" "$why"
+fi
+
+# --- vsock --------------------------------------------------------------------------------------------
+sock=$tmp/v.sock
+{ musl-gcc -static -O2 -o "$tmp/vsock_echo" tests/vsock_echo.c && gcc -D_GNU_SOURCE -O2 -o "$tmp/vsock_host" tests/vsock_host.c; } ||
+    not_ok "build the vsock programs" ""
+vsock() { exec "$mayfly" run --timeout 60 --engine $engine --vsock 3,uds="$sock" "$@" </dev/null; }
+says() { # NAME WANT COMMAND…
+    local name=$1 want=$2 got
+    shift 2
+    got=$("$@" 2>&1)
+    if [ "$got" = "$want" ]; then ok "$name"; else not_ok "$name" "$got"; fi
+}
+serving() { # COMMAND… that execs: in the background, $server; its socket is there
+    "$@" 2>"$tmp/err" &
+    server=$!
+    for _ in $(seq 100); do
+        [ -S "$sock" ] && break
+        sleep 0.05
+    done
+}
+host=$tmp/vsock_host
+for engine in bt interp; do
+    most=3000000
+    [ $engine = interp ] && most=100000
+    serving vsock "$tmp/vsock_echo" serve 5000
+    for _ in $(seq 100); do # it listens
+        [ "$("$host" send "$sock" 5000 1 2>/dev/null)" = "1 of 1 bytes" ] && break
+        sleep 0.05
+    done
+    says "$engine vsock: there and back" "$most of $most bytes" "$host" send "$sock" 5000 $most
+    says "$engine vsock: 60 connections" "60 of 60" "$host" many "$sock" 5000 60
+    says "$engine vsock: nobody listens" closed "$host" line "$sock" "CONNECT 5001"
+    "$host" send "$sock" 5000 $most >"$tmp/one" & one=$!
+    "$host" send "$sock" 5000 $((most / 3)) >"$tmp/two" & two=$!
+    wait $one $two
+    says "$engine vsock: two at once" "$most of $most bytes $((most / 3)) of $((most / 3)) bytes" echo $(cat "$tmp/one" "$tmp/two")
+    down
+    rm -f "$sock"
+    "$host" serve "${sock}_6000" & pids+=($!)
+    until [ -S "${sock}_6000" ]; do sleep 0.05; done
+    says "$engine vsock: to the host" "T: echo 6000: $most of $most bytes" vsock "$tmp/vsock_echo" send 6000 $most
+    says "$engine vsock: nobody on the host" "T: refused 6001: Connection reset by peer" vsock "$tmp/vsock_echo" refused 6001
+    kill "${pids[-1]}"
+    wait "${pids[-1]}" 2>/dev/null
+    rm -f "${sock}_6000"
+done
+engine=bt
+serving vsock $g/function --vsock 5000 3
+ask() { # NAME REQUEST WANT, when it listens
+    local got
+    for _ in $(seq 100); do
+        got=$("$host" ask "$sock" 5000 "$2" 2>/dev/null) && break
+        sleep 0.05
+    done
+    if [ "$got" = "$3" ]; then ok "$1"; else not_ok "$1" "$got"; fi
+}
+ask "function --vsock" '{"name":"you"}' '{"greeting":"hello, you"}'
+ask "function --vsock, again" '{"numbers":[1,2]}' '{"count":2,"sum":3.0,"max":2.0}'
+ask "function --vsock, an error" 'x' "{\"error\":\"no JSON: '[' or '{' expected near 'x'\"}"
+wait $server
+got=$?
+if [ $got -eq 0 ]; then ok "function --vsock ends after its requests"; else not_ok "function --vsock ends after its requests" "status $got $(cat "$tmp/err")"; fi
 finish

@@ -7,7 +7,7 @@
  */
 #include "vsock_peer.h"
 
-#include <sys/wait.h>
+#include <pthread.h>
 
 /* <linux/vm_sockets.h>, which musl's compiler does not find. */
 struct sockaddr_vm {
@@ -30,6 +30,12 @@ static int make(unsigned port, unsigned cid, struct sockaddr_vm *sa)
     return s;
 }
 
+static void *echo(void *s)
+{
+    peer_echo((int)(intptr_t)s);
+    return NULL;
+}
+
 static int serve(unsigned port)
 {
     struct sockaddr_vm sa;
@@ -40,11 +46,12 @@ static int serve(unsigned port)
         return 1;
     }
     while ((c = accept(s, NULL, NULL)) >= 0) {
-        if (!fork())
-            peer_echo(c);
-        close(c);
-        while (waitpid(-1, NULL, WNOHANG) > 0)
-            ;
+        pthread_t t;
+
+        if (pthread_create(&t, NULL, echo, (void *)(intptr_t)c))
+            close(c);
+        else
+            pthread_detach(t);
     }
     return 1;
 }

@@ -5,6 +5,7 @@
  *   vsock_host send PATH PORT BYTES      "CONNECT PORT", the answer, then a pattern there and back
  *   vsock_host many PATH PORT COUNT      COUNT connections open at a time, a word through each
  *   vsock_host line PATH TEXT            send TEXT as the line; says what comes back, or "closed"
+ *   vsock_host ask PATH PORT TEXT        "CONNECT PORT", then TEXT as a line; says what comes back
  */
 #include "vsock_peer.h"
 
@@ -49,6 +50,7 @@ static int serve(const char *path)
         }
         close(s); /* nobody listens any more once the parent is gone */
         peer_echo(c);
+        _exit(0);
     }
     return 1;
 }
@@ -128,6 +130,21 @@ int main(int argc, char **argv)
 
         snprintf(line, sizeof line, "%s\n", argv[3]);
         printf("%s", hello(dial(argv[2]), line, answer, sizeof answer) ? answer : "closed\n");
+        return 0;
+    }
+    if (argc > 4 && !strcmp(argv[1], "ask")) {
+        int s = dial(argv[2]);
+        char line[32];
+        ssize_t n;
+
+        snprintf(line, sizeof line, "CONNECT %s\n", argv[3]);
+        if (!hello(s, line, answer, sizeof answer)) {
+            printf("closed\n");
+            return 1;
+        }
+        dprintf(s, "%s\n", argv[4]);
+        while ((n = read(s, answer, sizeof answer)) > 0)
+            fwrite(answer, 1, (size_t)n, stdout);
         return 0;
     }
     return 2;

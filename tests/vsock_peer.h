@@ -17,17 +17,19 @@ static uint8_t peer_pattern(uint64_t i)
 }
 
 /* Until the other end has finished; then this one has. */
-static _Noreturn void peer_echo(int s)
+static void peer_echo(int s)
 {
-    static char buf[65536];
-    ssize_t n;
+    char buf[16384];
+    ssize_t n, at = 0;
 
-    while ((n = read(s, buf, sizeof buf)) > 0)
-        for (ssize_t at = 0, w; at < n; at += w)
-            if ((w = write(s, buf + at, (size_t)(n - at))) <= 0)
-                _exit(1);
+    while (at >= 0 && (n = read(s, buf, sizeof buf)) > 0)
+        for (at = 0; at >= 0 && at < n;) {
+            ssize_t w = send(s, buf + at, (size_t)(n - at), MSG_NOSIGNAL);
+
+            at = w <= 0 ? -1 : at + w;
+        }
     shutdown(s, SHUT_WR);
-    _exit(0);
+    close(s);
 }
 
 /* bytes there and back, at once: either side may be the slower one. Returns those that came back as

@@ -24,6 +24,8 @@ bool virtio_find(struct virtio *d, uint32_t id, unsigned nth);
 /* Reset it and take of the features wanted those it has (*got, unless NULL; VERSION_1 always).
  * false: it will not have us. */
 bool virtio_start(struct virtio *d, uint64_t wanted, uint64_t *got);
+/* Its interrupts come as this vector. */
+void virtio_interrupts(const struct virtio *d, unsigned vector);
 void virtio_go(struct virtio *d);
 /* Of the configuration space, at a multiple of 4. */
 uint32_t virtio_config(const struct virtio *d, unsigned at);

@@ -4,6 +4,7 @@
 #include "guests/runtime/net.h"
 #include "guests/runtime/net/nic.h"
 #include "guests/runtime/net/socket.h"
+#include "guests/runtime/net/vsock.h"
 #include "guests/runtime/process.h"
 
 #include "lwip/dhcp.h"
@@ -100,6 +101,7 @@ void net_interrupt(void)
 {
     nic_poll(&card);
     net_settle();
+    vsock_interrupt();
 }
 
 void net_tick(void)
@@ -146,6 +148,7 @@ void net_init(void)
     ip4_addr_t address = {boot.net_address}, mask = {boot.net_mask}, gateway = {boot.net_gateway};
 
     /* What its lwip_init() does, whose file wants a window known to the compiler. */
+    vsock_init();
     netif_init();
     udp_init();
     tcp_init();
@@ -175,7 +178,7 @@ static bool busy(void)
             (p->unsent || p->unacked || p->state == CLOSING || p->state == FIN_WAIT_1 ||
              p->state == LAST_ACK))
             return true;
-    return nic_reclaim() != 0;
+    return nic_reclaim() != 0 || vsock_busy();
 }
 
 void net_finish(void)

@@ -96,7 +96,7 @@ int64_t sys_sendto(uint64_t fd, uint64_t buf, uint64_t len, uint64_t flags, uint
     if (!n && flags & MSG_OOB)
         n = -EOPNOTSUPP;
     if (!n && to)
-        n = address_in(&e, to, to_len);
+        n = address_in(s, &e, to, to_len);
     if (!n)
         n = s->ops->send(s, &span, with_file(f, flags), to ? &e : NULL);
     file_drop(f);
@@ -152,7 +152,7 @@ static int64_t send_message(struct file *f, struct socket *s, uint64_t at, unsig
     if (!n && flags & MSG_OOB)
         n = -EOPNOTSUPP;
     if (!n && m.name && m.name_len)
-        n = address_in(&e, m.name, m.name_len);
+        n = address_in(s, &e, m.name, m.name_len);
     if (!n)
         n = s->ops->send(s, &span, with_file(f, flags), m.name && m.name_len ? &e : NULL);
     return n;

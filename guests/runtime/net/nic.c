@@ -404,19 +404,6 @@ unsigned nic_segment_limit(void)
 
 /* --- start --- */
 
-/* The IOAPIC's entry of the card: fixed, edge, to CPU 0 (82093AA 3.2.4). */
-static void route_interrupt(unsigned gsi)
-{
-    enum { IOAPIC_AT = 5, SELECT = 0, WINDOW = 4, REDIRECTION = 0x10 };
-    volatile uint32_t *io = (volatile uint32_t *)(KIMAGE + IOAPIC_AT * (2ull << 20));
-
-    image_pd[IOAPIC_AT] = 0xfec00000 | 0x93 | 1ull << 63;
-    io[SELECT] = REDIRECTION + 2 * gsi + 1;
-    io[WINDOW] = 0;
-    io[SELECT] = REDIRECTION + 2 * gsi;
-    io[WINDOW] = VECTOR_NET;
-}
-
 err_t nic_start(struct netif *netif)
 {
     uint64_t wanted = FEATURE(CSUM) | FEATURE(GUEST_CSUM) | FEATURE(MTU) | FEATURE(MAC) |
@@ -429,7 +416,7 @@ err_t nic_start(struct netif *netif)
         card.reg = NULL;
         return ERR_IF;
     }
-    route_interrupt(boot.virtio_gsi[card.slot]);
+    virtio_interrupts(&card, VECTOR_NET);
     virtio_go(&card);
     for (unsigned i = 0; i < SLOTS; i++)
         tx_slot[tx_nfree++] = (uint16_t)i;

@@ -5,6 +5,7 @@
 #include <linux/in.h>
 #include "guests/runtime/net.h"
 #include "guests/runtime/net/address.h"
+#include "guests/runtime/net/vsock.h"
 #include "guests/runtime/process.h"
 
 enum { SOCK_CLOEXEC = O_CLOEXEC, SOCK_NONBLOCK = O_NONBLOCK, SOCK_TYPE_MASK = 15 };
@@ -152,10 +153,12 @@ static bool waits(const struct file *f)
 
 /* --- addresses --- */
 
-int address_in(struct endpoint *e, uint64_t at, uint64_t len)
+int address_in(const struct socket *s, struct endpoint *e, uint64_t at, uint64_t len)
 {
     struct sockaddr_in a = {0};
 
+    if (s->ops->domain == AF_VSOCK)
+        return vsock_address_in(e, at, len);
     if ((uint32_t)len < sizeof a)
         return -EINVAL;
     if (copy_in(&a, at, sizeof a))
@@ -177,8 +180,10 @@ int address_out(const struct socket *s, const struct endpoint *e, uint64_t at, u
         return -EFAULT;
     if ((int32_t)room < 0)
         return -EINVAL;
+    if (s->ops->domain == AF_VSOCK)
+        return vsock_address_out(e, at, room, len_at);
     a.sin_addr.s_addr = e->address;
-    a.sin_port = e->port;
+    a.sin_port = (uint16_t)e->port;
     if (copy_out(at, &a, least(room, size)) || copy_out(len_at, &size, sizeof size))
         return -EFAULT;
     return 0;
@@ -192,6 +197,8 @@ int64_t sys_socket(uint64_t domain, uint64_t type, uint64_t protocol)
     struct socket *s;
     bool opened;
 
+    if ((uint32_t)domain == AF_VSOCK)
+        return vsock_socket(type, protocol);
     if ((uint32_t)domain != AF_INET)
         return -EAFNOSUPPORT;
     switch (type & SOCK_TYPE_MASK) {
@@ -226,8 +233,8 @@ int64_t sys_bind(uint64_t fd, uint64_t at, uint64_t len)
 
     if (!f)
         return err;
-    err = s->ops->bind ? address_in(&e, at, len) : -EOPNOTSUPP;
-    if (!err && !net_is_ours(e.address))
+    err = s->ops->bind ? address_in(s, &e, at, len) : -EOPNOTSUPP;
+    if (!err && s->ops->domain == AF_INET && !net_is_ours(e.address))
         err = -EADDRNOTAVAIL;
     if (!err)
         err = s->ops->bind(s, &e);
@@ -299,7 +306,7 @@ int64_t sys_connect(uint64_t fd, uint64_t at, uint64_t len)
     else if (family == AF_UNSPEC && s->ops == &udp_ops)
         err = s->ops->connect(s, NULL, false);
     else
-        err = s->ops->connect ? address_in(&e, at, len) : -EISCONN;
+        err = s->ops->connect ? address_in(s, &e, at, len) : -EISCONN;
     if (!err && family != AF_UNSPEC)
         err = s->ops->connect(s, &e, waits(f));
     file_drop(f);

@@ -9,7 +9,7 @@
 #include "guests/runtime/fs.h"
 #include "guests/runtime/runtime.h"
 
-enum { AF_UNSPEC, AF_UNIX, AF_INET };
+enum { AF_UNSPEC, AF_UNIX, AF_INET, AF_VSOCK = 40 };
 enum { SOCK_STREAM = 1, SOCK_DGRAM = 2 };
 enum {
     MSG_OOB = 1,
@@ -23,10 +23,9 @@ enum {
 };
 enum { SHUT_READ, SHUT_WRITE, SHUT_BOTH };
 
-/* An IPv4 address and port, in network order. */
+/* An IPv4 address and port, in network order; or a CID and a port of AF_VSOCK. */
 struct endpoint {
-    uint32_t address;
-    uint16_t port;
+    uint32_t address, port;
 };
 
 /* Bytes of the program, from one buffer or an array of struct iovec. */
