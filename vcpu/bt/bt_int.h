@@ -128,6 +128,14 @@ struct bt_window {
     unsigned moves;
 };
 
+/* The last address at which an access for several (SITE_RUN) was not to be had at once. */
+struct bt_cross {
+    uint64_t rip;
+    gva_t lin;
+    unsigned count;
+};
+#define BT_CROSS 64
+
 /* The shared cache of one machine. */
 struct bt {
     struct ram *ram;
@@ -148,6 +156,7 @@ struct bt {
     _Atomic bool stopped;
     uint64_t gen; /* bumped by every invalidation */
     struct bt_window win[TLB_CTXS][WIN_KINDS];
+    struct bt_cross cross[BT_CROSS];
     uint8_t hint[1 << 12]; /* enum bt_hint by hash of RIP */
     _Atomic bool flush_wanted;
     bool bmi2; /* of the host */

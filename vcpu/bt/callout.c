@@ -76,9 +76,9 @@ uint64_t bt_callout_insn(struct vcpu *v, uint64_t rip, uint64_t info)
     return by_interp(v, rip, info) ? 0 : 1;
 }
 
-/* Two pages, not next to each other in the host. Reading goes by a copy, as aligned as the original
- * is; NULL: not plain RAM, a fault, or a write. */
-static void *crossing(struct vcpu *v, gva_t lin, unsigned size, unsigned acc)
+/* Two pages. Where they are not next to each other in the host, reading goes by a copy, as aligned
+ * as the original is, for once; NULL: not plain RAM, a fault, a write, or for several accesses. */
+static void *crossing(struct vcpu *v, gva_t lin, unsigned size, unsigned acc, bool once)
 {
     unsigned first = PAGE_SIZE - (unsigned)(lin & (PAGE_SIZE - 1));
     void *a, *b;
@@ -90,7 +90,7 @@ static void *crossing(struct vcpu *v, gva_t lin, unsigned size, unsigned acc)
         return NULL;
     if (b == (void *)((uint8_t *)a + first))
         return a;
-    if (acc & ACC_WRITE)
+    if ((acc & ACC_WRITE) || !once)
         return NULL;
     uint8_t *at = v->bt->bounce + (lin & 63);
 
@@ -122,11 +122,13 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
             return 1;
         }
         if (r == CPU_OK && !host && (lin & (PAGE_SIZE - 1)) > PAGE_SIZE - size &&
-            (host = crossing(v, lin, size, acc))) {
+            (host = crossing(v, lin, size, acc, !(info & SITE_RUN)))) {
             v->stats.bt_crossings++;
             return (uintptr_t)host;
         }
     }
     v->stats.bt_slow_mem++;
+    if (info & SITE_RUN)
+        bt_page_missed(v, rip, lin);
     return by_interp(v, rip, info) ? 0 : 1;
 }

@@ -2,7 +2,9 @@
  * Translating one block: the state that the translator's files share.
  *
  *   translate.c  gathers the block, computes flag liveness, drives
- *   tr_group.c   plans which accesses are checked against a window, and where
+ *   tr_plan.c    what is accessed, as far as can be said
+ *   tr_group.c   accesses checked against a window
+ *   tr_page.c    accesses that share a look into the TLB
  *   tr_mem.c     effective addresses, the inline TLB probe, its cold path
  *   tr_insn.c    integer, vector and x87 instructions with their operands renamed
  *   tr_flow.c    stack instructions, branches, block exits
@@ -38,6 +40,10 @@ struct tr_syms {
     uint8_t epoch; /* how many calls ago the block began */
 };
 
+/* Symbols 0 to 15 are the registers on entry, then the segment bases; new ones count on. */
+enum { SYM_FS = NGPR, SYM_GS, SYM_NONE, SYM_NEW, SYM_LAST = 255 };
+#define HELD_PAGE 0x100
+
 /* An access of one instruction: symbolic address base + (index << scale) + off. */
 struct tr_access {
     bool used, write, stack; /* stack: what RSP points to */
@@ -58,6 +64,7 @@ struct tr_group {
     bool stack, write, dead, done;
     uint8_t epoch;
     enum bt_hint hint;
+    uint8_t members;
     uint8_t first, at; /* first: of its accesses */
     uint32_t miss;     /* rel32 of the comparison's jump */
     uint32_t back;     /* where it goes on */
@@ -88,8 +95,8 @@ struct tr {
     uint16_t out[BT_MAX_INSNS + 1];  /* flags live where instruction i, if it does, leaves to */
     bool again[BT_MAX_INSNS];        /* a branch to the block's start, which is what follows here */
     struct opnd m;                   /* the operand being made, as the host sees it */
-    bool planned;                    /* acc and group hold something */
-    struct tr_syms syms[BT_MAX_INSNS + 1]; /* before instruction i */
+    enum { PLAN_NONE, PLAN_WINDOW, PLAN_PAGE } plan; /* what acc and group are for */
+    struct tr_syms syms[BT_MAX_INSNS + 1];           /* before instruction i */
     struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
@@ -153,8 +160,21 @@ void tr_flags_use(struct tr *t, bool h_b);
 /* Record that the host code here belongs to instruction i; returns the entry. */
 struct bt_map *tr_mark(struct tr *t);
 
-/* --- tr_group.c --- */
+/* --- tr_plan.c --- */
 void tr_plan(struct tr *t);
+/* Is access k of instruction i in a group? */
+bool tr_grouped(const struct tr *t, unsigned i, unsigned k);
+
+/* --- tr_page.c --- */
+void tr_plan_pages(struct tr *t);
+/* Of access k of i, which is in a group: does H_A hold the group's address? Then t->m is the
+ * access. *adjust: from its address to that of the group. */
+bool tr_page_held(struct tr *t, unsigned k, int32_t *adjust);
+/* H_A is the group's linear address: look for all of it in the TLB; t->m is the access. */
+void tr_page_probe(struct tr *t, unsigned k, uint32_t more);
+
+/* --- tr_group.c --- */
+void tr_plan_windows(struct tr *t);
 /* Is there any window for the block? */
 bool tr_windows(const struct tr *t);
 /* The comparisons that belong in front of instruction i. */
@@ -177,11 +197,11 @@ void tr_segment_base(struct tr *t, unsigned seg);
 /* Access k of i, [base + disp], base a host register: checked by window or TLB; t->m is it. */
 void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
                uint32_t more);
-/* The ModRM operand of i by the TLB: t->m is [H_A]. Clobbers H_B and EFLAGS. */
+/* The ModRM operand of i by the TLB: t->m is in [H_A]. Clobbers H_B and EFLAGS. */
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
-/* Linear address of i's memory operand into H_A; *fixed true when it is a constant, in *lin. May
- * use H_B. */
-void tr_address(struct tr *t, bool *fixed, uint64_t *lin);
+/* Linear address of i's memory operand, and adjust, into H_A; *fixed true when it is a constant, in
+ * *lin. May use H_B. */
+void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin);
 /* H_A linear -> H_A host, t->m; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
 void tr_cold_all(struct tr *t);
@@ -215,6 +235,9 @@ void bt_window_drop_page(struct vcpu *v, gva_t lin);
 /* A page now holds translated code. The world stands still. */
 void bt_window_traced(struct vm_cpus *vm, gpa_t page);
 enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip);
+/* The first of several accesses, at rip, could not be had together with the others, in a callout.
+ */
+void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin);
 /* A group was not in its window, off bytes beyond its start. */
 void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 

@@ -316,6 +316,7 @@ void tr_push_done(struct tr *t)
 static void push_reg(struct tr *t, unsigned r)
 {
     tr_push_slot(t, 0);
+    t->keep = tr_grouped(t, t->i, 1);
     e_op(&t->e, 0x89, tr_use(t, r, H_B), &t->m, true);
     tr_push_done(t);
 }
@@ -337,6 +338,8 @@ static void load_operand(struct tr *t, uint32_t more)
     e_gs_store(&t->e, H_B, VOFF(hot.tmp));
 }
 
+#define RUN_MAX 8
+
 /* How many instructions from i on are PUSH r (op 0x50) or POP r (0x58) of plain registers. */
 static unsigned run_length(const struct tr *t, unsigned op)
 {
@@ -344,7 +347,7 @@ static unsigned run_length(const struct tr *t, unsigned op)
 
     if (t->sti && t->sti == t->i)
         return 1;
-    while (t->i + n < t->n && n < 8) {
+    while (t->i + n < t->n && n < RUN_MAX) {
         const struct insn *in = &t->in[t->i + n];
 
         if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op || in->opsize != 8 ||
@@ -359,69 +362,81 @@ static unsigned run_length(const struct tr *t, unsigned op)
 static bool run_in_window(const struct tr *t, unsigned n, unsigned k)
 {
     for (unsigned j = 0; j < n; j++)
-        if (!t->planned || !t->acc[t->i + j][k].group)
+        if (t->plan != PLAN_WINDOW || !t->acc[t->i + j][k].group)
             return false;
     return true;
 }
 
-/* n pushes or pops checked as one access; if it cannot be had at once, the interpreter does the
- * first alone and the rest is a block of its own. */
-static void probe_run(struct tr *t, unsigned n, bool push)
+/* ... or one group of a page? */
+static bool run_in_page(const struct tr *t, unsigned n, unsigned k)
 {
-    int32_t size = 8 * (int32_t)n;
+    for (unsigned j = 0; j < n; j++)
+        if (t->plan != PLAN_PAGE || !t->acc[t->i + j][k].group ||
+            t->acc[t->i + j][k].group != t->acc[t->i][k].group)
+            return false;
+    return true;
+}
 
-    tr_flags_clobber(t);
-    if (push)
-        e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -size, 8, 8);
-    else
-        e_mov(&t->e, H_A, H_SP);
-    tr_probe(t, push, (unsigned)size, false, 0, SITE_END | SITE_RUN);
+/* n pushes or pops checked as one access, m[] where they go; if it cannot be had at once, the
+ * interpreter does the first alone and the rest is a block of its own. */
+static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
+{
+    int32_t size = 8 * (int32_t)n, step = push ? -8 : 8;
+    bool window = run_in_window(t, n, push), page = !window && run_in_page(t, n, push);
+
+    tr_checks_run(t, n);
+    if (page) {
+        tr_access(t, push, H_SP, push ? -8 : 0, 8, push, 0);
+    } else if (!window) {
+        tr_flags_clobber(t);
+        if (push)
+            e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -size, 8, 8);
+        else
+            e_mov(&t->e, H_A, H_SP);
+        tr_probe(t, push, (unsigned)size, false, 0, SITE_END | SITE_RUN);
+        t->m.disp = push ? size - 8 : 0;
+    }
+    for (unsigned k = 0; k < n; k++) {
+        m[k] = t->m;
+        if (window)
+            m[k] = (struct opnd){
+                .base = H_SP, .index = REG_NONE, .disp = (int32_t)t->acc[t->i + k][push].disp};
+        m[k].disp += step * (int32_t)k;
+    }
+    t->keep = window || page;
 }
 
 static void push_run(struct tr *t, unsigned n)
 {
     struct emit *e = &t->e;
-    int32_t size = 8 * (int32_t)n;
-    bool window = run_in_window(t, n, 1);
+    struct opnd m[RUN_MAX];
 
-    tr_checks_run(t, n);
-    if (!window)
-        probe_run(t, n, true);
-    for (unsigned k = 0; k < n; k++) {
-        struct opnd m = {.base = H_A, .index = REG_NONE, .disp = size - 8 - 8 * (int32_t)k};
-
-        if (window) {
-            m.base = H_SP;
-            m.disp = (int32_t)t->acc[t->i + k][1].disp - 8 * (int32_t)k;
-        }
-        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m, true);
-    }
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, -size, 8, 8);
+    locate_run(t, n, true, m);
+    for (unsigned k = 0; k < n; k++)
+        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m[k], true);
+    e_lea(e, H_SP, H_SP, REG_NONE, 0, -8 * (int32_t)n, 8, 8);
     t->i += n - 1;
-    t->keep = window;
+}
+
+static void pop_into(struct tr *t, unsigned r, const struct opnd *m)
+{
+    unsigned h = tr_spilled(r) ? H_B : r;
+
+    e_op(&t->e, 0x8b, h, m, true);
+    if (h == H_B)
+        e_gs_store(&t->e, H_B, GPR_OFF(r));
+    if (t->held == r)
+        t->held = REG_NONE;
 }
 
 static void pop_run(struct tr *t, unsigned n)
 {
-    struct emit *e = &t->e;
-    bool window = run_in_window(t, n, 0);
+    struct opnd m[RUN_MAX];
 
-    tr_checks_run(t, n);
-    if (!window)
-        probe_run(t, n, false);
-    for (unsigned k = 0; k < n; k++) {
-        unsigned r = t->in[t->i + k].rm, h = tr_spilled(r) ? H_B : r;
-        struct opnd m = {.base = H_A, .index = REG_NONE, .disp = 8 * (int32_t)k};
-
-        if (window) {
-            m.base = H_SP;
-            m.disp += (int32_t)t->acc[t->i + k][0].disp;
-        }
-        e_op(e, 0x8b, h, &m, true);
-        if (h == H_B)
-            e_gs_store(e, H_B, GPR_OFF(r));
-    }
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8 * (int32_t)n, 8, 8);
+    locate_run(t, n, false, m);
+    for (unsigned k = 0; k < n; k++)
+        pop_into(t, t->in[t->i + k].rm, &m[k]);
+    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, 8 * (int32_t)n, 8, 8);
     t->i += n - 1;
 }
 
@@ -445,16 +460,12 @@ static void pop_reg(struct tr *t, unsigned r)
     struct emit *e = &t->e;
 
     top_slot(t, H_SP, 0);
+    t->keep = tr_grouped(t, t->i, 0);
     if (r == RSP) {
         e_op(e, 0x8b, H_SP, &t->m, true);
         return;
     }
-    if (tr_spilled(r)) {
-        e_op(e, 0x8b, H_B, &t->m, true);
-        e_gs_store(e, H_B, GPR_OFF(r));
-    } else {
-        e_op(e, 0x8b, r, &t->m, true);
-    }
+    pop_into(t, r, &t->m);
     e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
 }
 

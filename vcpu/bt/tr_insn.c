@@ -115,7 +115,7 @@ static bool rename_field(const struct insn *in, struct rename *rn, unsigned gues
     if (rn->h_a == guest && !taken(rn, H_A)) {
         *host = H_A;
         load = false;
-    } else if (!rn->address && !taken(rn, H_A)) {
+    } else if (!rn->address && !taken(rn, H_A) && (rn->h_a < HELD_PAGE || taken(rn, H_B))) {
         *host = H_A;
     } else if (!taken(rn, H_B)) {
         *host = H_B;
@@ -250,7 +250,7 @@ static void bit_string(struct tr *t)
     uint64_t lin;
 
     tr_flags_clobber(t);
-    tr_address(t, &fixed, &lin);
+    tr_address(t, 0, &fixed, &lin);
     if (tr_spilled(index)) {
         e_gs_load(e, H_B, GPR_OFF(index));
         index = H_B;
@@ -396,7 +396,9 @@ void tr_operate(struct tr *t)
     for (unsigned k = 0; k < rn.n; k++)
         if (rn.spill[k].store)
             e_gs_store(e, rn.spill[k].host, GPR_OFF(rn.spill[k].guest));
-    /* After a probe's cold path H_A holds anything. */
-    t->held = rn.h_a < NGPR ? (uint8_t)rn.h_a : REG_NONE;
-    t->keep = !in->has_mem || (window && !in->high8);
+    for (unsigned k = 0; k < rn.n; k++)
+        if (rn.spill[k].host == H_A)
+            t->held = (uint16_t)rn.spill[k].guest;
+    /* After the cold path of a probe H_A may hold anything, unless that ends the block. */
+    t->keep = !in->has_mem || (!in->high8 && tr_grouped(t, t->i, 0));
 }

@@ -10,7 +10,7 @@ unsigned tr_use(struct tr *t, unsigned r, unsigned h)
         return H_A;
     e_gs_load(&t->e, h, GPR_OFF(r));
     if (h == H_A)
-        t->held = (uint8_t)r;
+        t->held = (uint16_t)r;
     return h;
 }
 
@@ -28,10 +28,10 @@ void tr_segment_base(struct tr *t, unsigned seg)
                   (int32_t)sizeof(struct seg) * (int32_t)seg);
 }
 
-void tr_address(struct tr *t, bool *fixed, uint64_t *lin)
+void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin)
 {
     const struct insn *in = &t->in[t->i];
-    int32_t disp = (int32_t)in->disp;
+    int32_t disp = (int32_t)in->disp + adjust;
     struct emit *e = &t->e;
     bool seg = in->seg == SEG_FS || in->seg == SEG_GS;
     unsigned base = in->base, index = in->index;
@@ -39,7 +39,7 @@ void tr_address(struct tr *t, bool *fixed, uint64_t *lin)
     *fixed = false;
     *lin = 0;
     if (index == REG_NONE && (base == BASE_RIP || base == REG_NONE)) {
-        uint64_t a = (uint64_t)in->disp + (base == BASE_RIP ? next_rip(t) : 0);
+        uint64_t a = (uint64_t)(in->disp + adjust) + (base == BASE_RIP ? next_rip(t) : 0);
 
         if (in->addrsize == 4)
             a = (uint32_t)a;
@@ -130,25 +130,37 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
 
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more)
 {
-    bool fixed;
+    bool fixed, grouped = t->plan == PLAN_PAGE && t->acc[t->i][0].group;
+    int32_t adjust = 0;
     uint64_t lin;
 
+    if (grouped && tr_page_held(t, 0, &adjust))
+        return;
     tr_flags_clobber(t);
-    tr_address(t, &fixed, &lin);
-    tr_probe(t, write, size, fixed, lin, more);
+    tr_address(t, adjust, &fixed, &lin);
+    if (grouped)
+        tr_page_probe(t, 0, more);
+    else
+        tr_probe(t, write, size, fixed, lin, more);
 }
 
 void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
                uint32_t more)
 {
-    if (tr_window_simple(t, k, base))
+    bool grouped = t->plan == PLAN_PAGE && t->acc[t->i][k].group;
+    int32_t adjust = 0;
+
+    if (tr_window_simple(t, k, base) || (grouped && tr_page_held(t, k, &adjust)))
         return;
     tr_flags_clobber(t);
-    if (disp)
-        e_lea(&t->e, H_A, base, REG_NONE, 0, disp, 8, 8);
+    if (disp + adjust)
+        e_lea(&t->e, H_A, base, REG_NONE, 0, disp + adjust, 8, 8);
     else
         e_mov(&t->e, H_A, base);
-    tr_probe(t, write, size, false, 0, more);
+    if (grouped)
+        tr_page_probe(t, k, more);
+    else
+        tr_probe(t, write, size, false, 0, more);
 }
 
 void tr_cold_all(struct tr *t)

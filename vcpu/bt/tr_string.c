@@ -52,8 +52,8 @@ static bool rep(struct tr *t, bool movs)
     const struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
 
-    if (!t->planned || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]) || !bias_fits(t, WIN_WRITE) ||
-        (movs && !bias_fits(t, WIN_READ)))
+    if (t->plan != PLAN_WINDOW || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]) ||
+        !bias_fits(t, WIN_WRITE) || (movs && !bias_fits(t, WIN_READ)))
         return false;
     struct cold_rep *c = &t->rep[t->nrep++];
 

@@ -168,7 +168,7 @@ static bool goes_on(struct tr *t, unsigned *sides, bool *again)
         return false;
     if ((int64_t)in->imm >= 0)
         return true;
-    *again = t->rip[t->n] + in->imm == t->b->rip && tr_windows(t);
+    *again = t->rip[t->n] + in->imm == t->b->rip;
     for (unsigned i = 0; i < t->n; i++)
         if (t->again[i])
             body = t->n - i - 1;

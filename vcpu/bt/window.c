@@ -356,6 +356,28 @@ enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip)
     return (enum bt_hint) * hint_of((struct bt *)(uintptr_t)bt, rip);
 }
 
+void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin)
+{
+    struct bt *bt = v->vm->bt;
+    struct bt_cross *c = &bt->cross[(rip ^ rip >> 6) % BT_CROSS];
+    const uint64_t *frame = (const uint64_t *)(uintptr_t)v->hot.ras_rsp;
+
+    if (c->rip != rip || c->lin != lin) {
+        *c = (struct bt_cross){.rip = rip, .lin = lin};
+        return;
+    }
+    if (++c->count < MISSES)
+        return;
+    c->count = 0;
+    *hint_of(bt, rip) = HINT_TLB;
+    bt_lock(bt);
+    struct bt_block *b = bt_block_at(bt, (uint32_t)(*frame - (uintptr_t)bt->rx));
+
+    if (b && b->valid)
+        bt_block_kill(bt, b);
+    bt_unlock(bt);
+}
+
 void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
 {
     struct bt *bt = v->vm->bt;
