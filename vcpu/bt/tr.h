@@ -100,7 +100,9 @@ struct tr {
     struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
-    uint8_t held;  /* the guest register without a host's that H_A holds just now, or REG_NONE */
+    /* What H_A holds just now: a guest register without a host's, REG_NONE, or HELD_PAGE + n, the
+     * host address of the start of group n - 1. */
+    uint16_t held;
     bool keep;     /* the instruction just emitted left H_A to held */
     bool saved;    /* the guest's flags are in hot.flags, EFLAGS is scratch */
     unsigned poll; /* 1 + index in map of the poll at the start, 0 none */
