@@ -214,7 +214,9 @@ install: mayfly $(G)/mayfly-cc
 	install -D -m 644 guests/runtime/bootblock.h $(DESTDIR)$(PREFIX)/include/mayfly/bootblock.h
 	install -D -m 644 $(G)/mayfly.ld $(DESTDIR)$(PREFIX)/lib/mayfly/mayfly.ld
 	install -D -m 644 $(G)/libmayfly.a $(DESTDIR)$(PREFIX)/lib/mayfly/libmayfly.a
-	strip -g $(DESTDIR)$(PREFIX)/lib/mayfly/libmayfly.a
+	if [ -e $(G)/libmayfly_net.a ]; then \
+	    install -D -m 644 $(G)/libmayfly_net.a $(DESTDIR)$(PREFIX)/lib/mayfly/libmayfly_net.a; fi
+	strip -g $(DESTDIR)$(PREFIX)/lib/mayfly/*.a
 
 SOURCES = $(shell git ls-files '*.c' '*.h')
 format-check:

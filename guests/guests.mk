@@ -57,8 +57,12 @@ $(G)/runtime_net.elf: $(G)/libmayfly.a guests/runtime/runtime.ld $(G)/lwip/sourc
     $(wildcard guests/runtime/net/*.[ch] guests/runtime/net/arch/*.h)
 	@if [ -s $(G)/lwip/source ]; then $(MAKE) --no-print-directory $(G)/runtime_net.linked && \
 	    cp $(G)/runtime_net.linked $@; else : > $@; fi
-$(G)/runtime_net.linked: $(NET_OBJ) $(LWIP_OBJ) $(G)/libmayfly.a
-	$(Q)$(GLIBC_CC) $(RUNTIME_LINK) -Wl,--wrap=ip4_frag -o $@ $^
+$(G)/libmayfly_net.a: $(NET_OBJ) $(LWIP_OBJ)
+	@rm -f $@
+	$(Q)ar rcsD $@ $^
+$(G)/runtime_net.linked: $(G)/libmayfly_net.a $(G)/libmayfly.a
+	$(Q)$(GLIBC_CC) $(RUNTIME_LINK) -Wl,--wrap=ip4_frag -o $@ -Wl,--whole-archive $< \
+	    -Wl,--no-whole-archive $(G)/libmayfly.a
 
 # Programs: one folder each, every C file of it; ordinary static programs, with musl unless a rules.mk
 # says otherwise (CC_OF_GUEST, CFLAGS_OF_GUEST, LIBS_OF_GUEST).

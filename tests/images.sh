@@ -90,6 +90,29 @@ else
     skipped "images in QEMU" "no qemu-system-x86_64"
 fi
 
+# --- with the network, here by vsock: both boots ------------------------------------------------------
+if [ -s $g/runtime_net.elf ]; then
+    "$cc" --net --program $g/function -o "$tmp/function.img" || not_ok "mayfly-cc --net" "status $?"
+    gcc -D_GNU_SOURCE -O2 -o "$tmp/vsock_host" tests/vsock_host.c || not_ok "build vsock_host" ""
+    for boot in elf pvh; do
+        "$mayfly" run --boot $boot --timeout 60 --vsock "3,uds=$tmp/v.sock" "$tmp/function.img" --vsock 5000 1 \
+            >"$tmp/server" 2>&1 </dev/null &
+        for _ in $(seq 100); do
+            "$tmp/vsock_host" ask "$tmp/v.sock" 5000 '{"name":"you"}' >"$tmp/out" 2>&1 && break
+            sleep 0.05
+        done
+        wait $!
+        status=$?
+        if [ $status -eq 0 ] && [ "$(cat "$tmp/out")" = '{"greeting":"hello, you"}' ]; then
+            ok "mayfly-cc --net, $boot boot"
+        else
+            not_ok "mayfly-cc --net, $boot boot" "status $status: $(cat "$tmp/out" "$tmp/server")"
+        fi
+    done
+else
+    skipped "mayfly-cc --net" "built without lwIP (guests/runtime/net/lwip.sh)"
+fi
+
 refuses() { # NAME PATTERN COMMAND…
     local name=$1 pattern=$2
     shift 2

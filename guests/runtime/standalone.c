@@ -122,6 +122,15 @@ static uint64_t hex(const char *s)
     }
 }
 
+static unsigned decimal(const char *s)
+{
+    unsigned v = 0;
+
+    for (; *s >= '0' && *s <= '9' && v < 1000; s++)
+        v = v * 10 + (unsigned)(*s - '0');
+    return v;
+}
+
 /* Where the word is a device's: virtio_mmio.device=4K@BASE:IRQ, in a row as mayfly and Firecracker
  * have them. */
 static bool take_device(const char *word)
@@ -130,11 +139,14 @@ static bool take_device(const char *word)
 
     if (!begins(word, start))
         return false;
-    if (begins(word + sizeof start - 1, "4K@")) {
+    if (begins(word + sizeof start - 1, "4K@") && boot.virtio_count < sizeof boot.virtio_gsi) {
         uint64_t at = hex(word + sizeof start + 2);
 
         if (!boot.virtio_count)
             boot.virtio_base = at;
+        while (*word && *word != ':')
+            word++;
+        boot.virtio_gsi[boot.virtio_count] = (uint8_t)decimal(word + (*word == ':'));
         boot.virtio_count += at == boot.virtio_base + boot.virtio_count * PAGE;
     }
     return true;
