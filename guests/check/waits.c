@@ -106,6 +106,34 @@ static void epolls(void)
     check(epoll_wait(ep, got, 4, 0) == 1 && got[0].events & EPOLLHUP, "EPOLLHUP");
     check(!epoll_ctl(ep, EPOLL_CTL_DEL, fd[0], NULL) && epoll_wait(ep, got, 4, 0) == 0, "removed");
     close(fd[0]);
+    e = (struct epoll_event){.events = EPOLLIN, .data.u32 = 9};
+    int second = eventfd(1, 0), copy = dup(second), ep2 = epoll_create1(0);
+
+    check(!epoll_ctl(ep, EPOLL_CTL_ADD, second, &e) && !close(second) &&
+              epoll_wait(ep, got, 4, 0) == 1,
+          "a watched descriptor is closed, its file is open by another");
+    close(copy);
+    check(epoll_wait(ep, got, 4, 0) == 0, "now it is not");
+    second = eventfd(1, 0);
+    check(!epoll_ctl(ep, EPOLL_CTL_ADD, second, &e) && epoll_wait(ep, got, 4, 0) == 1,
+          "its number is another file's");
+    e.data.u32 = 10;
+    check(!epoll_ctl(ep2, EPOLL_CTL_ADD, ep, &e) && epoll_wait(ep2, got, 4, 0) == 1 &&
+              got[0].data.u32 == 10,
+          "an epoll watches an epoll");
+    check(epoll_ctl(ep, EPOLL_CTL_ADD, ep2, &e) == -1 && errno == ELOOP, "not in a circle: ELOOP");
+    check(epoll_ctl(ep, EPOLL_CTL_ADD, open("/etc/passwd", O_RDONLY), &e) == -1 && errno == EPERM,
+          "a file: EPERM");
+    int third = eventfd(1, 0);
+
+    e.data.u32 = 11;
+    check(!epoll_ctl(ep, EPOLL_CTL_ADD, third, &e) && epoll_wait(ep, got, 1, 0) == 1, "one of two");
+    uint32_t before = got[0].data.u32;
+
+    check(epoll_wait(ep, got, 1, 0) == 1 && got[0].data.u32 != before, "then the other");
+    close(ep2);
+    close(second);
+    close(third);
     close(ep);
     close(tm);
     close(ev);

@@ -4,6 +4,7 @@
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/poll.h"
 #include "guests/runtime/process.h"
 
 #define IOV_LIMIT 1024u
@@ -40,6 +41,7 @@ void file_drop(struct file *f)
 {
     if (--f->refs)
         return;
+    epoll_forget(f);
     if (f->ops->release)
         f->ops->release(f);
     if (f->inode) {

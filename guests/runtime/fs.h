@@ -5,6 +5,7 @@
 #include "guests/runtime/runtime.h"
 
 struct file;
+struct watch;
 struct inode;
 
 struct entry {
@@ -55,7 +56,7 @@ struct file {
     uint32_t refs, flags; /* O_* */
     uint64_t pos;
     void *data;
-    void *dir_next; /* getdents: how many were given */
+    struct watch *watches; /* epoll.c */
 };
 
 /* --- inode.c --- */
