@@ -1,4 +1,5 @@
 /* Choosing the boot protocol. */
+#include <errno.h>
 #include <string.h>
 #include "guests/runtime/bootblock.h"
 #include "monitor/elf.h"
@@ -160,8 +161,8 @@ int boot_load(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     if (!k->data || !k->len)
         return boot_fail(res, "an empty file; " BOOT_TAKES);
     err = req->boot == BOOT_AUTO ? choose(k, &fn, res) : forced(k, req->boot, &fn, res);
-    if (err)
-        return err;
+    if (err || !fn)
+        return err ? err : -ENOEXEC;
     if (ram->low < BOOT_HIGH)
         return boot_fail(res, "no guest fits in %llu KiB of memory: give -m 2M or more",
                          (unsigned long long)(ram->low / 1024));
