@@ -79,6 +79,9 @@ for engine in interp bt kvm; do
     else
         run 'run data' 134 'may not execute' $g/hvt_plain bad run-data
         run 'run constants' 134 'may not execute' $g/hvt_plain bad run-rodata
+        for way in mov stos movs xadd push sse; do
+            run "write to constants by hot $way" 134 'read-only' $g/hvt_plain bad hot-$way
+        done
         run 'halt' 123 'interrupts off' $g/hvt_plain halt
         run 'layout, 4G' 0 '^ok the last pages' -m 4G $g/hvt_plain layout
     fi

@@ -62,6 +62,73 @@ static void store(const volatile void *p)
     *(volatile uint64_t *)any(p) = 1;
 }
 
+/* --- every way to store, at an address that goes bad once the code is hot --- */
+
+static uint64_t room[1 << 16];
+
+static void by_mov(uint64_t *p)
+{
+    *(volatile uint64_t *)p = 1;
+}
+
+static void by_stos(uint64_t *p)
+{
+    uint64_t n = 3;
+
+    __asm__ volatile("rep stosq" : "+D"(p), "+c"(n) : "a"(1) : "memory");
+}
+
+static void by_movs(uint64_t *p)
+{
+    uint64_t n = 3, *from = room;
+
+    __asm__ volatile("rep movsb" : "+D"(p), "+S"(from), "+c"(n) : : "memory");
+}
+
+static void by_xadd(uint64_t *p)
+{
+    uint64_t one = 1;
+
+    __asm__ volatile("lock xaddq %0, (%1)" : "+r"(one) : "r"(p) : "memory");
+}
+
+static void by_push(uint64_t *p)
+{
+    uint64_t sp;
+
+    __asm__ volatile("movq %%rsp, %0; leaq 8(%1), %%rsp; pushq $1; movq %0, %%rsp"
+                     : "=&r"(sp)
+                     : "r"(p)
+                     : "memory");
+}
+
+static void by_sse(uint64_t *p)
+{
+    __asm__ volatile("pxor %%xmm0, %%xmm0; movups %%xmm0, (%0)" : : "r"(p) : "memory");
+}
+
+static const struct {
+    const char *name;
+    void (*store)(uint64_t *p);
+} ways[] = {{"hot-mov", by_mov},   {"hot-stos", by_stos}, {"hot-movs", by_movs},
+            {"hot-xadd", by_xadd}, {"hot-push", by_push}, {"hot-sse", by_sse}};
+
+static bool hot(const char *what)
+{
+    uint64_t end = hvt_tsc_ns() + 40000000;
+
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        if (!hvt_same(what, ways[i].name))
+            continue;
+        while (hvt_tsc_ns() < end)
+            for (unsigned k = 0; k < 1u << 12; k++)
+                ways[i].store(room + 8 + k * 8);
+        ways[i].store(any(constant + 16));
+        return constant[16] || constant[17] || constant[18];
+    }
+    return false;
+}
+
 /* A byte of code: RET. In data, and in what is to be read only. */
 static uint8_t ret_in_data[64] = {0xc3};
 static const uint8_t ret_in_rodata[64] = {0xc3};
@@ -119,6 +186,6 @@ bool hvt_hostile(const char *what)
     else if (hvt_same(what, "run-rodata"))
         execute(ret_in_rodata);
     else
-        return false;
+        return hot(what);
     return true;
 }
