@@ -22,6 +22,7 @@
 #include "guests/runtime/bootblock.h"
 #include "seccomp/seccomp.h"
 #include "vcpu/bt/bt.h"
+#include "vcpu/hostcpu.h"
 #include "vcpu/mem.h"
 
 _Thread_local struct vcpu *this_vcpu;
@@ -345,6 +346,9 @@ static int make_machine(struct machine *m)
 static uint32_t standard_flags(const struct machine *m)
 {
     uint32_t flags = m->cfg->verbose ? MAYFLY_BOOT_VERBOSE : 0;
+
+    if (m->engine == &engine_kvm && !host_virtualizes())
+        flags |= MAYFLY_BOOT_RING3;
 
     for (int fd = 0; fd < 3; fd++) {
         int mode = fcntl(fd, F_GETFL) & O_ACCMODE;

@@ -44,7 +44,10 @@ for engine in interp bt kvm; do
     [ $engine = interp ] || run "kvm/cpl3" 0 "$tmp/cpl3" $g/kvm/cpl3
     run "kvm/exits" 0 - $g/kvm/exits 100
     if [ $engine = kvm ] && [ "$kvm" = software ]; then
-        skipped "kvm runtime, selftest, timer, smc" "this KVM interprets kernel code, in part"
+        run "hello" 0 "$tmp/hello" hello
+        run "hello --exit" 7 "$tmp/hello" hello --exit 7
+        run "crash: null pointer" 139 - $g/check crash null
+        skipped "kvm selftest, timer, smc" "this KVM interprets kernel code, in part"
         continue
     fi
     run "hello" 0 "$tmp/hello" hello

@@ -53,6 +53,14 @@ for engine in bt interp; do
         same "$name" $engine $p/"$name" one 'two words' ''
     done
 done 2>/dev/null # the host's shell tells of aborts
+if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
+    # Few: where KVM interprets CPL 0 each system call takes long.
+    for name in args.musl args.glibc args.pie files.musl threads.musl cxx; do
+        same "$name" kvm $p/$name one 'two words' ''
+    done 2>/dev/null
+else
+    skipped kvm "no /dev/kvm"
+fi
 
 # --- busybox: applets in one process ---------------------------------------------------------------
 bb=$(command -v busybox)

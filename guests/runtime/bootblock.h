@@ -49,6 +49,7 @@ struct mayfly_boot {
 #define MAYFLY_BOOT_CLOSED(fd) (8u << (fd))
 #define MAYFLY_BOOT_DIRTY      128u /* RAM does not read as zero (a loader other than mayfly) */
 #define MAYFLY_BOOT_VERBOSE    64u  /* MAYFLY_CALL_ASKED at the end */
+#define MAYFLY_BOOT_RING3      256u /* only CPL 3 is the processor's own: see ring3.c */
 
 /* Hypercall: 32-bit OUT to hypercall_port of the guest-physical address of this block (which must
  * lie below 4 GiB, 8-aligned). The monitor writes ret: a count, 0, or a negative Linux errno. */

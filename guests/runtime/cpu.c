@@ -137,9 +137,16 @@ static void enable_vectors(void)
     __asm__ volatile("fninit");
 }
 
+static bool ring3(void)
+{
+    return boot.flags & MAYFLY_BOOT_RING3;
+}
+
 void fpu_save(void *area)
 {
-    if (fpu_mask)
+    if (ring3())
+        ring3_fpu_save(area, (char *)&tss + 4);
+    else if (fpu_mask)
         __asm__ volatile("xsave64 (%0)" : : "r"(area), "a"((uint32_t)fpu_mask), "d"(0) : "memory");
     else
         __asm__ volatile("fxsave64 (%0)" : : "r"(area) : "memory");
@@ -147,7 +154,9 @@ void fpu_save(void *area)
 
 void fpu_load(const void *area)
 {
-    if (fpu_mask)
+    if (ring3())
+        ring3_fpu_load(area, (char *)&tss + 4);
+    else if (fpu_mask)
         __asm__ volatile("xrstor64 (%0)" : : "r"(area), "a"((uint32_t)fpu_mask), "d"(0) : "memory");
     else
         __asm__ volatile("fxrstor64 (%0)" : : "r"(area) : "memory");
@@ -212,6 +221,8 @@ static void page_fault(struct regs *r)
     bool user = r->cs & 3;
     struct fault f = {.signal = SIGSEGV, .code = SEGV_MAPERR, .address = at};
 
+    if (user && ring3() && ring3_syscall(r, at))
+        return;
     if (at < USER_TOP && (user || in_user_access(r))) {
         if (!vm_fault(at, r->error & 2, r->error & 16, &f))
             return;

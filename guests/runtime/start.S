@@ -194,18 +194,69 @@ switch_stacks:
     popq %rbp
     ret
 
+    /* What ring3.c copies to a page of CPL 3. */
+    .globl ring3_code, ring3_restore, ring3_code_end
+ring3_code:
+    xsave64 (%rdi)
+    syscall
+ring3_restore:
+    xrstor64 (%rdi)
+    syscall
+ring3_code_end:
+
+    .globl ring3_run, ring3_return
+ring3_run:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    pushq (%rcx)
+    pushq %rcx
+    movq %rsp, (%rcx)          /* traps come to this stack, below what is in use */
+    movq %rsp, ring3_sp(%rip)
+    pushq $SEL_UDATA
+    pushq $0
+    pushq $2                   /* IF=0 */
+    pushq $SEL_UCODE
+    pushq %rdi
+    movq %rsi, %rdi
+    movq %rdx, %rax
+    shrq $32, %rdx
+    iretq
+ring3_return:
+    movq ring3_sp(%rip), %rsp
+    popq %rcx
+    popq (%rcx)
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+
     /* The only instructions that touch program memory. A fault that cannot be served goes on at
      * user_access_failed. */
     .globl user_access_begin, user_access_end, user_access_failed, copy_user, clear_user
 user_access_begin:
 copy_user:
     movq %rdx, %rcx
+    shrq $3, %rcx
+    rep movsq
+    movl %edx, %ecx
+    andl $7, %ecx
     rep movsb
     xorl %eax, %eax
     ret
 clear_user:
     movq %rsi, %rcx
     xorl %eax, %eax
+    shrq $3, %rcx
+    rep stosq
+    movl %esi, %ecx
+    andl $7, %ecx
     rep stosb
     ret
 user_access_end:
@@ -246,6 +297,8 @@ boot_stack_top:
 kernel_sp:
     .skip 8
 user_sp:
+    .skip 8
+ring3_sp:
     .skip 8
 
     .section .bss.pages, "aw", @nobits

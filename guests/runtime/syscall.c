@@ -263,7 +263,6 @@ void syscalls_report(void)
     monitor_call(MAYFLY_CALL_ASKED, 0, out, n * sizeof *out);
 }
 
-void syscall_enter(struct regs *r);
 void syscall_enter(struct regs *r)
 {
     uint64_t nr = r->error;
