@@ -36,7 +36,7 @@ $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 NET_OBJ := $(patsubst guests/runtime/%.c,$(G)/runtime/%.o,$(wildcard guests/runtime/net/*.c))
 LWIP := $(CACHE)/lwip-2.1.3/src
 LWIP_OBJ := $(patsubst %,$(G)/lwip/%.o,core/def core/inet_chksum core/ip core/mem core/memp \
-              core/netif core/pbuf core/tcp core/tcp_in core/tcp_out core/timeouts core/udp \
+              core/netif core/pbuf core/tcp core/tcp_in core/tcp_out core/udp \
               core/ipv4/dhcp core/ipv4/etharp core/ipv4/icmp core/ipv4/ip4 core/ipv4/ip4_addr \
               core/ipv4/ip4_frag netif/ethernet)
 NET_CFLAGS := -Iguests/runtime/net -isystem $(LWIP)/include

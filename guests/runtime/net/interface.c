@@ -11,7 +11,6 @@
 #include "lwip/dns.h"
 #include "lwip/etharp.h"
 #include "lwip/priv/tcp_priv.h"
-#include "lwip/timeouts.h"
 #include "netif/ethernet.h"
 
 #define DHCP_WAIT   (5 * NS)
@@ -87,11 +86,11 @@ const char *net_resolvers(void)
 void net_settle(void)
 {
     netif_poll_all();
-    uint32_t ms = sys_timeouts_sleeptime();
-    uint64_t t = ms == SYS_TIMEOUTS_SLEEPTIME_INFINITE ? NEVER : clock_ns() + ms * (NS / 1000);
+    net_timers_traffic();
+    uint64_t t = net_timers_next();
 
-    /* lwIP counts in milliseconds: what differs by less is the same. */
-    if (t + NS / 1000 < net_timer || t > net_timer + NS / 1000) {
+    /* One that comes too early looks and goes to sleep again. */
+    if (t < net_timer) {
         net_timer = t;
         thread_timers_changed();
     }
@@ -107,9 +106,10 @@ void net_interrupt(void)
 void net_tick(void)
 {
     nic_reclaim();
-    sys_check_timeouts();
-    net_timer = NEVER;
-    net_settle();
+    net_timers_run();
+    netif_poll_all();
+    net_timer = net_timers_next();
+    thread_timers_changed();
 }
 
 /* Run the network until *deadline, unless something else wakes us first. */
@@ -125,6 +125,7 @@ static void wait_for_address(void)
 {
     uint64_t until = clock_ns() + DHCP_WAIT;
 
+    net_settle();
     while (!netif_ip4_addr(&card)->addr && clock_ns() < until)
         run_until(until);
     thread_timers_changed();
@@ -152,7 +153,7 @@ void net_init(void)
     netif_init();
     udp_init();
     tcp_init();
-    sys_timeouts_init();
+    net_timers_start();
     loopback_mtu();
     if (netif_add(&card, &address, &mask, &gateway, NULL, nic_start, ethernet_input)) {
         if (card.mtu == MTU_PASST)

@@ -12,7 +12,7 @@
 #define LWIP_STATS           0
 #define LWIP_RAW             0
 #define LWIP_ICMP            1
-#define LWIP_TIMERS          1
+#define LWIP_TIMERS_CUSTOM   1 /* timers.c */
 
 /* memory.c: no pools of a fixed size */
 #define MEM_LIBC_MALLOC          1
@@ -39,7 +39,9 @@
 #define TCP_QUEUE_OOSEQ                    1
 #define LWIP_TCP_SACK_OUT                  1
 #define LWIP_TCP_KEEPALIVE                 1
-#define LWIP_TCP_RTO_TIME                  1000 /* RFC 6298 2.1 */
+#define LWIP_TCP_RTO_TIME                  1000  /* RFC 6298 2.1 */
+#define TCP_MSL                            15000 /* a closed connection stays for twice that */
+#define TCP_TMR_INTERVAL                   50 /* half of the tick that retransmission counts in */
 #define SO_REUSE                           1
 #define LWIP_DISABLE_TCP_SANITY_CHECKS     1 /* they compare with pools we have not */
 #define LWIP_RANDOMIZE_INITIAL_LOCAL_PORTS 1

@@ -101,10 +101,10 @@ void *net_calloc(size_t n, size_t size)
 
 void net_free(void *p)
 {
-    struct block *b = (struct block *)p - 1;
-
     if (!p)
         return;
+    struct block *b = (struct block *)p - 1;
+
     if (b->size <= PAGE) {
         kfree(b, b->size);
         return;

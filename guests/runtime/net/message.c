@@ -116,7 +116,9 @@ int64_t sys_recvfrom(uint64_t fd, uint64_t buf, uint64_t len, uint64_t flags, ui
         return n;
     unsigned all = with_file(f, flags);
 
-    n = flags & MSG_OOB ? -EINVAL : span_of_buffer(&span, buf, len);
+    n = flags & MSG_ERRQUEUE ? -EAGAIN
+        : flags & MSG_OOB    ? -EINVAL
+                             : span_of_buffer(&span, buf, len);
     if (!n)
         n = s->ops->recv(s, &span, &all, &e);
     /* A connection's bytes come without a name. */
@@ -168,7 +170,9 @@ static int64_t receive_message(struct file *f, struct socket *s, uint64_t at, un
 
     if (copy_in(&m, at, sizeof m))
         return -EFAULT;
-    n = flags & MSG_OOB ? -EINVAL : span_of_iov(&span, m.iov, m.iov_count);
+    n = flags & MSG_ERRQUEUE ? -EAGAIN
+        : flags & MSG_OOB    ? -EINVAL
+                             : span_of_iov(&span, m.iov, m.iov_count);
     if (!n)
         n = s->ops->recv(s, &span, &all, &e);
     if (n < 0)

@@ -293,7 +293,7 @@ int64_t sys_connect(uint64_t fd, uint64_t at, uint64_t len)
     enum { AF_UNSPEC_BYTES = 2 };
     struct socket *s;
     struct endpoint e = {0, 0};
-    uint16_t family;
+    uint16_t family = AF_UNSPEC;
     int64_t err;
     struct file *f = get(fd, &s, &err);
 

@@ -17,6 +17,7 @@ enum {
     MSG_TRUNC = 0x20,
     MSG_DONTWAIT = 0x40,
     MSG_WAITALL = 0x100,
+    MSG_ERRQUEUE = 0x2000, /* nothing is ever in it */
     MSG_NOSIGNAL = 0x4000,
     MSG_MORE = 0x8000,
     MSG_WAITFORONE = 0x10000,
@@ -98,6 +99,13 @@ bool net_is_ours(uint32_t address);
 /* --- interface.c --- */
 struct netif;
 struct netif *net_card(void); /* NULL: none */
+/* --- timers.c: lwIP's --- */
+void net_timers_start(void);
+void net_timers_traffic(void);
+void net_timers_run(void); /* those whose time has come */
+uint64_t net_timers_next(void);
+
+/* --- interface.c --- */
 /* After anything that may have given lwIP something to do: what it sent to itself, its timers. */
 void net_settle(void);
 

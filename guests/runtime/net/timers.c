@@ -1,0 +1,116 @@
+/*
+ * lwIP's timers, so that an idle guest sleeps: TCP's ticks of 50 ms come while a connection waits
+ * for something, once a second else; the tables' seconds come while there is traffic, every ten
+ * else. What was left out is made up for, by the clock.
+ */
+#include "guests/runtime/net/socket.h"
+#include "guests/runtime/process.h"
+
+#include "lwip/dhcp.h"
+#include "lwip/etharp.h"
+#include "lwip/ip4_frag.h"
+#include "lwip/priv/tcp_priv.h"
+
+#define MS           (NS / 1000)
+#define FAST         (TCP_FAST_INTERVAL * MS)
+#define SLOW         (TCP_SLOW_INTERVAL * MS)
+#define QUIET        (6 * NS) /* without traffic: ARP has given up by then */
+#define QUIET_PERIOD (10 * NS)
+
+static uint64_t tcp_next = NEVER, slow_last, second_next = NEVER, second_last, dhcp_next = NEVER,
+                minute_next = NEVER, traffic;
+
+/* lwIP has a connection, or one that is being forgotten. */
+void tcp_timer_needed(void)
+{
+    if (tcp_next != NEVER || (!tcp_active_pcbs && !tcp_tw_pcbs))
+        return;
+    slow_last = clock_ns();
+    tcp_next = slow_last + FAST;
+}
+
+static bool waits(const struct tcp_pcb *p)
+{
+    return p->unsent || p->unacked || p->ooseq || p->refused_data || p->persist_backoff ||
+           p->flags & (TF_ACK_DELAY | TF_ACK_NOW | TF_CLOSEPEND | TF_NAGLEMEMERR) ||
+           (p->state != ESTABLISHED && p->state != CLOSE_WAIT);
+}
+
+static void tcp_tick(uint64_t now)
+{
+    uint64_t steps = (now - slow_last) / SLOW;
+    bool busy = false;
+
+    tcp_fasttmr();
+    if (steps) {
+        slow_last += steps * SLOW;
+        tcp_ticks += (uint32_t)(steps - 1);
+        tcp_slowtmr();
+    }
+    for (const struct tcp_pcb *p = tcp_active_pcbs; p && !busy; p = p->next)
+        busy = waits(p);
+    tcp_next = !tcp_active_pcbs && !tcp_tw_pcbs ? NEVER : now + (busy ? FAST : NS);
+}
+
+static void seconds(uint64_t now)
+{
+    uint64_t steps = least((now - second_last) / NS, 300);
+
+    second_last = now;
+    while (steps--) {
+        etharp_tmr();
+        ip_reass_tmr();
+    }
+    second_next = now + (now - traffic < QUIET ? NS : QUIET_PERIOD);
+}
+
+/* DHCP has asked and waits for an answer. */
+static bool asking(void)
+{
+    const struct dhcp *d = net_card() ? netif_dhcp_data(net_card()) : NULL;
+
+    return d && d->request_timeout;
+}
+
+uint64_t net_timers_next(void)
+{
+    return least(least(tcp_next, second_next), least(dhcp_next, minute_next));
+}
+
+void net_timers_traffic(void)
+{
+    uint64_t now = clock_ns();
+
+    traffic = now;
+    if (tcp_next != NEVER)
+        tcp_next = least(tcp_next, now + FAST);
+    second_next = least(second_next, now + NS);
+    if (dhcp_next == NEVER && asking())
+        dhcp_next = now + DHCP_FINE_TIMER_MSECS * MS;
+}
+
+void net_timers_run(void)
+{
+    uint64_t now = clock_ns();
+
+    if (tcp_next <= now)
+        tcp_tick(now);
+    if (second_next <= now)
+        seconds(now);
+    if (dhcp_next <= now) {
+        dhcp_fine_tmr();
+        dhcp_next = asking() ? now + DHCP_FINE_TIMER_MSECS * MS : NEVER;
+    }
+    if (minute_next <= now) {
+        dhcp_coarse_tmr();
+        minute_next = now + DHCP_COARSE_TIMER_MSECS * MS;
+        if (asking())
+            dhcp_next = least(dhcp_next, now + DHCP_FINE_TIMER_MSECS * MS);
+    }
+}
+
+void net_timers_start(void)
+{
+    second_last = clock_ns();
+    minute_next = second_last + DHCP_COARSE_TIMER_MSECS * MS;
+}
