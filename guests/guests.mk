@@ -26,6 +26,7 @@ $(G)/mayfly.ld: guests/runtime/runtime.ld
 	@cp $< $@
 $(G)/mayfly-cc: guests/runtime/mayfly-cc $(G)/libmayfly.a $(G)/mayfly.ld
 	@cp $< $@
+$(G)/runtime/start.o $(G)/bare/start.o: guests/entry.inc
 # Without a program: what mayfly puts below one.
 $(G)/runtime.elf: $(G)/libmayfly.a guests/runtime/runtime.ld
 	$(Q)$(GLIBC_CC) $(RUNTIME_LINK) -o $@.tmp $(G)/libmayfly.a

@@ -19,7 +19,7 @@ enum {
 };
 
 struct frame {
-    uint64_t rax, rcx, rdx, rbx, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15;
+    uint64_t r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi;
     uint64_t vector, error, rip, cs, rflags, rsp, ss;
 };
 

@@ -3,6 +3,8 @@
  * protected mode to 64-bit with the first 4 GiB identity-mapped by 2 MiB pages, then bare_main().
  * The image is linked for 64-bit and its container turned into ELF32 (QEMU's loader wants that).
  */
+#include "guests/entry.inc"
+
     .section .multiboot, "a"
     .balign 4
     .long 0x1badb002, 3, -(0x1badb002 + 3)     /* page-aligned modules, memory info */
@@ -70,55 +72,17 @@ long_mode:
     .balign 16
     .globl bare_stubs
 bare_stubs:
-    .set vector, 0
-    .rept 256
-    .balign 16
-    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
-    .else
-    pushq $0
-    .endif
-    pushq $vector
-    jmp trap_common
-    .set vector, vector + 1
-    .endr
+    trap_stubs 256
 
 trap_common:
-    pushq %r15
-    pushq %r14
-    pushq %r13
-    pushq %r12
-    pushq %r11
-    pushq %r10
-    pushq %r9
-    pushq %r8
-    pushq %rdi
-    pushq %rsi
-    pushq %rbp
-    pushq %rbx
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
+    push_regs
     cld
     movq %rsp, %rdi
     movq %rsp, %rbp
     andq $-16, %rsp
     call bare_trap
     movq %rbp, %rsp
-    popq %rax
-    popq %rcx
-    popq %rdx
-    popq %rbx
-    popq %rbp
-    popq %rsi
-    popq %rdi
-    popq %r8
-    popq %r9
-    popq %r10
-    popq %r11
-    popq %r12
-    popq %r13
-    popq %r14
-    popq %r15
+    pop_regs
     addq $16, %rsp
     iretq
 

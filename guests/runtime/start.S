@@ -1,5 +1,7 @@
 /* The runtime's entries: the boot, system calls, traps, and the switch between threads. */
 
+#include "guests/entry.inc"
+
 #define KMAP_SLOT 256
 #define SEL_KCODE 0x08
 #define SEL_UDATA 0x2b
@@ -72,39 +74,11 @@ syscall_entry:
     pushq %rcx
     pushq %rax
     pushq $-1
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_regs
     movq %rsp, %rdi
     call syscall_enter
 back_to_user:
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rax
-    popq %rcx
-    popq %rdx
-    popq %rsi
-    popq %rdi
+    pop_regs
     /* SYSRET needs RCX = RIP and R11 = RFLAGS: so it is, unless a signal or a fault was here. */
     cmpq %rcx, 16(%rsp)
     jne 1f
@@ -122,56 +96,17 @@ thread_begin:
     call thread_started
     jmp back_to_user
 
-    /* Traps: 8, 10-14, 17, 21, 29, 30 push an error code (SDM 3A 6.13); the others get a zero. */
     .balign 2048
     .globl trap_stubs
 trap_stubs:
-    .set vector, 0
-    .rept 80
-    .balign 16
-    .if vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30
-    .else
-    pushq $0
-    .endif
-    pushq $vector
-    jmp trap_common
-    .set vector, vector + 1
-    .endr
+    trap_stubs 80
 
 trap_common:
     cld
-    pushq %rdi
-    pushq %rsi
-    pushq %rdx
-    pushq %rcx
-    pushq %rax
-    pushq %r8
-    pushq %r9
-    pushq %r10
-    pushq %r11
-    pushq %rbx
-    pushq %rbp
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
+    push_regs
     movq %rsp, %rdi
     call trap
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbp
-    popq %rbx
-    popq %r11
-    popq %r10
-    popq %r9
-    popq %r8
-    popq %rax
-    popq %rcx
-    popq %rdx
-    popq %rsi
-    popq %rdi
+    pop_regs
     addq $16, %rsp
     iretq
 
