@@ -25,19 +25,16 @@ static bool joins(const struct tr_group *g, const struct tr_access *a)
            a->scale == g->scale && (g->write || !a->write) && hi - lo <= SPAN_MAX;
 }
 
-static void place(struct tr *t, unsigned i, struct tr_access *a)
+/* Only the access before counts: any other has taken H_A meanwhile. A constant address has a slot
+ * of the TLB that is known beforehand, which is better than company. */
+static struct tr_group *place(struct tr *t, unsigned i, struct tr_access *a, struct tr_group *last)
 {
-    struct tr_group *g;
-
-    /* A constant address has a slot of the TLB that is known beforehand: better than company. */
     if (bt_window_hint(t->bt, t->rip[i]) == HINT_TLB || a->base == SYM_LAST ||
         a->index == SYM_LAST || (a->base == SYM_NONE && a->index == SYM_NONE))
-        return;
-    /* The latest is the likeliest still to be held. */
-    for (g = t->group + t->ngroup; g > t->group; g--)
-        if (joins(g - 1, a))
-            break;
-    if (g-- == t->group) {
+        return NULL;
+    struct tr_group *g = last;
+
+    if (!g || !joins(g, a)) {
         g = &t->group[t->ngroup++];
         *g = (struct tr_group){.base = a->base,
                                .index = a->index,
@@ -54,14 +51,17 @@ static void place(struct tr *t, unsigned i, struct tr_access *a)
         g->hi = a->off + a->size;
     g->members++;
     a->group = (uint8_t)(g - t->group + 1);
+    return g;
 }
 
 void tr_plan_pages(struct tr *t)
 {
+    struct tr_group *last = NULL;
+
     for (unsigned i = 0; i < t->n; i++)
         for (unsigned k = 0; k < 2; k++)
             if (t->acc[i][k].used)
-                place(t, i, &t->acc[i][k]);
+                last = place(t, i, &t->acc[i][k], last);
     for (unsigned i = 0; i < t->n; i++)
         for (unsigned k = 0; k < 2; k++)
             if (t->acc[i][k].group && t->group[t->acc[i][k].group - 1].members == 1)
