@@ -41,6 +41,7 @@ const char cli_help[] =
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
     "      --dumpcore DIR    for a Solo5 unikernel: its core there when it aborts\n"
+    "      --bt-cache SIZE   bt: at most so much for translations, 1M to 1G (default 116M)\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
     "      --stats=FILE      the same as JSON in FILE\n"
@@ -85,6 +86,7 @@ enum {
     OPT_CWD,
     OPT_GDB,
     OPT_DUMPCORE,
+    OPT_BT_CACHE,
     OPT_VERSION,
     OPT_DEVICE,                        /* enum device_kind is added */
     OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
@@ -110,6 +112,7 @@ static const struct option options[] = {
     {"console", optional_argument, NULL, OPT_DEVICE + DEVICE_CONSOLE},
     {"rng", optional_argument, NULL, OPT_DEVICE + DEVICE_RNG},
     {"balloon", optional_argument, NULL, OPT_DEVICE + DEVICE_BALLOON},
+    {"bt-cache", required_argument, NULL, OPT_BT_CACHE},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -210,6 +213,20 @@ static int choose(const char *option, const char *s, const struct word *w)
     return -1;
 }
 
+static int take_bt_cache(const char *s, struct config *cfg)
+{
+    int err = cli_parse_size(s, &cfg->bt_cache);
+
+    if (err && err != -ERANGE) {
+        msg_error("--bt-cache %s: not a size; give a number with K, M or G, as in 16M", s);
+    } else if (err || cfg->bt_cache < BT_CACHE_MIN || cfg->bt_cache > BT_CACHE_MAX) {
+        msg_error("--bt-cache %s: give %uM to %uM", s, (unsigned)(BT_CACHE_MIN / MIB),
+                  (unsigned)(BT_CACHE_MAX / MIB));
+        err = -1;
+    }
+    return err ? -1 : 0;
+}
+
 static int take_memory(const char *s, struct config *cfg)
 {
     int err = cli_parse_size(s, &cfg->memory);
@@ -306,6 +323,8 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         }
         cfg->cwd = arg;
         return 0;
+    case OPT_BT_CACHE:
+        return take_bt_cache(arg, cfg);
     case OPT_INITRD:
         cfg->initrd = arg;
         return 0;

@@ -63,6 +63,7 @@ struct config {
         const char *arg; /* the option's value, or NULL */
     } device[CONFIG_DEVICES];
     unsigned ndevice;
+    uint64_t bt_cache; /* --bt-cache in bytes, 0: the default */
     unsigned bt_debug; /* --bt-... debug options, BT_DBG_* of vcpu/bt/bt.h */
 };
 

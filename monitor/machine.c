@@ -323,6 +323,8 @@ static int make_machine(struct machine *m)
     m->cpus.cpuid = &m->cpuid;
     m->cpus.maxphyaddr = 46;
     bt_debug = m->cfg->bt_debug;
+    if (m->cfg->bt_cache)
+        bt_cache_size = m->cfg->bt_cache;
     loop_init(m);
     console_init(m, &the_console);
     irqchip_init(&m->cpus.irqchip, &m->cpus);

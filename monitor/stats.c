@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "vcpu/bt/bt.h"
 
 #define TOP_FALLBACKS 10
 
@@ -130,6 +131,18 @@ static void fallbacks(const struct machine *m, stats_sink *put, void *to)
     }
 }
 
+static void memory(const struct machine *m, stats_sink *put, void *to)
+{
+    struct bt_memory b;
+
+    bt_memory(&m->cpus, &b);
+    put(to, "memory_bytes", "bt_code", b.code);
+    put(to, "memory_bytes", "bt_tables", b.tables);
+    put(to, "memory_bytes", "bt_cpus", b.cpus);
+    put(to, "memory_bytes", "bt_all", b.code + b.tables + b.cpus);
+    put(to, "memory_bytes", "guest_ram", b.ram);
+}
+
 static void each(const struct machine *m, stats_sink *put, void *to)
 {
     const char *name;
@@ -164,6 +177,7 @@ static void each(const struct machine *m, stats_sink *put, void *to)
             put(to, "devices", name, m->pio_count[i]);
     }
     devices_statistics(m, put, to);
+    memory(m, put, to);
     put(to, "unclaimed", "reads", m->unclaimed_reads);
     put(to, "unclaimed", "writes", m->unclaimed_writes);
 }
@@ -192,6 +206,8 @@ static void put_row(void *to, const char *section, const char *name, uint64_t va
                  !strcmp(name, "exec_to_main") ? "  (process CPU time at main)" : "");
     else if (strstr(name, STATS_PER_MILLE))
         text_add(&tab->t, "    %-24s %15.3f\n", name, (double)value / 1000);
+    else if (!strcmp(section, "memory_bytes"))
+        text_add(&tab->t, "    %-24s %15llu\n", name, (unsigned long long)value);
     else
         text_add(&tab->t, "    %-24s %15llu %12.0f/s\n", name, (unsigned long long)value,
                  tab->run_ns ? (double)value * 1e9 / (double)tab->run_ns : 0.0);

@@ -80,6 +80,7 @@ static const struct rule {
     {SYS_mprotect, ALL, CLEAR, 2, PROT_EXEC},
     {SYS_munmap, ALL, ANY, 0, 0},
     {SYS_madvise, ALL, ANY, 0, 0},
+    {SYS_mincore, ALL, ANY, 0, 0}, /* --stats */
 
     /* Files that are open already. */
     {SYS_read, ALL, ANY, 0, 0},

@@ -101,6 +101,7 @@ static void sequence(uint64_t index)
                                      BT_DBG_NO_CHAIN,
                                      BT_DBG_NO_LIVENESS,
                                      BT_DBG_NO_INLINE,
+                                     BT_DBG_NO_TRACE,
                                      BT_DBG_ONE_INSN,
                                      BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
     bool bad, have_native;

@@ -18,6 +18,19 @@ enum {
 };
 extern unsigned bt_debug;
 
+/* --bt-cache: bytes for translations and the tables that grow with them, before vm_init(). */
+#define BT_CACHE_MIN     (1 * MIB)
+#define BT_CACHE_MAX     (1024 * MIB)
+#define BT_CACHE_DEFAULT (116 * MIB)
+extern uint64_t bt_cache_size;
+
+/* Bytes of memory that the engine has touched: code, its tables, the CPUs' own. And the guest's
+ * RAM. Only what is there is counted. */
+struct bt_memory {
+    uint64_t code, tables, cpus, ram;
+};
+void bt_memory(const struct vm_cpus *vm, struct bt_memory *m);
+
 /* Flushes of translations that the architecture asks for, on the vCPU's own thread. */
 void bt_note_cr3(struct vcpu *v);
 void bt_note_paging(struct vcpu *v);

@@ -26,8 +26,6 @@
 #include "vcpu/mem.h"
 
 #define BT_MAX_INSNS  64
-#define BT_CODE_SIZE  (64 * MIB)
-#define BT_META_SIZE  (48 * MIB)
 #define BT_MAX_SIDES  8            /* conditional branches and calls that a block goes on after */
 #define BT_AHEAD      6            /* stretches of code looked at beyond a block */
 #define BT_BLOCK_ROOM (64 * 1024u) /* host bytes that one block may need */
@@ -38,7 +36,7 @@
 #define BT_HOT_EARLY  12
 #define BT_HOT        3
 #define BT_EARLY_RUNS 2000 /* up to the next branch, interpreted */
-#define BT_HASH_SIZE  (1u << 17)
+#define BT_HASH_MAX   (1u << 17)
 
 /* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */
 enum {
@@ -140,6 +138,8 @@ struct bt_cross {
 struct bt {
     struct ram *ram;
     struct vm_cpus *vm;
+    uint32_t code_size, hash_size, max_blocks; /* bytes, entries, entries of order */
+    uint64_t meta_size;
     uint8_t *rx, *rw;     /* two mappings of one memfd */
     uint32_t used, start; /* bytes; start: after the glue */
     uint8_t *meta;

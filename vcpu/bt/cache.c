@@ -30,11 +30,11 @@ static int map_code(struct bt *bt)
 
     if (fd < 0)
         return -errno;
-    int err = ftruncate(fd, BT_CODE_SIZE) ? -errno : 0;
+    int err = ftruncate(fd, bt->code_size) ? -errno : 0;
 
     if (!err) {
-        bt->rw = mmap(NULL, BT_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        bt->rx = mmap(NULL, BT_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+        bt->rw = mmap(NULL, bt->code_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        bt->rx = mmap(NULL, bt->code_size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
         if (bt->rw == MAP_FAILED || bt->rx == MAP_FAILED)
             err = -errno;
     }
@@ -42,28 +42,40 @@ static int map_code(struct bt *bt)
     return err;
 }
 
+/* In what proportion code and bookkeeping grow: seen in boots of Linux and in programs. */
+static void share_out(struct bt *bt, uint64_t size)
+{
+    bt->code_size = (uint32_t)((size / 16 * 9) & PAGE_MASK);
+    bt->meta_size = (size / 16 * 6) & PAGE_MASK;
+    bt->max_blocks = (uint32_t)(bt->meta_size / sizeof(struct bt_block));
+    bt->hash_size = BT_HASH_MAX;
+    while (bt->hash_size * sizeof(*bt->hash) > size / 64)
+        bt->hash_size /= 2;
+}
+
 int bt_cache_init(struct bt *bt)
 {
+    share_out(bt, bt_cache_size);
     int err = map_code(bt);
 
     if (err)
         return err;
     bt->npages = bt->ram->attr_len;
-    bt->meta = map_anon(BT_META_SIZE);
-    bt->hash = map_anon(BT_HASH_SIZE * sizeof(*bt->hash));
+    bt->meta = map_anon(bt->meta_size);
+    bt->hash = map_anon(bt->hash_size * sizeof(*bt->hash));
     bt->page = map_anon(bt->npages * sizeof(*bt->page));
-    bt->order = map_anon(BT_META_SIZE / sizeof(struct bt_block) * sizeof(*bt->order));
+    bt->order = map_anon(bt->max_blocks * sizeof(*bt->order));
     return bt->meta && bt->hash && bt->page && bt->order ? 0 : -ENOMEM;
 }
 
 void bt_cache_fini(struct bt *bt)
 {
-    munmap(bt->rw, BT_CODE_SIZE);
-    munmap(bt->rx, BT_CODE_SIZE);
-    munmap(bt->meta, BT_META_SIZE);
-    munmap(bt->hash, BT_HASH_SIZE * sizeof(*bt->hash));
+    munmap(bt->rw, bt->code_size);
+    munmap(bt->rx, bt->code_size);
+    munmap(bt->meta, bt->meta_size);
+    munmap(bt->hash, bt->hash_size * sizeof(*bt->hash));
     munmap(bt->page, bt->npages * sizeof(*bt->page));
-    munmap(bt->order, BT_META_SIZE / sizeof(struct bt_block) * sizeof(*bt->order));
+    munmap(bt->order, bt->max_blocks * sizeof(*bt->order));
 }
 
 void *bt_meta_alloc(struct bt *bt, size_t size)
@@ -76,9 +88,8 @@ void *bt_meta_alloc(struct bt *bt, size_t size)
 
 bool bt_cache_room(const struct bt *bt)
 {
-    return BT_CODE_SIZE - bt->used > 2 * BT_BLOCK_ROOM &&
-           BT_META_SIZE - bt->meta_used > BT_BLOCK_ROOM &&
-           bt->norder + 1 < BT_META_SIZE / sizeof(struct bt_block);
+    return bt->code_size - bt->used > 2 * BT_BLOCK_ROOM &&
+           bt->meta_size - bt->meta_used > BT_BLOCK_ROOM && bt->norder + 1 < bt->max_blocks;
 }
 
 static void page_untrace(struct bt *bt, uint64_t pfn)
@@ -99,7 +110,7 @@ void bt_cache_flush(struct bt *bt)
             page_untrace(bt, b->page2 >> PAGE_SHIFT);
         }
     }
-    zero_bytes(bt->hash, BT_HASH_SIZE * sizeof(*bt->hash));
+    zero_bytes(bt->hash, bt->hash_size * sizeof(*bt->hash));
     zero_bytes(bt->hint, sizeof(bt->hint));
     bt->norder = 0;
     bt->xlinks = NULL;
@@ -110,16 +121,16 @@ void bt_cache_flush(struct bt *bt)
 
 /* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table.
  * All bits differ from one linear address of a page to the next: programs move from run to run. */
-static unsigned hash_of(gpa_t gpa, uint64_t rip, uint8_t key)
+static unsigned hash_of(const struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
 {
     uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u ^ (rip >> 14) * 0xc2b2ae3d27d4eb4fu;
 
-    return (unsigned)(gpa >> 1 ^ far >> 40 ^ (uint64_t)key << 6) & (BT_HASH_SIZE - 1);
+    return (unsigned)(gpa >> 1 ^ far >> 40 ^ (uint64_t)key << 6) & (bt->hash_size - 1);
 }
 
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
 {
-    struct bt_block *b = bt->hash[hash_of(gpa, rip, key)];
+    struct bt_block *b = bt->hash[hash_of(bt, gpa, rip, key)];
 
     while (b && !(b->gpa == gpa && b->rip == rip && b->key == key))
         b = b->hash_next;
@@ -143,7 +154,7 @@ void bt_trace_page(struct vcpu *v, gpa_t gpa)
 
 void bt_block_add(struct bt *bt, struct bt_block *b)
 {
-    unsigned h = hash_of(b->gpa, b->rip, b->key);
+    unsigned h = hash_of(bt, b->gpa, b->rip, b->key);
 
     b->valid = true;
     b->hash_next = bt->hash[h];
@@ -215,7 +226,7 @@ static void page_remove(struct bt *bt, struct bt_block *b, uint64_t pfn)
 
 void bt_block_kill(struct bt *bt, struct bt_block *b)
 {
-    struct bt_block **p = &bt->hash[hash_of(b->gpa, b->rip, b->key)];
+    struct bt_block **p = &bt->hash[hash_of(bt, b->gpa, b->rip, b->key)];
 
     while (*p != b)
         p = &(*p)->hash_next;

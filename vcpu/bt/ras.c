@@ -13,8 +13,6 @@
 #include <sys/mman.h>
 #include "vcpu/bt/tr.h"
 
-#define RAS_SIZE (16 * PAGE_SIZE)
-
 int bt_ras_init(struct vcpu *v)
 {
     uint8_t *p = mmap(NULL, PAGE_SIZE + RAS_SIZE, PROT_READ | PROT_WRITE,

@@ -10,6 +10,7 @@
 #include "vcpu/bt/world.h"
 
 unsigned bt_debug;
+uint64_t bt_cache_size = BT_CACHE_DEFAULT;
 
 /* --- keys --- */
 
@@ -93,7 +94,7 @@ static int vm_init(struct vm_cpus *vm, const char **what)
     if (err)
         return err;
     bt_glue_init(bt);
-    hostfault_register(bt->rx, BT_CODE_SIZE, host_fault);
+    hostfault_register(bt->rx, bt->code_size, host_fault);
     vm->bt = bt;
     vm->ram->code_written = bt_code_written;
     vm->ram->opaque = bt;

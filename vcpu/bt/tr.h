@@ -216,6 +216,7 @@ static inline bool tr_spilled(unsigned r)
 }
 
 /* --- ras.c --- */
+#define RAS_SIZE (16 * PAGE_SIZE) /* after a guard page */
 int bt_ras_init(struct vcpu *v);
 void bt_ras_fini(struct vcpu *v);
 /* About to enter the cache: forget the return stack if what it was made under has changed. */
