@@ -129,7 +129,8 @@ said() {
     fi
 }
 
-for engine in bt interp; do
+for engine in bt 'bt --bt-eager' interp; do
+    # shellcheck disable=SC2086
     start --engine $engine $prog
     session "$engine program" $prog 'break main' continue 'break leaf if x == 2' continue backtrace finish \
         'print counter' 'watch counter' continue backtrace 'rwatch product' 'disable 3' continue delete \
@@ -156,6 +157,14 @@ for engine in bt interp; do
     said "$engine the guest's end" 'exited with code 031'
     ended "$engine its status" 25
 done
+
+# Long enough to be translated.
+start --engine bt $prog spin
+session 'watched loop' $prog 'break main' continue 'rwatch stop' 'ignore 2 300' continue 'info breakpoints' delete \
+    'set var stop = 1' continue
+line=1
+said 'watched loop: every round is seen' 'already hit 301 times'
+ended 'watched loop: its end' 25
 
 # A movable program: gdb is told where it lies.
 gcc -g -O0 -static-pie -o "$tmp/pie" tests/progs/debugme.c

@@ -4,8 +4,8 @@
  * cannot see them.
  *
  * bt and interp look at the lists themselves: translated code holds no instruction with a
- * breakpoint, and runs not at all while there are watchpoints or steps. kvm uses the debug
- * registers (kvm_debug.c).
+ * breakpoint and reaches no page with a watchpoint, and runs not at all in a step. kvm uses the
+ * debug registers (kvm_debug.c).
  *
  * Threads: the debugger's own thread writes everything here, and only while every vCPU stands still
  * outside run() (the monitor's debugger.c); a vCPU reports in its own vcpu.debug_stop.

@@ -4,6 +4,7 @@
  */
 #include "paging/copy.h"
 #include "vcpu/bt/tr.h"
+#include "vcpu/watch.h"
 
 void bt_flags_in(struct vcpu *v)
 {
@@ -107,7 +108,8 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
 
     if ((bt_key(v) & KEY_CTX) == TLB_USER)
         acc |= ACC_USER;
-    if (canonical(lin) && canonical(lin + size - 1)) {
+    /* With a debugger's watchpoints the interpreter sees what is accessed. */
+    if (canonical(lin) && canonical(lin + size - 1) && !watch_any(v)) {
         int r = mem_host(v, lin, size, acc, &host, &traced);
 
         if (r == CPU_OK && host && !(traced && (acc & ACC_WRITE))) {

@@ -38,8 +38,7 @@ bool bt_wants_interp(const struct vcpu *v)
     const struct cpu *c = &v->cpu;
 
     return !cpu_code64(c) || c->cpl == 1 || c->cpl == 2 || (c->rflags & (FL_TF | FL_RF)) ||
-           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff) ||
-           (v->debug & (DEBUG_STEP | DEBUG_DATA));
+           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff) || (v->debug & DEBUG_STEP);
 }
 
 /* --- host faults in translated code --- */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "vcpu/bt/tr.h"
 #include "vcpu/bt/world.h"
+#include "vcpu/watch.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid /* glibc has no name for it before 2.38 */
@@ -173,7 +174,8 @@ static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
     struct bt_window *win = &bt->win[ctx][kind];
     struct stretch s;
 
-    if (lin > INT32_MAX || !find_for(v, lin, ctx, kind & WIN_WRITE, &s))
+    /* A debugger's watchpoints keep pages out of the TLB; a window would have to go round them. */
+    if (lin > INT32_MAX || watch_any(v) || !find_for(v, lin, ctx, kind & WIN_WRITE, &s))
         return;
     v->bt->win_page[ctx][kind] = s.page;
     uint64_t host = (uintptr_t)v->vm->ram->base + s.lo + s.delta;
