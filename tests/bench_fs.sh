@@ -71,6 +71,9 @@ for try in 1 2 3; do
         </dev/null >"$tmp/theirs" 2>"$tmp/qerr"
     wait
 done
+if [ -n "$qemu" ] && [ -x $daemon ] && ! grep -q read-MB "$tmp/theirs"; then
+    echo "fs: QEMU's guest did not get to its end, load $(cut -d' ' -f1-3 /proc/loadavg)"
+fi
 echo "fs: $files small files, one CPU (files/s, MB/s)"
 for w in unpack list read remove write-MB read-MB; do
     awk -v w=$w -v a="$(tr -d '\r' <"$tmp/ours" | sed -n "s/^T: $w //p")" \
