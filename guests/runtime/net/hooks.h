@@ -7,4 +7,10 @@ uint32_t net_initial_sequence(const struct ip4_addr *local, uint16_t local_port,
                               const struct ip4_addr *remote, uint16_t remote_port);
 #define LWIP_HOOK_TCP_ISN net_initial_sequence
 
+struct tcp_pcb;
+/* timers.c: a segment came, with this acknowledgement and window, and so many bytes. */
+void net_segment_came(const struct tcp_pcb *pcb, uint32_t ack, uint32_t window, uint32_t bytes);
+#define LWIP_HOOK_TCP_INPACKET_PCB(pcb, hdr, optlen, opt1len, opt2, p) \
+    (net_segment_came(pcb, (hdr)->ackno, (hdr)->wnd, (p)->tot_len), ERR_OK)
+
 #endif

@@ -24,6 +24,7 @@
 #define WINDOW_PASST (192u << 10)
 #define MTU_PASST    65520u
 uint32_t net_window = WINDOW;
+bool net_behind_passt;
 
 static struct netif card;
 static uint32_t resolver[RESOLVERS];
@@ -156,7 +157,8 @@ void net_init(void)
     net_timers_start();
     loopback_mtu();
     if (netif_add(&card, &address, &mask, &gateway, NULL, nic_start, ethernet_input)) {
-        if (card.mtu == MTU_PASST)
+        net_behind_passt = card.mtu == MTU_PASST;
+        if (net_behind_passt)
             net_window = WINDOW_PASST;
         netif_set_hostname(&card, "mayfly");
         netif_set_default(&card);

@@ -99,6 +99,7 @@ bool net_is_ours(uint32_t address);
 /* --- interface.c --- */
 struct netif;
 struct netif *net_card(void); /* NULL: none */
+extern bool net_behind_passt;
 /* --- timers.c: lwIP's --- */
 void net_timers_start(void);
 void net_timers_traffic(void);

@@ -11,14 +11,18 @@
 #include "lwip/ip4_frag.h"
 #include "lwip/priv/tcp_priv.h"
 
+#include LWIP_HOOK_FILENAME
+
 #define MS           (NS / 1000)
 #define FAST         (TCP_FAST_INTERVAL * MS)
 #define SLOW         (TCP_SLOW_INTERVAL * MS)
 #define QUIET        (6 * NS) /* without traffic: ARP has given up by then */
 #define QUIET_PERIOD (10 * NS)
+#define AGAIN        (10 * MS)
+#define AGAIN_MOST   (320 * MS)
 
 static uint64_t tcp_next = NEVER, slow_last, second_next = NEVER, second_last, dhcp_next = NEVER,
-                minute_next = NEVER, traffic;
+                minute_next = NEVER, again_next = NEVER, again_wait = AGAIN, traffic;
 
 /* lwIP has a connection, or one that is being forgotten. */
 void tcp_timer_needed(void)
@@ -52,6 +56,48 @@ static void tcp_tick(uint64_t now)
     tcp_next = !tcp_active_pcbs && !tcp_tw_pcbs ? NEVER : now + (busy ? FAST : NS);
 }
 
+/*
+ * passt writes what it gets to its own socket, drops what that does not take, and all after it, and
+ * says so by acknowledging again what it has: too few times for fast retransmission. After a window
+ * of zero it does not say when there is room. So both are tried again soon, then less and less
+ * often.
+ */
+void net_segment_came(const struct tcp_pcb *pcb, uint32_t ack, uint32_t window, uint32_t bytes)
+{
+    if (!net_behind_passt || pcb->state < ESTABLISHED)
+        return;
+    if (ack != pcb->lastack)
+        again_wait = AGAIN;
+    if (again_next == NEVER && ((uint64_t)window << pcb->snd_scale < pcb->mss ||
+                                (!bytes && pcb->unacked && ack == pcb->lastack))) {
+        again_next = clock_ns() + again_wait;
+        again_wait = least(2 * again_wait, AGAIN_MOST);
+    }
+}
+
+static void send_again(void)
+{
+    again_next = NEVER;
+    for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next) {
+        uint8_t tries = p->nrtx, probes = p->persist_probe; /* the network is all right */
+
+        if (p->persist_backoff && p->unsent) {
+            if (!p->snd_wnd)
+                tcp_zero_window_probe(p);
+            else if (tcp_split_unsent_seg(p, (uint16_t)least(p->snd_wnd, p->mss)) == ERR_OK)
+                tcp_output(p);
+        } else if (p->dupacks && p->unacked) {
+            p->ssthresh = p->cwnd / 2 > 2u * p->mss ? p->cwnd / 2 : 2u * p->mss;
+            p->cwnd = p->ssthresh;
+            p->dupacks = 0;
+            tcp_clear_flags(p, TF_INFR);
+            tcp_rexmit_rto(p);
+        }
+        p->nrtx = tries;
+        p->persist_probe = probes;
+    }
+}
+
 static void seconds(uint64_t now)
 {
     uint64_t steps = least((now - second_last) / NS, 300);
@@ -74,7 +120,7 @@ static bool asking(void)
 
 uint64_t net_timers_next(void)
 {
-    return least(least(tcp_next, second_next), least(dhcp_next, minute_next));
+    return least(least(least(tcp_next, again_next), second_next), least(dhcp_next, minute_next));
 }
 
 void net_timers_traffic(void)
@@ -95,6 +141,8 @@ void net_timers_run(void)
 
     if (tcp_next <= now)
         tcp_tick(now);
+    if (again_next <= now)
+        send_again();
     if (second_next <= now)
         seconds(now);
     if (dhcp_next <= now) {
