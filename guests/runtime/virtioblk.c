@@ -1,8 +1,8 @@
 /*
  * virtio-blk, driver side (VIRTIO 1.2 §5.2): the disks of --disk as /dev/vda, /dev/vdb, ... One
- * request at a time, and the whole program waits for it; nothing is cached, so a part of a sector
- * is written by reading the sector first. What a write has returned from is in the host's file, and
- * on its disk after fsync.
+ * request at a time, and the whole program waits for it; nothing but a sector is cached, so a part
+ * of a sector is written by reading it first. What a write has returned from is in the host's file,
+ * and on its disk after fsync.
  */
 #include <asm/fcntl.h>
 #include <asm/poll.h>
@@ -26,6 +26,9 @@ static struct disk {
     struct virtq queue;
     uint64_t bytes, features;
     char *request; /* header, then the status byte: a block of kalloc()'s */
+    /* The last sector of the last write, for the next one, which often goes on there. */
+    char *tail; /* NULL: no memory for it */
+    uint64_t tail_at;
 } disks[DISKS];
 
 struct header {
@@ -83,6 +86,15 @@ static int64_t disk_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *p
     return (int64_t)done;
 }
 
+/* A sector of which a part will be written. */
+static int old_sector(struct disk *d, uint64_t at, char *out)
+{
+    if (!d->tail || d->tail_at != at)
+        return request(d, T_IN, at, out, SECTOR);
+    copy(out, d->tail, SECTOR);
+    return 0;
+}
+
 static int write_piece(struct disk *d, uint64_t buf, uint64_t pos, uint64_t n, uint64_t start,
                        uint64_t bytes)
 {
@@ -90,12 +102,20 @@ static int write_piece(struct disk *d, uint64_t buf, uint64_t pos, uint64_t n, u
     int err = 0;
 
     if (pos != start)
-        err = request(d, T_IN, start, bounce, SECTOR);
+        err = old_sector(d, start, bounce);
     if (!err && pos + n != start + bytes && (pos == start || last != start))
-        err = request(d, T_IN, last, bounce + (last - start), SECTOR);
+        err = old_sector(d, last, bounce + (last - start));
     if (!err && copy_in(bounce + (pos - start), buf, n))
         err = -EFAULT;
-    return err ? err : request(d, T_OUT, start, bounce, bytes);
+    if (err)
+        return err;
+    d->tail_at = NEVER;
+    err = request(d, T_OUT, start, bounce, bytes);
+    if (!err && d->tail) {
+        copy(d->tail, bounce + (last - start), SECTOR);
+        d->tail_at = last;
+    }
+    return err;
 }
 
 static int disk_sync(struct file *f)
@@ -178,6 +198,8 @@ void disks_init(void)
         if (!d->request || !virtio_start(&d->device, F_RO | F_FLUSH, &d->features) ||
             !virtio_queue(&d->device, &d->queue, 0, QUEUE, false))
             continue;
+        d->tail = kalloc(SECTOR);
+        d->tail_at = NEVER;
         d->bytes =
             (virtio_config(&d->device, 0) | (uint64_t)virtio_config(&d->device, 4) << 32) * SECTOR;
         virtio_go(&d->device);
