@@ -103,6 +103,24 @@ expect 'killed' vKill\;1 OK
 exec 7>&-
 ended 'status when killed' 137
 
+# A triple fault can be looked at before it is the end (a multiboot image: UD2, and no IDT).
+printf '\x02\xb0\xad\x1b\x00\x00\x01\x00\xfe\x4f\x51\xe4\x00\x00\x10\x00\x00\x00\x10\x00' >"$tmp/triple"
+printf '\x00\x00\x00\x00\x00\x00\x00\x00\x20\x00\x10\x00\x0f\x0b' >>"$tmp/triple"
+start --engine bt -c 2 "$tmp/triple"
+connect
+expect 'a triple fault' 'vCont;c' 'T06thread:1;'
+expect 'where it was' p10 2000100000000000
+expect 'its thread' qThreadExtraInfo,1 "$(printf 'CPU 0 [crashed]' | od -An -tx1 | tr -d ' \n')"
+expect 'the other' qThreadExtraInfo,2 "$(printf 'CPU 1 [waits for its start]' | od -An -tx1 | tr -d ' \n')"
+expect 'its end' 'vCont;c' X06
+exec 7>&-
+ended 'status after a triple fault' 134
+start --engine bt build/guests/check crash null
+connect
+expect "a program's end by a signal" 'vCont;c' X0b
+exec 7>&-
+ended 'its status' 139
+
 # --- gdb itself ------------------------------------------------------------------------------------
 if ! command -v gdb >/dev/null; then
     skipped 'gdb' 'not installed'
