@@ -154,7 +154,9 @@ static void errors(void)
     struct stat st;
 
     fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    printf("fstat %d %d flags %d %d\n", fstat(fd, &st), S_ISSOCK(st.st_mode),
+    int r = fstat(fd, &st);
+
+    printf("fstat %d %d flags %d %d\n", r, S_ISSOCK(st.st_mode),
            (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0, fcntl(fd, F_GETFD));
     close(fd);
 }

@@ -1,5 +1,5 @@
 /* What lwIP wants of a C library: memory, a few string functions, time, random numbers, sums. */
-#include "guests/runtime/runtime.h"
+#include "guests/runtime/net/socket.h"
 
 #include "lwip/opt.h"
 #include "lwip/ip4_addr.h"
@@ -74,11 +74,17 @@ struct block {
     uint64_t size, unused; /* 16 bytes: what follows is aligned as malloc()'s */
 };
 
+/* The program's own memory comes first. */
+bool net_short_of_memory(unsigned part)
+{
+    return frames_free() < frames_total() / part;
+}
+
 void *net_malloc(size_t n)
 {
     struct block *b;
 
-    if (n > 1u << 20)
+    if (n > 1u << 20 || net_short_of_memory(32))
         return NULL;
     n += sizeof *b;
     if (n <= PAGE) {

@@ -9,6 +9,7 @@
  * The card's interrupts are edges, so its interrupt status need not be read (and no exit is paid).
  */
 #include "guests/runtime/net/nic.h"
+#include "guests/runtime/net/socket.h"
 #include "guests/runtime/process.h"
 #include "guests/runtime/virtio.h"
 
@@ -266,7 +267,7 @@ static struct rx_page *new_page(void)
         rx_free = *(struct rx_page **)p->bytes;
         return p;
     }
-    uint64_t pa = frame_alloc();
+    uint64_t pa = net_short_of_memory(16) ? 0 : frame_alloc();
 
     return pa ? kva(pa) : NULL;
 }

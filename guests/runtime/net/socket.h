@@ -100,6 +100,10 @@ bool net_is_ours(uint32_t address);
 struct netif;
 struct netif *net_card(void); /* NULL: none */
 extern bool net_behind_passt;
+/* --- memory.c --- */
+/* Less than such a part of memory is free: packets are dropped, senders wait. */
+bool net_short_of_memory(unsigned part);
+
 /* --- timers.c: lwIP's --- */
 void net_timers_start(void);
 void net_timers_traffic(void);

@@ -266,7 +266,8 @@ static int64_t put(struct tcp *t, struct span *from, bool more)
     uint64_t done = 0;
     int err = 0;
 
-    while (from->left && t->pcb && t->out_bytes < OUT_MOST) {
+    while (from->left && t->pcb && t->out_bytes < OUT_MOST &&
+           !(t->out_bytes && net_short_of_memory(8))) {
         struct tcp_page *g = room(t);
         uint64_t n;
 
