@@ -8,6 +8,7 @@
  *   fuzz_place.c    registers and memory made to fit an instruction's operands (with fuzz_vec.c,
  *                   fuzz_flow.c)
  *   fuzz_seq.c      short sequences: loops, branches, self-modification
+ *   fuzz_prog.c     small programs as compilers make them
  *   fuzz_native.c   on the host CPU, with its faults caught
  *   fuzz_engine.c   in a guest at CPL 3, by interp or bt
  *   fuzz_compare.c  what must be equal, and what a difference looks like in print
@@ -144,6 +145,9 @@ void fz_sequence(struct fz_case *c, uint64_t seed, uint64_t index, unsigned nfor
 /* Arithmetic flags that the translator may know nobody reads before they are written again, at
  * instruction i: what a fault there pushes of them is not defined (bt_int.h). */
 uint16_t fz_dead_flags(const struct fz_case *c, unsigned i);
+
+/* --- fuzz_prog.c --- */
+void fz_program(struct fz_case *c, uint64_t seed, uint64_t index);
 
 /* --- fuzz_native.c --- */
 /* 0, or -errno with the step that failed. */

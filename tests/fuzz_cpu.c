@@ -1,6 +1,6 @@
 /*
- * fuzz_cpu: the command. Variables: SEED (default 1), CASES and SEQS (how many of each;
- * TIME=seconds instead: until then, singles and sequences by turns), ONLY=s123 or q123 (one case,
+ * fuzz_cpu: the command. Variables: SEED (default 1), CASES, SEQS and PROGS (how many of each;
+ * TIME=seconds instead: until then, by turns), ONLY=s123, q123 or p123 (one case,
  * and say what came of it), KICKS=microseconds (kick bt that often), UNCOVERED=1 (list forms
  * without a run). Prints "N passed, N failed" and how many forms were covered.
  */
@@ -94,6 +94,28 @@ static void single(uint64_t index)
     run_case(modes[index / nforms % 8]);
 }
 
+/* The case at hand in each of the modes. */
+static void run_modes(const unsigned *modes, unsigned nmodes)
+{
+    bool bad, have_native;
+
+    fz_interp_run(&fzcase, &itp);
+    if (itp.vector == FZ_LOST) /* a return address overwritten: round and round */
+        return;
+    have_native = fz_native_run(&fzcase, &itp, &nat);
+    native_runs += have_native;
+    faults += itp.vector >= 0;
+    bad = have_native && differ(&nat, FZ_NATIVE, &itp, FZ_INTERP, 0);
+    for (unsigned m = 0; m < nmodes; m++) {
+        if ((modes[m] & FZ_WINDOWS) && itp.vector == VEC_PF && itp.cr2 - FZ_WIN < FZ_DATA - FZ_WIN)
+            continue;
+        fz_bt_run(&fzcase, modes[m], &btr);
+        bad |= differ(&itp, FZ_INTERP, &btr, FZ_BT, modes[m]);
+    }
+    failed += bad;
+    passed += !bad;
+}
+
 static void sequence(uint64_t index)
 {
     static const unsigned modes[] = {0,
@@ -104,24 +126,23 @@ static void sequence(uint64_t index)
                                      BT_DBG_NO_TRACE,
                                      BT_DBG_ONE_INSN,
                                      BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
-    bool bad, have_native;
 
     fz_sequence(&fzcase, seed, index, nforms);
-    if (!fzcase.n)
-        return;
-    fz_interp_run(&fzcase, &itp);
-    have_native = fz_native_run(&fzcase, &itp, &nat);
-    native_runs += have_native;
-    faults += itp.vector >= 0;
-    bad = have_native && differ(&nat, FZ_NATIVE, &itp, FZ_INTERP, 0);
-    for (unsigned m = 0; m < sizeof(modes) / sizeof(*modes); m++) {
-        if ((modes[m] & FZ_WINDOWS) && itp.vector == VEC_PF && itp.cr2 - FZ_WIN < FZ_DATA - FZ_WIN)
-            continue;
-        fz_bt_run(&fzcase, modes[m], &btr);
-        bad |= differ(&itp, FZ_INTERP, &btr, FZ_BT, modes[m]);
-    }
-    failed += bad;
-    passed += !bad;
+    if (fzcase.n)
+        run_modes(modes, sizeof(modes) / sizeof(*modes));
+}
+
+static void program(uint64_t index)
+{
+    static const unsigned modes[] = {0,
+                                     FZ_WINDOWS,
+                                     BT_DBG_NO_CHAIN | FZ_WINDOWS,
+                                     BT_DBG_NO_LIVENESS,
+                                     BT_DBG_NO_TRACE,
+                                     BT_DBG_NO_TRACE | FZ_WINDOWS};
+
+    fz_program(&fzcase, seed, index);
+    run_modes(modes, sizeof(modes) / sizeof(*modes));
 }
 
 static double now(void)
@@ -143,7 +164,9 @@ static int only(const char *what)
 {
     uint64_t index = strtoull(what + 1, NULL, 0);
 
-    if (what[0] == 'q')
+    if (what[0] == 'p')
+        program(index);
+    else if (what[0] == 'q')
         sequence(index);
     else
         single(index);
@@ -196,7 +219,7 @@ static void tally(void)
 
 int main(void)
 {
-    uint64_t seconds = env("TIME", 0), cases, seqs, i = 0, q = 0;
+    uint64_t seconds = env("TIME", 0), cases, seqs, progs, i = 0, q = 0, p = 0;
     double start, t;
 
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -209,20 +232,24 @@ int main(void)
         return only(getenv("ONLY"));
     cases = env("CASES", seconds ? ~(uint64_t)0 : 20 * (uint64_t)nforms);
     seqs = env("SEQS", seconds ? ~(uint64_t)0 : 50000);
+    progs = env("PROGS", seconds ? ~(uint64_t)0 : 20000);
     start = now();
-    while (i < cases || q < seqs) {
+    while (i < cases || q < seqs || p < progs) {
         alarm(30);
         for (unsigned k = 0; k < 4096 && i < cases; k++)
             single(i++);
         for (unsigned k = 0; k < 512 && q < seqs; k++)
             sequence(q++);
+        for (unsigned k = 0; k < 512 && p < progs; k++)
+            program(p++);
         if (seconds && now() - start > (double)seconds)
             break;
     }
     t = now() - start;
     tally();
     fz_engine_tally();
-    printf("SEED=%lu: %lu single, %lu sequences, %.0f cases/s\n", seed, i, q, (double)(i + q) / t);
+    printf("SEED=%lu: %lu single, %lu sequences, %lu programs, %.0f cases/s\n", seed, i, q, p,
+           (double)(i + q + p) / t);
     printf("%lu passed, %lu failed\n", passed, failed);
     return failed != 0;
 }

@@ -240,6 +240,7 @@ static void set_windows(bool on)
     }
     if (on) { /* look for them now: what a timer does otherwise */
         bvm.v->cpu.gpr[RSP] = 0;
+        bvm.v->bt->win_attempts = 0;
         bt_window_refill(bvm.v, FZ_DATA, TLB_USER);
         atomic_store(&bvm.v->bt->win_tick, true);
         vcpu_kick(bvm.v);
