@@ -30,6 +30,7 @@ struct cold {
 /* The out-of-line part of a REP string instruction. */
 struct cold_rep {
     unsigned i, n;
+    bool restore; /* flags must be in EFLAGS at next */
     uint32_t jcc[5], next;
 };
 

@@ -47,39 +47,46 @@ static bool bias_fits(const struct tr *t, unsigned kind)
     return win->on && bias > INT32_MIN && bias <= INT32_MAX;
 }
 
-static bool rep(struct tr *t, bool movs)
+/* MOVS, STOS, CMPS, SCAS with a repeat prefix. */
+static bool rep(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode & 0xfe, kind = op == 0xa4 || op == 0xaa ? WIN_WRITE : WIN_READ;
+    bool si = op == 0xa4 || op == 0xa6, compares = op == 0xa6 || op == 0xae;
     struct emit *e = &t->e;
 
     if (t->plan != PLAN_WINDOW || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]) ||
-        !bias_fits(t, WIN_WRITE) || (movs && !bias_fits(t, WIN_READ)))
+        !bias_fits(t, kind) || (si && !bias_fits(t, WIN_READ)))
         return false;
     struct cold_rep *c = &t->rep[t->nrep++];
 
-    *c = (struct cold_rep){.i = t->i};
+    *c = (struct cold_rep){.i = t->i, .restore = compares};
     tr_flags_clobber(t);
-    e8(e, 0x48); /* cmp rcx, imm32 */
+    /* A count of 0, which leaves the flags alone, is too large as well. */
+    e_lea(e, H_B, RCX, REG_NONE, 0, -1, 8, 8);
+    e8(e, 0x49); /* cmp r11, imm32 */
     e8(e, 0x81);
-    e8(e, 0xf9);
+    e8(e, 0xfb);
     e32(e, REP_MAX);
     c->jcc[c->n++] = e_jcc(e, 7); /* ja */
     e_lea(e, H_B, REG_NONE, RCX, (unsigned)__builtin_ctz(in->opsize), 0, 8, 8);
-    in_window(t, c, WIN_WRITE, RDI);
-    if (movs)
+    in_window(t, c, kind, RDI);
+    if (si)
         in_window(t, c, WIN_READ, RSI);
-    shift_pointer(t, RDI, WIN_WRITE, true);
-    if (movs)
+    shift_pointer(t, RDI, kind, true);
+    if (si)
         shift_pointer(t, RSI, WIN_READ, true);
     if (in->opsize == 2)
         e8(e, 0x66);
-    e8(e, 0xf3);
+    e8(e, in->repne ? 0xf2 : 0xf3);
     if (in->opsize == 8)
         e8(e, 0x48);
     e8(e, in->opcode);
-    shift_pointer(t, RDI, WIN_WRITE, false);
-    if (movs)
+    shift_pointer(t, RDI, kind, false);
+    if (si)
         shift_pointer(t, RSI, WIN_READ, false);
+    if (compares)
+        t->saved = false;
     c->next = e->at;
     return true;
 }
@@ -93,6 +100,8 @@ void tr_cold_reps(struct tr *t)
             e_patch(t->e.rw, c->jcc[j], t->e.at);
         t->i = c->i;
         tr_callout_at(t);
+        if (c->restore)
+            e_flags_restore(&t->e, true);
         e_jmp_to(&t->e, c->next);
     }
 }
@@ -104,12 +113,13 @@ bool tr_string(struct tr *t)
     unsigned op = in->opcode & 0xfe, size = in->opsize;
     bool movs = op == 0xa4, stos = op == 0xaa, lods = op == 0xac;
 
-    if (in->repne || !(movs || stos || lods) || (in->rep && lods) || in->addrsize != 8 ||
-        in->seg == SEG_FS || in->seg == SEG_GS || (t->b->key & KEY_ODD) ||
+    if (in->addrsize != 8 || in->seg == SEG_FS || in->seg == SEG_GS || (t->b->key & KEY_ODD) ||
         (bt_debug & BT_DBG_NO_INLINE))
         return false;
-    if (in->rep)
-        return rep(t, movs);
+    if (in->rep || in->repne)
+        return !lods && in->map == 0 && op >= 0xa4 && rep(t);
+    if (!(movs || stos || lods))
+        return false;
     if (movs) {
         tr_access(t, 0, RSI, 0, size, false, 0);
         move(t, size, H_B, false);
