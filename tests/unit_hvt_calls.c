@@ -182,11 +182,17 @@ static void stream(bool restricted)
 {
     int s[2];
 
+    free(hvt.host[2].stream);
     set_up();
     close(wire);
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, s), 0);
     cr_assert_eq(hvt_stream_open(&hvt.host[2], s[0], restricted), 0);
     wire = s[1];
+}
+
+static void tear_down(void)
+{
+    free(hvt.host[2].stream);
 }
 
 /* HVT_POLL with no time: which are ready; HVT_NET_READ's ret. */
@@ -209,7 +215,7 @@ static int32_t take_frame(uint64_t len, uint64_t *got)
     return result(0x100 + offsetof(struct hvt_net_io, ret));
 }
 
-Test(hvt_calls, stream_in_pieces)
+Test(hvt_calls, stream_in_pieces, .fini = tear_down)
 {
     static const char bytes[] = "\0\0\0\20ABCDEFGHIJKLMNOP\0\0\0\16abcdefghijklmn\0\0";
     uint64_t got;
@@ -232,7 +238,7 @@ Test(hvt_calls, stream_in_pieces)
     cr_expect_eq(violations, 0);
 }
 
-Test(hvt_calls, stream_out)
+Test(hvt_calls, stream_out, .fini = tear_down)
 {
     struct hvt_net_io n = {2, 0x3000, 20, -1};
     uint8_t back[64];
@@ -262,7 +268,7 @@ static void *slow_reader(void *sum)
     return NULL;
 }
 
-Test(hvt_calls, stream_without_room, .timeout = 60)
+Test(hvt_calls, stream_without_room, .fini = tear_down, .timeout = 60)
 {
     struct hvt_net_io n = {2, 0x3000, 60000, -1};
     size_t sum = 0;
@@ -277,7 +283,7 @@ Test(hvt_calls, stream_without_room, .timeout = 60)
 }
 
 /* A peer that ends, or sends lengths that no frame has: the network is silent from then on. */
-Test(hvt_calls, stream_that_ends)
+Test(hvt_calls, stream_that_ends, .fini = tear_down)
 {
     static const char *const bad[] = {"", "\0\0\0\0", "\0\0\0\15", "\0\1\0\22", "\377\377\377\377"};
     struct hvt_net_io n = {2, 0x3000, 60, -1};
