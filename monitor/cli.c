@@ -28,7 +28,7 @@ const char cli_help[] =
     "      --boot NAME       auto, linux, pvh, multiboot, elf, hvt (default auto: by the image)\n"
     "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
-    "      --net tap=NAME|user[,...]              a network card, see README\n"
+    "      --net tap=NAME|user[,...]|lo           a network card, see README\n"
     "                        (a Solo5 unikernel's: --disk NAME=FILE[,ro][,sector=N],\n"
     "                        --net NAME=tap=TAP|user[,...])\n"
     "      --vsock CID,uds=PATH  sockets between guest and host, under PATH\n"

@@ -54,6 +54,11 @@ static int create(struct machine *m, const struct config_device *d)
     const struct device_row *r = &rows[d->kind];
     char err[256] = "this build has no such device", name[512];
     struct virtio_dev *dev = NULL;
+
+    if (d->kind == DEVICE_NET && !strcmp(d->arg, "lo")) {
+        m->loopback = true; /* no card: the runtime's own */
+        return 0;
+    }
     int status = r->create ? r->create(d->arg, &dev, err, sizeof err) : -1;
 
     if (status) {
@@ -139,6 +144,7 @@ void devices_describe(const struct machine *m, struct boot_request *req)
 {
     bool has_net = false;
 
+    req->network = m->loopback;
     req->ndevice = m->virtio.ndev;
     req->virtio_base = VIRTIO_BASE;
     for (unsigned i = 0; i < m->virtio.ndev; i++) {

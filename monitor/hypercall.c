@@ -121,6 +121,10 @@ static int64_t call_asked(struct machine *m, gpa_t gpa, uint64_t len)
         return -EFAULT;
     tell_calls(a, len / sizeof a[0], false, "system calls");
     tell_calls(a, len / sizeof a[0], true, "system calls that are not there");
+    for (uint64_t i = 0; i < len / sizeof a[0]; i++)
+        if (a[i].lacking && (a[i].number == SYS_socket || a[i].number == SYS_socketpair))
+            msg_verbose("sockets need a network: give --net, or --net lo for those of the program "
+                        "among themselves");
     return 0;
 }
 

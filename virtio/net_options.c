@@ -130,7 +130,7 @@ static int take_word(struct net_options *o, const char *w, bool first, char *err
             return fail(err, len, "'%s' is no interface name; 1 to 15 characters", w + 4);
         memcpy(o->tap, w + 4, n + 1);
     } else if (first) {
-        return fail(err, len, "'%s' is no kind of network; tap=NAME or user", w);
+        return fail(err, len, "'%s' is no kind of network; tap=NAME or user, or lo alone", w);
     } else if (!strncmp(w, "mac=", 4)) {
         if (!parse_mac(w + 4, o->mac))
             return fail(err, len,
