@@ -40,17 +40,29 @@ for name in sockets net; do
 done
 
 # --- the loopback: as on the host, line by line ------------------------------------------------------
+as_on_the_host() { # NAME ENGINE
+    timeout 60 $p/"$1" >"$tmp/want" 2>&1
+    timeout 100 "$mayfly" run --engine "$2" --timeout 90 --net lo $p/"$1" >"$tmp/got" 2>"$tmp/err" </dev/null
+    if cmp -s "$tmp/want" "$tmp/got"; then
+        ok "$2 $1 as on the host"
+    else
+        not_ok "$2 $1 as on the host" "$(diff "$tmp/want" "$tmp/got" | head -n 4 | tr '\n' ';') $(head -n 1 "$tmp/err")"
+    fi
+}
 for lib in musl glibc; do
-    timeout 60 $p/sockets.$lib >"$tmp/want" 2>&1
-    for e in bt interp; do
-        timeout 100 "$mayfly" run --engine $e --timeout 90 --net lo $p/sockets.$lib >"$tmp/got" 2>"$tmp/err" </dev/null
-        if cmp -s "$tmp/want" "$tmp/got"; then
-            ok "$e sockets.$lib as on the host"
-        else
-            not_ok "$e sockets.$lib as on the host" "$(diff "$tmp/want" "$tmp/got" | head -n 4 | tr '\n' ';') $(head -n 1 "$tmp/err")"
-        fi
-    done
+    as_on_the_host sockets.$lib bt
+    as_on_the_host sockets.$lib interp
 done
+if command -v rustc >/dev/null && rustc -O -C target-feature=+crt-static -o $p/net.rust tests/progs/net.rs 2>/dev/null; then
+    as_on_the_host net.rust bt
+else
+    skipped net.rust "no rustc that links statically"
+fi
+if command -v go >/dev/null && CGO_ENABLED=0 GOCACHE=$root/build/gocache go build -o $p/net.go tests/progs/net.go 2>/dev/null; then
+    as_on_the_host net.go bt
+else
+    skipped net.go "no go"
+fi
 
 why=$(no_netns)
 if [ -n "$why" ]; then
