@@ -26,7 +26,7 @@ void net_link_down(struct net *n)
  * Interrupt moderation. While a stream goes (6 MB/s and more), the driver hears of received frames
  * and of sent ones no more often than a network card would tell it, and does not notify: the queues
  * are looked at by time. A stream is not held up by it as long as its windows last that long, and
- * where they do not the guest falls asleep, which ends the wait (sched.c). A guest that waits for
+ * where they do not nothing more comes, which ends the wait (sched.c). A guest that waits for
  * single answers never gets into this state.
  */
 #define BULK_BYTES (64u << 10)

@@ -18,6 +18,7 @@
 #define LOOK_NS       50000u
 #define PACE_LOOK_NS  100000u /* what a guest says under moderation waits that long at most */
 #define PACE_QUIET_NS 250000u
+#define PACE_STILL_NS 400000u
 #define HOLD_NS       2000000u
 #define QUIET         8u
 #define LOAD_MAX      32u
@@ -159,8 +160,9 @@ static void sooner(uint64_t *next, uint64_t t)
         *next = t;
 }
 
-/* A queue under moderation: is an interrupt due? Its time has come, or its ring runs out, or the
- * guest sleeps and nothing more comes: the other side of the stream waits for it. */
+/* A queue under moderation: is an interrupt due? Its time has come, or its ring runs out, or
+ * nothing more comes: the other side of the stream waits for the guest. A guest that sleeps hears
+ * of that sooner than one that may still be at the last batch. */
 static bool paced(struct virtq *vq, uint64_t now)
 {
     const struct virtio_dev *dev = vq->dev;
@@ -176,8 +178,9 @@ static bool paced(struct virtq *vq, uint64_t now)
     if (now >= vq->pace_at || (uint16_t)(vq->next_used - vq->pace_from) >= vq->size - vq->size / 4)
         return true;
     /* Whether CPUs in KVM sleep is not known here. */
-    return now - vq->pace_moved >= PACE_QUIET_NS &&
-           (dev->irq_fd >= 0 || guest_is_idle(dev->bus->vm));
+    bool idle = dev->irq_fd >= 0 || guest_is_idle(dev->bus->vm);
+
+    return now - vq->pace_moved >= (idle ? PACE_QUIET_NS : PACE_STILL_NS);
 }
 
 /* One interrupt is for all queues of a device: what any of them waits to say goes with it. */

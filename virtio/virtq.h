@@ -43,8 +43,8 @@ struct virtq {
                   * (blk, net) want it; it never delays a guest that has one request at a time. */
 
     /* Interrupt moderation, at any time: while not 0, the guest is interrupted at most every pace
-     * ns (sooner when three quarters of the ring were completed since, or when the guest sleeps and
-     * nothing more is completed), and the queue is looked at by time, and in every pass, instead of
+     * ns (sooner when three quarters of the ring were completed since, or when nothing more is
+     * completed), and the queue is looked at by time, and in every pass, instead of
      * asking for notifications. What is completed can be seen by a guest that looks. */
     uint32_t pace;
 
