@@ -86,6 +86,36 @@ if command -v qemu-system-x86_64 >/dev/null; then
     }
     gives "QEMU" 9 "$tmp/hello" qemu $g/hello.img a --exit 4 b
     gives "QEMU: threads, timers" $((threads * 2 + 1)) "$tmp/threads.out" qemu "$tmp/threads.img"
+    # Its microvm has virtio-mmio, and names the devices on the command line.
+    microvm() { # IMAGE ARGS OPTION…
+        local image=$1 args=$2
+        shift 2
+        exec timeout 60 qemu-system-x86_64 -M microvm,acpi=off -nodefaults -display none -serial stdio -no-reboot \
+            -global virtio-mmio.force-legacy=false "$@" -kernel "$image" -append "$args" </dev/null
+    }
+    musl-gcc -O1 -static -o "$tmp/check" tests/progs/disk.c && "$cc" --program "$tmp/check" -o "$tmp/check.img"
+    head -c 99840 /dev/urandom >"$tmp/disk"
+    cp "$tmp/disk" "$tmp/file"
+    "$tmp/check" "$tmp/file" 3 >"$tmp/check.out"
+    gives "QEMU microvm: a disk" 0 "$tmp/check.out" serial microvm "$tmp/check.img" "/dev/vda 3" \
+        -drive id=d,file="$tmp/disk",if=none,format=raw -device virtio-blk-device,drive=d
+    if cmp -s "$tmp/disk" "$tmp/file"; then ok "QEMU microvm: what it wrote"; else not_ok "QEMU microvm: what it wrote" ""; fi
+    if [ -s $g/runtime_net.elf ]; then
+        port=$((30000 + RANDOM % 10000)) bb=$(command -v busybox)
+        "$cc" --net --program $g/http-echo -o "$tmp/server.img"
+        microvm "$tmp/server.img" 80 -netdev user,id=n,restrict=on,hostfwd=tcp:127.0.0.1:$port-:80 \
+            -device virtio-net-device,netdev=n >"$tmp/server" 2>&1 &
+        for _ in $(seq 200); do
+            grep -q listening "$tmp/server" && break
+            sleep 0.05
+        done
+        head -c 500000 /dev/urandom >"$tmp/body"
+        (printf 'POST / HTTP/1.1\r\nContent-Length: 500000\r\nConnection: close\r\n\r\n'; cat "$tmp/body") |
+            "$bb" nc 127.0.0.1 $port | tail -c 500000 >"$tmp/back"
+        kill $!
+        wait $! 2>/dev/null
+        if cmp -s "$tmp/body" "$tmp/back"; then ok "QEMU microvm: a network"; else not_ok "QEMU microvm: a network" "$(cat "$tmp/server")"; fi
+    fi
 else
     skipped "images in QEMU" "no qemu-system-x86_64"
 fi

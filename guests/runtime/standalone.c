@@ -7,6 +7,8 @@
 
 #define COM1       0x3f8u
 #define DEBUG_EXIT 0xf4u /* QEMU's isa-debug-exit; a bare guest's exit in mayfly */
+#define LARGE      (2ull << 20)
+#define DEVICES    sizeof(boot.virtio_gsi)
 #define PIT_HZ     1193182u
 #define PIT_TICKS  11932u /* 10 ms */
 
@@ -22,6 +24,7 @@ struct memmap {
 
 extern const char program_start[], program_end[], image_name[]; /* runtime.ld */
 static char words[4096];
+static uint32_t device[DEVICES]; /* from boot.virtio_base on */
 
 static inline void out8(uint16_t port, uint8_t v)
 {
@@ -131,25 +134,32 @@ static unsigned decimal(const char *s)
     return v;
 }
 
-/* Where the word is a device's: virtio_mmio.device=4K@BASE:IRQ, in a row as mayfly and Firecracker
- * have them. */
+/* virtio_mmio.device=SIZE@BASE:IRQ, as mayfly, QEMU's microvm and Firecracker have them: those in
+ * the 2 MiB of the first one. */
 static bool take_device(const char *word)
 {
     static const char start[] = "virtio_mmio.device=";
 
     if (!begins(word, start))
         return false;
-    if (begins(word + sizeof start - 1, "4K@") && boot.virtio_count < sizeof boot.virtio_gsi) {
-        uint64_t at = hex(word + sizeof start + 2);
+    while (*word && *word != '@')
+        word++;
+    uint64_t at = hex(word + (*word == '@'));
 
-        if (!boot.virtio_count)
-            boot.virtio_base = at;
-        while (*word && *word != ':')
-            word++;
+    while (*word && *word != ':')
+        word++;
+    if (!boot.virtio_count)
+        boot.virtio_base = at & ~(LARGE - 1);
+    if (boot.virtio_count < DEVICES && !(at % 4) && at - boot.virtio_base < LARGE - PAGE) {
         boot.virtio_gsi[boot.virtio_count] = (uint8_t)decimal(word + (*word == ':'));
-        boot.virtio_count += at == boot.virtio_base + boot.virtio_count * PAGE;
+        device[boot.virtio_count++] = (uint32_t)(at - boot.virtio_base);
     }
     return true;
+}
+
+uint32_t standalone_device(unsigned i)
+{
+    return device[i];
 }
 
 /* The command line's words are the arguments; before them comes the program's name. */

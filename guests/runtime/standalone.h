@@ -16,6 +16,9 @@ IN_IMAGES void standalone_boot(uint64_t info);
 /* What monitor_call() does where boot.hypercall_port is 0. */
 IN_IMAGES int64_t standalone_call(uint32_t op, uint32_t fd, const void *buf, uint64_t len);
 
+/* Where the command line's ith device is, from boot.virtio_base on. */
+IN_IMAGES uint32_t standalone_device(unsigned i);
+
 /* --- xapic.c --- */
 /* Is this a CPU without x2APIC or TSC deadline? Then its APIC is set up, to be used by these. */
 IN_IMAGES bool xapic_init(void);

@@ -1,6 +1,7 @@
 /* virtio-mmio, driver side: registers and rings. */
 #include "guests/runtime/virtio.h"
 #include "guests/runtime/process.h"
+#include "guests/runtime/standalone.h"
 
 enum {
     REG_MAGIC = 0x000,
@@ -15,6 +16,8 @@ enum {
     REG_QUEUE_SIZE = 0x038,
     REG_QUEUE_READY = 0x044,
     REG_NOTIFY = 0x050,
+    REG_INTERRUPT = 0x060,
+    REG_INTERRUPT_ACK = 0x064,
     REG_STATUS = 0x070,
     REG_DESC = 0x080,
     REG_AVAIL = 0x090,
@@ -51,7 +54,9 @@ bool virtio_find(struct virtio *d, uint32_t id, unsigned nth)
     image_pd[DEVICES_AT] = boot.virtio_base | 0x93 | 1ull << 63; /* P, W, PCD, PS, NX */
     __asm__ volatile("" : : : "memory");
     for (unsigned i = 0; i < least(boot.virtio_count, SLOTS); i++) {
-        d->reg = (volatile uint32_t *)(KIMAGE + DEVICES_AT * (2ull << 20) + i * SLOT);
+        uint64_t at = standalone_device && !boot.hypercall_port ? standalone_device(i) : i * SLOT;
+
+        d->reg = (volatile uint32_t *)(KIMAGE + DEVICES_AT * (2ull << 20) + at);
         d->slot = i;
         if (get(d, REG_MAGIC) == MAGIC && get(d, REG_VERSION) == 2 && get(d, REG_ID) == id &&
             !nth--)
@@ -95,6 +100,12 @@ void virtio_interrupts(const struct virtio *d, unsigned vector)
     io[WINDOW] = 0;
     io[SELECT] = REDIRECTION + 2 * gsi;
     io[WINDOW] = vector;
+}
+
+void virtio_interrupted(const struct virtio *d)
+{
+    if (!boot.hypercall_port)
+        set(d, REG_INTERRUPT_ACK, get(d, REG_INTERRUPT));
 }
 
 void virtio_go(struct virtio *d)

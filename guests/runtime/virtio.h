@@ -26,6 +26,9 @@ bool virtio_find(struct virtio *d, uint32_t id, unsigned nth);
 bool virtio_start(struct virtio *d, uint64_t wanted, uint64_t *got);
 /* Its interrupts come as this vector. */
 void virtio_interrupts(const struct virtio *d, unsigned vector);
+/* One has come. mayfly's are edges, about which nothing need be said; elsewhere the line is high
+ * until it is. */
+void virtio_interrupted(const struct virtio *d);
 void virtio_go(struct virtio *d);
 /* Of the configuration space, at a multiple of 4. */
 uint32_t virtio_config(const struct virtio *d, unsigned at);

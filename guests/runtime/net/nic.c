@@ -389,6 +389,7 @@ void nic_poll(struct netif *netif)
 {
     if (!card.reg)
         return;
+    virtio_interrupted(&card);
     nic_reclaim();
     while (receive(netif))
         if (rx_given < SLOTS / 2)

@@ -367,6 +367,7 @@ void vsock_interrupt(void)
 
     if (!device.reg)
         return;
+    virtio_interrupted(&device);
     reclaim();
     while (virtq_take(&rx, &u)) {
         if (u.id >= SLOTS)
