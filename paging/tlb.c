@@ -155,9 +155,9 @@ void tlb_drop_writes(struct tlb *tlb, const void *host_page)
 
     /* While the lists are whole, what is in them is all there is. */
     if (n[0] <= MAX_FILLED && n[1] <= MAX_FILLED) {
-        for (unsigned class = 0; class < 2; class++)
-            for (unsigned i = 0; i < n[class]; i++) {
-                unpack(tlb->filled[class].entry[i], &ctx, &kind, &slot);
+        for (unsigned list = 0; list < 2; list++)
+            for (unsigned i = 0; i < n[list]; i++) {
+                unpack(tlb->filled[list].entry[i], &ctx, &kind, &slot);
                 if (kind == TLB_W && tlb->e[ctx][kind][slot].host == (uintptr_t)host_page)
                     clear_entry(tlb, ctx, kind, slot);
             }

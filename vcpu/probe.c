@@ -170,7 +170,7 @@ void kvm_probe_guest(int dev_fd, struct probe *out)
     int err = open_vm(dev_fd, &p, &out->step);
     int64_t a = 0, b = 0;
 
-    if (!err) {
+    if (!err && p.run) {
         out->step = "KVM_RUN of the probe guest";
         a = one_run(&p, LOOP_SHORT); /* the first touches everything: not counted */
         if (a >= 0)
