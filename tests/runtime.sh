@@ -226,6 +226,16 @@ ends recursion 139 '^ends: Segmentation fault at 0x7'
 got=$?
 if [ $got -eq 2 ] && [ "$(grep -c '^mayfly: .*fork' "$tmp/err")" -eq 1 ]; then ok "a fork bomb"; else not_ok "a fork bomb" "status $got $(cat "$tmp/err")"; fi
 
+# --- calls with arguments of all kinds ---------------------------------------------------------------
+build anycall anycall.c gcc -O1 -static
+for seed in 1 2 3 $RANDOM; do
+    mkdir "$tmp/any"
+    "$mayfly" run --engine bt --timeout 60 -m 512M --share "$tmp/any:/work" $p/anycall $seed 6000 /work >"$tmp/guest" 2>"$tmp/err" </dev/null
+    got=$?
+    if [ $got -eq 7 ] && [ "$(tail -n 1 "$tmp/err")" = over ]; then ok "any system calls"; else not_ok "any system calls, seed $seed" "status $got $(tail -n 1 "$tmp/err" | tr -cd '[:print:]')"; fi
+    rm -rf "${tmp:?}/any"
+done
+
 # --- standard descriptors ---------------------------------------------------------------------------
 # closed NAME REDIRECTION: as on the host
 "$bb" cat <&- >/dev/null 2>&1
