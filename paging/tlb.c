@@ -2,15 +2,15 @@
 
 #include "paging/copy.h"
 
-/* A tag whose page can never be looked up in that slot: the neighbour slot's page 0 or 1. Only slot
- * 0 needs it, for a zero tag in any other slot is a page that maps to slot 0. */
-#define EMPTY_TAG(slot) ((slot) == 0 ? (uint64_t)PAGE_SIZE : 0)
+/* An entry that nothing looked up in its slot can hit: zeroes would be for linear addresses 1 to
+ * 4096, which slots 0 and 1 are asked for; theirs is for page 2. */
+#define EMPTY_LAST(slot) ((slot) < 2 ? (uint64_t)2 * PAGE_SIZE - 1 : 0)
 
 #define MAX_FILLED (sizeof(((struct tlb *)0)->filled[0].entry) / sizeof(uint16_t))
 
 static void clear_entry(struct tlb *tlb, unsigned ctx, unsigned kind, unsigned slot)
 {
-    tlb->e[ctx][kind][slot].tag = EMPTY_TAG(slot);
+    tlb->e[ctx][kind][slot] = (struct tlb_entry){.last = EMPTY_LAST(slot)};
 }
 
 static void no_large(struct tlb *tlb, unsigned half)
@@ -24,7 +24,8 @@ void tlb_init(struct tlb *tlb)
 {
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
-            clear_entry(tlb, ctx, kind, 0);
+            for (unsigned slot = 0; slot < 2; slot++)
+                clear_entry(tlb, ctx, kind, slot);
     no_large(tlb, 0);
     no_large(tlb, 1);
 }
@@ -61,10 +62,10 @@ void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, 
     uint8_t *gmap = &tlb->global[ctx][kind][slot / 8];
     uint8_t bit = (uint8_t)(1u << (slot % 8));
     /* An entry of the same class that is in use is listed already. */
-    bool listed = e->tag != EMPTY_TAG(slot) && !(*gmap & bit) == !global;
+    bool listed = e->last != EMPTY_LAST(slot) && !(*gmap & bit) == !global;
 
-    e->tag = lin & PAGE_MASK;
-    e->host = (uintptr_t)host & PAGE_MASK;
+    e->last = ((uintptr_t)host & PAGE_MASK) - 1;
+    e->add = e->last + 1 - (lin & PAGE_MASK);
     if (global)
         *gmap |= bit;
     else
@@ -130,7 +131,7 @@ static void flush_large(struct tlb *tlb, gva_t lin)
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
             for (unsigned slot = 0; slot < TLB_ENTRIES; slot++)
-                if (tlb->e[ctx][kind][slot].tag >> 30 == lin >> 30)
+                if (tlb_page(&tlb->e[ctx][kind][slot]) >> 30 == lin >> 30)
                     clear_entry(tlb, ctx, kind, slot);
 }
 
@@ -145,7 +146,7 @@ void tlb_flush_page(struct tlb *tlb, gva_t lin)
     }
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
-            if (tlb->e[ctx][kind][slot].tag == (lin & PAGE_MASK))
+            if (tlb_page(&tlb->e[ctx][kind][slot]) == (lin & PAGE_MASK))
                 clear_entry(tlb, ctx, kind, slot);
 }
 
@@ -158,13 +159,13 @@ void tlb_drop_writes(struct tlb *tlb, const void *host_page)
         for (unsigned list = 0; list < 2; list++)
             for (unsigned i = 0; i < n[list]; i++) {
                 unpack(tlb->filled[list].entry[i], &ctx, &kind, &slot);
-                if (kind == TLB_W && tlb->e[ctx][kind][slot].host == (uintptr_t)host_page)
+                if (kind == TLB_W && tlb_host(&tlb->e[ctx][kind][slot]) == (uintptr_t)host_page)
                     clear_entry(tlb, ctx, kind, slot);
             }
         return;
     }
     for (ctx = 0; ctx < TLB_CTXS; ctx++)
         for (slot = 0; slot < TLB_ENTRIES; slot++)
-            if (tlb->e[ctx][TLB_W][slot].host == (uintptr_t)host_page)
+            if (tlb_host(&tlb->e[ctx][TLB_W][slot]) == (uintptr_t)host_page)
                 clear_entry(tlb, ctx, TLB_W, slot);
 }

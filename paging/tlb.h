@@ -4,9 +4,9 @@
  * Translated code probes it inline; the interpreter and every callout use the same entries, so
  * there is one truth to flush.
  *
- * An entry hits when lin - tag <= 4096 - size, unsigned: one comparison checks tag and page
- * crossing both. tag is the page's linear address, host the hva of the page. A zeroed table is
- * empty except slot 0, whose tag must never be 0 when empty (TLB_EMPTY0).
+ * An entry hits when last - (lin + add) is at least size - 4097, unsigned: one comparison checks
+ * page and page crossing both, and the host address lin + add does not wait for it. A zeroed table
+ * is empty except slots 0 and 1 (tlb_init).
  *
  * Threads: the owning vCPU's thread alone.
  */
@@ -19,8 +19,8 @@
 #define TLB_ENTRIES (1u << TLB_BITS)
 
 struct tlb_entry {
-    uint64_t tag;  /* linear page address */
-    uint64_t host; /* hva of the page; for TLB_X the hva too */
+    uint64_t add;  /* hva less linear address */
+    uint64_t last; /* hva of the byte before the page */
 };
 
 enum tlb_kind { TLB_R, TLB_W, TLB_X, TLB_KINDS };
@@ -64,14 +64,24 @@ void tlb_flush_page(struct tlb *tlb, gva_t lin); /* INVLPG: all sets, all kinds 
 /* Drop every write entry whose host page is host_page: the page just became traced. */
 void tlb_drop_writes(struct tlb *tlb, const void *host_page);
 
+/* The linear page that an entry in use is for, and its hva. */
+static inline gva_t tlb_page(const struct tlb_entry *e)
+{
+    return e->last + 1 - e->add;
+}
+static inline uint64_t tlb_host(const struct tlb_entry *e)
+{
+    return e->last + 1;
+}
+
 /* The host pointer of [lin, lin+size) if the entry is there and no page is crossed, else NULL. */
 static inline void *tlb_lookup(const struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind,
                                gva_t lin, unsigned size)
 {
     const struct tlb_entry *e = &tlb->e[ctx][kind][tlb_slot(lin)];
-    uint64_t off = lin - e->tag;
+    uint64_t host = lin + e->add;
 
-    return off <= PAGE_SIZE - size ? (void *)(uintptr_t)(e->host + off) : (void *)0;
+    return e->last - host >= (uint64_t)size - PAGE_SIZE - 1 ? (void *)(uintptr_t)host : (void *)0;
 }
 
 #endif

@@ -316,7 +316,7 @@ int mem_translate_fetch(struct vcpu *v, gva_t lin, gpa_t *gpa, bool *global)
     unsigned slot = tlb_slot(lin);
 
     *gpa = p.gpa;
-    *global = p.host && v->tlb.e[ctx][TLB_X][slot].tag == (lin & PAGE_MASK) &&
+    *global = p.host && tlb_page(&v->tlb.e[ctx][TLB_X][slot]) == (lin & PAGE_MASK) &&
               (v->tlb.global[ctx][TLB_X][slot / 8] >> (slot % 8) & 1);
     return CPU_OK;
 }

@@ -14,16 +14,24 @@
 
 #include "vcpu/bt/emit.h"
 
+/* Where an access goes: [base + add], base a host register; or, base REG_NONE, the ModRM operand of
+ * the instruction and add, with bits the word that a bit string instruction chooses. */
+struct tr_linear {
+    uint8_t base;
+    bool bits, fixed; /* fixed: a constant, lin */
+    int32_t add;
+    uint64_t lin;
+};
+
 /* The out-of-line part of one TLB probe. */
 struct cold {
     uint32_t jcc;  /* rel32 of the probe's ja */
     uint32_t hit;  /* where the probe goes on */
     uint32_t next; /* the next instruction */
     uint64_t rip;
-    uint64_t lin; /* fixed address, when fixed */
+    unsigned i;
+    struct tr_linear lin;
     uint32_t info;
-    int32_t tag_off; /* of the set's tags, from GS */
-    bool fixed;
     bool restore; /* flags must be in EFLAGS at next */
 };
 
@@ -173,8 +181,8 @@ void tr_plan_pages(struct tr *t);
 /* Of access k of i, which is in a group: does H_A hold the group's address? Then t->m is the
  * access. *adjust: from its address to that of the group. */
 bool tr_page_held(struct tr *t, unsigned k, int32_t *adjust);
-/* H_A is the group's linear address: look for all of it in the TLB; t->m is the access. */
-void tr_page_probe(struct tr *t, unsigned k, uint32_t more);
+/* l is the group's linear address: look for all of it in the TLB; t->m is the access. */
+void tr_page_probe(struct tr *t, unsigned k, struct tr_linear l, uint32_t more);
 
 /* --- tr_group.c --- */
 void tr_plan_windows(struct tr *t);
@@ -205,8 +213,8 @@ void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
 /* Linear address of i's memory operand, and adjust, into H_A; *fixed true when it is a constant, in
  * *lin. May use H_B. */
 void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin);
-/* H_A linear -> H_A host, t->m; clobbers H_B and EFLAGS. */
-void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more);
+/* H_A = host address of l, which is t->m; clobbers H_B and EFLAGS. */
+void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint32_t more);
 void tr_cold_all(struct tr *t);
 /* Where guest register r is: its host register, H_A if that holds it, or scratch h after loading it
  * there. */

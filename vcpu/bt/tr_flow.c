@@ -388,12 +388,9 @@ static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
     if (page) {
         tr_access(t, push, H_SP, push ? -8 : 0, 8, push, 0);
     } else if (!window) {
-        tr_flags_clobber(t);
-        if (push)
-            e_lea(&t->e, H_A, H_SP, REG_NONE, 0, -size, 8, 8);
-        else
-            e_mov(&t->e, H_A, H_SP);
-        tr_probe(t, push, (unsigned)size, false, 0, SITE_END | SITE_RUN);
+        struct tr_linear l = {.base = H_SP, .add = push ? -size : 0};
+
+        tr_probe(t, l, push, (unsigned)size, SITE_END | SITE_RUN);
         t->m.disp = push ? size - 8 : 0;
     }
     for (unsigned k = 0; k < n; k++) {

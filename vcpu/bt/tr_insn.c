@@ -239,42 +239,19 @@ static bool odd(const struct tr *t, const struct insn *in)
     return (in->has_mem && in->mem_size == 0) || in->mem_size > 64 || (bt_debug & BT_DBG_NO_INLINE);
 }
 
-/* BT and its kin with a register bit index reach beyond the operand: the word is chosen here, and
- * the instruction is left with the index within it. */
+/* BT and its kin with a register bit index: the probe finds the word, and the instruction is left
+ * with the index within it. */
 static void bit_string(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
+    struct tr_linear l = {.base = REG_NONE, .bits = true};
     struct emit *e = &t->e;
-    unsigned index = in->reg;
-    bool fixed;
-    uint64_t lin;
 
-    tr_flags_clobber(t);
-    tr_address(t, 0, &fixed, &lin);
-    if (tr_spilled(index)) {
-        e_gs_load(e, H_B, GPR_OFF(index));
-        index = H_B;
-    } else if (index == RSP) {
-        index = H_SP;
-    }
-    if (in->opsize == 4)
-        e_rr(e, 0x63, H_B, index, true); /* movsxd r11, index */
-    else if (index != H_B)
-        e_mov(e, H_B, index);
-    e8(e, 0x49); /* sar r11, 3 */
-    e8(e, 0xc1);
-    e8(e, 0xfb);
-    e8(e, 3);
-    e8(e, 0x49); /* and r11, -size */
-    e8(e, 0x83);
-    e8(e, 0xe3);
-    e8(e, (uint8_t)-in->opsize);
-    e_rr(e, 0x01, H_B, H_A, true); /* add r10, r11 */
-    tr_probe(t, in->mem_write, in->opsize, false, 0, 0);
+    tr_probe(t, l, in->mem_write, in->opsize, 0);
     if (tr_spilled(in->reg))
         e_gs_load(e, H_B, GPR_OFF(in->reg));
     else
-        e_mov(e, H_B, index);
+        e_mov(e, H_B, in->reg == RSP ? H_SP : in->reg);
     e8(e, 0x41); /* and r11d, bits - 1 */
     e8(e, 0x83);
     e8(e, 0xe3);

@@ -65,17 +65,64 @@ void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin)
              true);
 }
 
-/* The TLB probe of c, up to the jump that is taken on a miss; then H_A is the host address. */
-static uint32_t tlb_probe(struct tr *t, const struct cold *c)
+/* BT and its kin with a register bit index reach beyond the operand: H_A, its address, becomes that
+ * of the word. */
+static void bit_word(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    unsigned index = in->reg == RSP ? H_SP : in->reg;
+
+    if (tr_spilled(index) && in->reg != RSP) {
+        e_gs_load(e, H_B, GPR_OFF(index));
+        index = H_B;
+    }
+    if (in->opsize == 4)
+        e_rr(e, 0x63, H_B, index, true); /* movsxd r11, index */
+    else if (index != H_B)
+        e_mov(e, H_B, index);
+    e8(e, 0x49); /* sar r11, 3 */
+    e8(e, 0xc1);
+    e8(e, 0xfb);
+    e8(e, 3);
+    e8(e, 0x49); /* and r11, -size */
+    e8(e, 0x83);
+    e8(e, 0xe3);
+    e8(e, (uint8_t)-in->opsize);
+    e_rr(e, 0x01, H_B, H_A, true); /* add r10, r11 */
+}
+
+/* H_A = the linear address. */
+static void make_linear(struct tr *t, struct tr_linear *l)
+{
+    l->fixed = false;
+    if (l->base != REG_NONE) {
+        if (l->add)
+            e_lea(&t->e, H_A, l->base, REG_NONE, 0, l->add, 8, 8);
+        else
+            e_mov(&t->e, H_A, l->base);
+        return;
+    }
+    tr_address(t, l->add, &l->fixed, &l->lin);
+    if (l->bits) {
+        bit_word(t);
+        l->fixed = false;
+    }
+}
+
+/* The TLB probe of c, up to the jump that is taken on a miss. H_A becomes the host address, right
+ * or wrong: the accesses that follow need not wait for the comparison. */
+static uint32_t tlb_probe(struct tr *t, const struct cold *c, int32_t at)
 {
     static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, PAGE_SHIFT - 4};
     struct emit *e = &t->e;
-    int32_t tag = c->tag_off;
-    uint32_t jcc;
+    int32_t last = at + (int32_t)offsetof(struct tlb_entry, last);
 
-    if (c->fixed) {
-        tag += (int32_t)(tlb_slot(c->lin) * sizeof(struct tlb_entry));
-        e_gs(e, 0x2b, H_A, tag, true);
+    if (c->lin.fixed) {
+        int32_t slot = (int32_t)(tlb_slot(c->lin.lin) * sizeof(struct tlb_entry));
+
+        e_gs(e, 0x03, H_A, at + slot, true);
+        e_gs_load(e, H_B, last + slot);
     } else {
         if (t->bt->bmi2) {
             for (unsigned i = 0; i < sizeof(rorx); i++) /* rorx r11, r10, 8 */
@@ -91,30 +138,24 @@ static uint32_t tlb_probe(struct tr *t, const struct cold *c)
         e8(e, 0x81);
         e8(e, 0xe3);
         e32(e, (TLB_ENTRIES - 1) << 4);
-        e_gs_index(e, 0x2b, H_A, H_B, 0, tag);
+        e_gs_index(e, 0x03, H_A, H_B, 0, at);
+        e_gs_index(e, 0x8b, H_B, H_B, 0, last);
     }
-    e8(e, 0x49); /* cmp r10, imm32 */
+    e_rr(e, 0x29, H_A, H_B, true); /* sub r11, r10 */
+    e8(e, 0x49);                   /* cmp r11, imm32 */
     e8(e, 0x81);
-    e8(e, 0xfa);
-    e32(e, PAGE_SIZE - SITE_SIZE(c->info));
-    jcc = e_jcc(e, 7); /* ja */
-    if (c->fixed)
-        e_gs(e, 0x03, H_A, tag + 8, true);
-    else
-        e_gs_index(e, 0x03, H_A, H_B, 0, tag + 8);
-    return jcc;
+    e8(e, 0xfb);
+    e32(e, SITE_SIZE(c->info) - PAGE_SIZE - 1);
+    return e_jcc(e, 2); /* jb */
 }
 
-void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin, uint32_t more)
+void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint32_t more)
 {
-    struct emit *e = &t->e;
     struct cold *c = &t->cold[t->ncold++];
-    unsigned ctx = tr_ctx(t);
 
-    *c = (struct cold){.rip = t->rip[t->i], .lin = lin, .fixed = fixed};
-    c->tag_off = (int32_t)offsetof(struct vcpu, tlb.e) +
-                 (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
-                     (int32_t)(ctx * TLB_KINDS + (write ? TLB_W : TLB_R));
+    tr_flags_clobber(t);
+    make_linear(t, &l);
+    *c = (struct cold){.rip = t->rip[t->i], .i = t->i, .lin = l};
     c->info = size | (write ? SITE_WRITE : 0) | (t->saved ? SITE_FLAGS : 0) |
               SITE_ARG(t->in[t->i].len) | more;
     /* Misaligned operands of aligned vector instructions raise #GP before any #PF, a pending x87
@@ -122,45 +163,39 @@ void tr_probe(struct tr *t, bool write, unsigned size, bool fixed, uint64_t lin,
     if (!(t->in[t->i].info->flags & OF_ALIGN16) && !interp_mf_first(&t->in[t->i]) &&
         !(more & SITE_RUN))
         c->info |= SITE_PLAIN;
-    c->jcc = tlb_probe(t, c);
-    c->hit = e->at;
+    c->jcc = tlb_probe(t, c,
+                       (int32_t)offsetof(struct vcpu, tlb.e) +
+                           (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
+                               (int32_t)(tr_ctx(t) * TLB_KINDS + (write ? TLB_W : TLB_R)));
+    c->hit = t->e.at;
     t->m = (struct opnd){.base = H_A, .index = REG_NONE};
     t->held = REG_NONE;
 }
 
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more)
 {
-    bool fixed, grouped = t->plan == PLAN_PAGE && t->acc[t->i][0].group;
-    int32_t adjust = 0;
-    uint64_t lin;
+    struct tr_linear l = {.base = REG_NONE};
 
-    if (grouped && tr_page_held(t, 0, &adjust))
-        return;
-    tr_flags_clobber(t);
-    tr_address(t, adjust, &fixed, &lin);
-    if (grouped)
-        tr_page_probe(t, 0, more);
-    else
-        tr_probe(t, write, size, fixed, lin, more);
+    if (t->plan != PLAN_PAGE || !t->acc[t->i][0].group)
+        tr_probe(t, l, write, size, more);
+    else if (!tr_page_held(t, 0, &l.add))
+        tr_page_probe(t, 0, l, more);
 }
 
 void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
                uint32_t more)
 {
-    bool grouped = t->plan == PLAN_PAGE && t->acc[t->i][k].group;
-    int32_t adjust = 0;
+    struct tr_linear l = {.base = (uint8_t)base};
 
-    if (tr_window_simple(t, k, base) || (grouped && tr_page_held(t, k, &adjust)))
+    if (tr_window_simple(t, k, base))
         return;
-    tr_flags_clobber(t);
-    if (disp + adjust)
-        e_lea(&t->e, H_A, base, REG_NONE, 0, disp + adjust, 8, 8);
-    else
-        e_mov(&t->e, H_A, base);
-    if (grouped)
-        tr_page_probe(t, k, more);
-    else
-        tr_probe(t, write, size, false, 0, more);
+    if (t->plan != PLAN_PAGE || !t->acc[t->i][k].group) {
+        l.add = disp;
+        tr_probe(t, l, write, size, more);
+    } else if (!tr_page_held(t, k, &l.add)) {
+        l.add += disp;
+        tr_page_probe(t, k, l, more);
+    }
 }
 
 void tr_cold_all(struct tr *t)
@@ -168,13 +203,13 @@ void tr_cold_all(struct tr *t)
     struct emit *e = &t->e;
 
     for (unsigned k = 0; k < t->ncold; k++) {
-        const struct cold *c = &t->cold[k];
+        struct cold *c = &t->cold[k];
 
         e_patch(e->rw, c->jcc, e->at);
-        if (c->fixed)
-            e_mov_imm(e, H_A, c->lin);
-        else
-            e_gs_index(e, 0x03, H_A, H_B, 0, c->tag_off);
+        /* Once more: nothing that it is made of has changed. */
+        t->i = c->i;
+        t->held = REG_NONE;
+        make_linear(t, &c->lin);
         e_mov_imm(e, H_B, c->rip);
         e8(e, 0x68); /* push info */
         e32(e, c->info);

@@ -80,12 +80,12 @@ bool tr_page_held(struct tr *t, unsigned k, int32_t *adjust)
     return true;
 }
 
-void tr_page_probe(struct tr *t, unsigned k, uint32_t more)
+void tr_page_probe(struct tr *t, unsigned k, struct tr_linear l, uint32_t more)
 {
     const struct tr_access *a = &t->acc[t->i][k];
     const struct tr_group *g = &t->group[a->group - 1];
 
-    tr_probe(t, g->write, (unsigned)(g->hi - g->lo), false, 0, more | SITE_RUN | SITE_END);
+    tr_probe(t, l, g->write, (unsigned)(g->hi - g->lo), more | SITE_RUN | SITE_END);
     t->m.disp = (int32_t)(a->off - g->lo);
     t->held = HELD_PAGE + a->group;
 }
