@@ -69,6 +69,10 @@ long strtol(const char *s, char **end, int base)
     return *s >= '0' && *s <= '9' ? *s - '0' : 0;
 }
 
+/* Connections and headers: these are needed to give memory back, and come from blocks that have
+ * been theirs before. */
+#define SMALL 512u
+
 /* Blocks know their size; those past a page are pages in a row. */
 struct block {
     uint64_t size, unused; /* 16 bytes: what follows is aligned as malloc()'s */
@@ -84,7 +88,7 @@ void *net_malloc(size_t n)
 {
     struct block *b;
 
-    if (n > 1u << 20 || net_short_of_memory(32))
+    if (n > 1u << 20 || (n > SMALL && net_short_of_memory(32)))
         return NULL;
     n += sizeof *b;
     if (n <= PAGE) {

@@ -18,6 +18,7 @@
 #define SLOW         (TCP_SLOW_INTERVAL * MS)
 #define QUIET        (6 * NS) /* without traffic: ARP has given up by then */
 #define QUIET_PERIOD (10 * NS)
+#define REMEMBERED   1024u
 #define AGAIN        (10 * MS)
 #define AGAIN_MOST   (320 * MS)
 
@@ -40,6 +41,18 @@ static bool waits(const struct tcp_pcb *p)
            (p->state != ESTABLISHED && p->state != CLOSE_WAIT);
 }
 
+/* Closed connections of the last half minute: only so many, the oldest go, which are last. */
+static void forget_old(void)
+{
+    unsigned n = 0;
+
+    for (struct tcp_pcb *p = tcp_tw_pcbs, *next; p; p = next) {
+        next = p->next;
+        if (++n > REMEMBERED)
+            tcp_abort(p); /* without a segment, in this state */
+    }
+}
+
 static void tcp_tick(uint64_t now)
 {
     uint64_t steps = (now - slow_last) / SLOW;
@@ -53,6 +66,7 @@ static void tcp_tick(uint64_t now)
     }
     for (const struct tcp_pcb *p = tcp_active_pcbs; p && !busy; p = p->next)
         busy = waits(p);
+    forget_old();
     tcp_next = !tcp_active_pcbs && !tcp_tw_pcbs ? NEVER : now + (busy ? FAST : NS);
 }
 
