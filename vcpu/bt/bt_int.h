@@ -41,10 +41,11 @@
 /* Block key: what a translation depends on besides the bytes. The low two bits are enum tlb_ctx. */
 enum {
     KEY_CTX = 3,
-    KEY_ODD = 4,  /* DF, IOPL or NT set: string instructions and CLI not inline */
-    KEY_FPU = 8,  /* x87 and SSE usable: no CR0.EM/TS, CR4.OSFXSR */
-    KEY_AVX = 16, /* AVX usable too */
-    KEY_TSC = 32, /* RDTSC may run as it is */
+    KEY_ODD = 4,    /* DF, IOPL or NT set: string instructions and CLI not inline */
+    KEY_FPU = 8,    /* x87 and SSE usable: no CR0.EM/TS, CR4.OSFXSR */
+    KEY_AVX = 16,   /* AVX usable too */
+    KEY_TSC = 32,   /* RDTSC may run as it is */
+    KEY_FSGS = 128, /* RDFSBASE and its kin: CR4.FSGSBASE */
     /* Not a state of the CPU: translated without windows, the rest of a block of which an access
      * was outside its window. Neither linked to nor in the jump cache. */
     KEY_PLAIN = 64,

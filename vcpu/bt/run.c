@@ -28,6 +28,8 @@ uint8_t bt_key(const struct vcpu *v)
     }
     if (c->tsc_offset == 0 && (!(c->cr4 & CR4_TSD) || c->cpl == 0))
         key |= KEY_TSC;
+    if (c->cr4 & CR4_FSGSBASE)
+        key |= KEY_FSGS;
     return key;
 }
 

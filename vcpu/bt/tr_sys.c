@@ -1,6 +1,7 @@
 /*
  * Privileged and sensitive instructions emulated in the cache, without a callout: the ones that a
- * kernel executes all the time (CLI STI STAC CLAC SWAPGS RDTSC PUSHF, MOV from segment registers).
+ * kernel executes all the time (CLI STI STAC CLAC SWAPGS RDTSC RDTSCP PUSHF, MOV from segment and
+ * control registers and to CR8, the bases of FS and GS).
  */
 #include "vcpu/bt/tr.h"
 
@@ -49,23 +50,142 @@ static void swapgs(struct tr *t)
     e_gs_store(&t->e, H_A, VOFF(cpu.kernel_gs_base));
 }
 
-/* MOV r32/r64, Sreg zero-extends. */
-static void mov_from_seg(struct tr *t)
+/* reg = word gs:[selector of segment seg], zero-extended */
+static void load_selector(struct tr *t, unsigned reg, unsigned seg)
 {
-    const struct insn *in = &t->in[t->i];
-    unsigned dst = in->rm == RSP ? H_SP : tr_spilled(in->rm) ? H_A : in->rm;
-    int32_t sel = (int32_t)(offsetof(struct vcpu, cpu.seg[0].sel) + sizeof(struct seg) * in->reg);
+    int32_t sel = (int32_t)(offsetof(struct vcpu, cpu.seg[0].sel) + sizeof(struct seg) * seg);
 
-    e8(&t->e, 0x65); /* movzx dst, word gs:[sel] */
-    if (dst & 8)
+    e8(&t->e, 0x65); /* movzx reg, word gs:[sel] */
+    if (reg & 8)
         e8(&t->e, 0x44);
     e8(&t->e, 0x0f);
     e8(&t->e, 0xb7);
-    e8(&t->e, (dst & 7) << 3 | 4);
+    e8(&t->e, (reg & 7) << 3 | 4);
     e8(&t->e, 0x25);
     e32(&t->e, (uint32_t)sel);
-    if (dst == H_A)
-        e_gs_store(&t->e, H_A, GPR_OFF(in->rm));
+}
+
+/* The host register that stands for guest register r as a result; done() puts H_A away. */
+static unsigned result(unsigned r)
+{
+    return r == RSP ? H_SP : tr_spilled(r) ? H_A : r;
+}
+
+static void done(struct tr *t, unsigned r)
+{
+    if (tr_spilled(r))
+        e_gs_store(&t->e, H_A, GPR_OFF(r));
+}
+
+/* MOV r32/r64, Sreg zero-extends; memory and r16 get 16 bits. */
+static void mov_from_seg(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+
+    if (in->has_mem) {
+        tr_operand(t, true, 2, 0);
+        load_selector(t, H_B, in->reg);
+        e8(&t->e, 0x66);
+        e_op(&t->e, 0x89, H_B, &t->m, false);
+        return;
+    }
+    if (in->opsize == 2) {
+        unsigned dst = tr_use(t, in->rm, H_A);
+
+        load_selector(t, H_B, in->reg);
+        e8(&t->e, 0x66);
+        e_rr(&t->e, 0x89, H_B, dst, false);
+    } else {
+        load_selector(t, result(in->rm), in->reg);
+    }
+    done(t, in->rm);
+}
+
+/* MOV r, CRn */
+static bool get_cr(struct tr *t)
+{
+    static const int32_t slot[9] = {[0] = VOFF(cpu.cr0),
+                                    [2] = VOFF(cpu.cr2),
+                                    [3] = VOFF(cpu.cr3),
+                                    [4] = VOFF(cpu.cr4),
+                                    [8] = VOFF(cpu.cr8)};
+    const struct insn *in = &t->in[t->i];
+
+    if (in->reg > 8 || !slot[in->reg])
+        return false;
+    e_gs_load(&t->e, result(in->rm), slot[in->reg]);
+    done(t, in->rm);
+    return true;
+}
+
+/* What tr_use() gives, but not in H_A. */
+static unsigned source(struct tr *t, unsigned r)
+{
+    unsigned src = tr_use(t, r, H_B);
+
+    if (src == H_A) {
+        e_mov(&t->e, H_B, H_A);
+        src = H_B;
+    }
+    return src;
+}
+
+static struct cold_rep *cold_rep(struct tr *t)
+{
+    if (t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
+        return NULL;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    tr_flags_clobber(t);
+    return c;
+}
+
+/* RDFSBASE RDGSBASE WRFSBASE WRGSBASE; writing what is not canonical faults. */
+static bool fsgsbase(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    struct emit *e = &t->e;
+    bool wide = in->opsize == 8;
+    int32_t base = (int32_t)(offsetof(struct vcpu, cpu.seg[0].base) +
+                             sizeof(struct seg) * (in->reg & 1 ? SEG_GS : SEG_FS));
+
+    if ((in->reg & 7) < 2) {
+        e_gs(e, 0x8b, result(in->rm), base, wide);
+        done(t, in->rm);
+        return true;
+    }
+    struct cold_rep *c = wide ? cold_rep(t) : NULL;
+
+    if (wide && !c)
+        return false;
+    unsigned src = source(t, in->rm);
+
+    if (!wide) {
+        e_rr(e, 0x89, src, H_A, false); /* mov r10d, src: zero-extends */
+        e_gs_store(e, H_A, base);
+        return true;
+    }
+    e_mov(e, H_A, src);
+    for (unsigned digit = 4; digit <= 7; digit += 3) { /* shl r10, 16; sar r10, 16 */
+        e8(e, 0x49);
+        e8(e, 0xc1);
+        e8(e, 0xc2 | digit << 3);
+        e8(e, 16);
+    }
+    e_rr(e, 0x39, src, H_A, true); /* cmp r10, src */
+    c->jcc[c->n++] = e_jcc(e, 5);
+    e_gs_store(e, H_A, base);
+    c->next = e->at;
+    return true;
+}
+
+static void rdtscp(struct tr *t)
+{
+    e8(&t->e, 0x0f);
+    e8(&t->e, 0x01);
+    e8(&t->e, 0xf9);
+    e_gs(&t->e, 0x8b, RCX, VOFF(cpu.tsc_aux), false);
 }
 
 /* MOV CR8, r: the task priority. With an interrupt waiting, or a value that faults, the interpreter
@@ -74,13 +194,11 @@ static bool set_cr8(struct tr *t)
 {
     struct emit *e = &t->e;
 
-    if (t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
-        return false;
-    struct cold_rep *c = &t->rep[t->nrep++];
+    struct cold_rep *c = cold_rep(t);
 
-    *c = (struct cold_rep){.i = t->i};
-    tr_flags_clobber(t);
-    unsigned src = tr_use(t, t->in[t->i].rm, H_B);
+    if (!c)
+        return false;
+    unsigned src = source(t, t->in[t->i].rm);
 
     e_gs_load(e, H_A, VOFF(lapic.irr));
     for (int32_t off = 8; off < 32; off += 8)
@@ -115,7 +233,7 @@ bool tr_system(struct tr *t)
         if (in->opcode == 0xfb)
             return sti(t);
     }
-    if (in->map == 0 && in->opcode == 0x8c && !in->has_mem && in->opsize >= 4 && in->reg < NSEG) {
+    if (in->map == 0 && in->opcode == 0x8c && in->reg < NSEG) {
         mov_from_seg(t);
         return true;
     }
@@ -126,8 +244,17 @@ bool tr_system(struct tr *t)
         e8(&t->e, 0x31);
         return true;
     }
+    if (in->opcode == 0x20 && kernel)
+        return get_cr(t);
     if (in->opcode == 0x22 && kernel && in->reg == 8)
         return set_cr8(t);
+    if (in->opcode == 0xae && (t->b->key & KEY_FSGS))
+        return fsgsbase(t);
+    if (in->opcode == 0x01 && in->modrm == 0xf9 && (t->b->key & KEY_TSC) &&
+        cpuid_has(t->v->vm->cpuid, 0x80000001, 0, 3, 27)) {
+        rdtscp(t);
+        return true;
+    }
     if (in->opcode == 0x01 && kernel) {
         switch (in->modrm) {
         case 0xca:
