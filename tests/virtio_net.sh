@@ -193,9 +193,10 @@ case $(cat /proc/cmdline) in *t=fetch*)
 esac
 mkdir /www; echo "inside says hello" >/www/index.html; head -c 20000000 /dev/zero >/www/big
 httpd -p 80 -h /www
+nc -l -p 81 </dev/null >/dev/null & # the host says so when it has what it wants
+while ! netstat -tln | grep -q ':81 '; do sleep 0.1; done
 echo "T: serving"
-n=0; while [ $n -lt 300 ] && [ ! -e /www/stop ]; do
-    netstat -tn 2>/dev/null | grep -q ':80 .*TIME_WAIT\|:80 .*CLOSE' && n=$((n + 20)); sleep 0.1; n=$((n + 1)); done
+wait $!
 I
 echo small >"$tmp/www/small"
 # user NAME OPTION [APPEND]: boot, and fetch from it by hostfwd while it serves
@@ -208,10 +209,11 @@ user() {
         done
         inside bash -c 'http_get 127.0.0.1 9090 /; http_get 127.0.0.1 9090 /big | sha256sum' \
             >"$tmp/got" 2>"$tmp/got.err"
+        inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/9092' 2>>"$tmp/got.err"
     ) &
     local fetcher=$! old=$append
     append+=" ${3:-}"
-    run "$1" --net "$2"
+    run "$1" --net "$2,hostfwd=tcp:127.0.0.1:9092-:81"
     append=$old
     wait $fetcher
 }
