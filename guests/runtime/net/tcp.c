@@ -266,6 +266,10 @@ static int64_t put(struct tcp *t, struct span *from, bool more)
     uint64_t done = 0;
     int err = 0;
 
+    /* lwIP makes no segment longer than half of the largest window seen, and stops when one that
+     * waits is longer than that: a peer could make it so with a window of 1. */
+    if (t->pcb->snd_wnd_max < 2u * t->pcb->mss)
+        t->pcb->snd_wnd_max = 2u * t->pcb->mss;
     while (from->left && t->pcb && t->out_bytes < OUT_MOST &&
            !(t->out_bytes && net_short_of_memory(8))) {
         struct tcp_page *g = room(t);
