@@ -25,7 +25,8 @@
 #define PIPE_UNIT 4096u /* PIPE_BUF: a pipe that polls writable takes that much at once */
 #define CTRL_A    1
 
-static struct termios saved;
+static struct termios saved; /* of saved_fd */
+static int saved_fd;
 static atomic_bool raw;
 
 void console_init(struct machine *m, struct console *c)
@@ -62,10 +63,18 @@ void console_raw(struct console *c)
     tcsetattr(0, TCSANOW, &t);
 }
 
+void console_keep(int fd)
+{
+    if (atomic_load(&raw) || tcgetattr(fd, &saved))
+        return;
+    saved_fd = fd;
+    atomic_store(&raw, true);
+}
+
 void console_restore(void)
 {
     if (atomic_exchange(&raw, false))
-        tcsetattr(0, TCSANOW, &saved);
+        tcsetattr(saved_fd, TCSANOW, &saved);
 }
 
 bool console_is_raw(void)

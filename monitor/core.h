@@ -107,6 +107,8 @@ struct console {
 void console_init(struct machine *m, struct console *c);
 /* Raw mode when stdin is our terminal. */
 void console_raw(struct console *c);
+/* The terminal is about to be changed by a program: keep how it is. */
+void console_keep(int fd);
 /* Put the terminal back. Async-signal-safe, any thread, any number of times. */
 void console_restore(void);
 bool console_is_raw(void);

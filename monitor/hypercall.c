@@ -1,6 +1,8 @@
 /* The runtime's hypercalls (contract: guests/runtime/bootblock.h). */
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 #include "guests/runtime/bootblock.h"
@@ -111,6 +113,38 @@ static void tell_calls(const struct mayfly_asked *a, uint64_t n, bool lacking, c
         msg_verbose("%s: %s", what, line);
 }
 
+/* What an ioctl of a terminal takes or gives (asm-generic/termbits.h: four words, the line's
+ * number, 19 characters). */
+static const struct tty_call {
+    unsigned long number;
+    unsigned size;
+    bool sets;
+} tty_calls[] = {{TCGETS, 36, false},
+                 {TCSETS, 36, true},
+                 {TCSETSW, 36, true},
+                 {TCSETSF, 36, true},
+                 {TIOCGWINSZ, 8, false}};
+
+static int64_t call_tty(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
+{
+    uint8_t data[64] = {0};
+
+    for (unsigned i = 0; i < sizeof tty_calls / sizeof tty_calls[0]; i++) {
+        const struct tty_call *t = &tty_calls[i];
+
+        if (t->number != fd >> 2 || len < t->size || (fd & 3) > 2)
+            continue;
+        if (t->sets && ram_read(&m->ram, gpa, data, t->size))
+            return -EFAULT;
+        if (t->sets)
+            console_keep((int)(fd & 3));
+        if (ioctl((int)(fd & 3), (int)t->number, data))
+            return -errno;
+        return t->sets || !ram_write(&m->ram, gpa, data, t->size) ? 0 : -EFAULT;
+    }
+    return -EINVAL;
+}
+
 static int64_t call_asked(struct machine *m, gpa_t gpa, uint64_t len)
 {
     struct mayfly_asked a[MAYFLY_ASKED_MAX];
@@ -153,6 +187,9 @@ void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t v
         break;
     case MAYFLY_CALL_INPUT:
         c.ret = call_input(m, c.fd);
+        break;
+    case MAYFLY_CALL_TTY:
+        c.ret = call_tty(m, c.fd, c.gpa, c.len);
         break;
     case MAYFLY_CALL_ASKED:
         c.ret = call_asked(m, c.gpa, c.len);

@@ -149,12 +149,13 @@ static const struct rule {
     {SYS_fstatfs, FS, ANY, 0, 0},
     {SYS_mincore, FS, ANY, 0, 0}, /* --dumpcore: which pages the guest has touched */
 
-    /* The terminal: musl's tcgetattr/tcsetattr, and the size. */
-    {SYS_ioctl, IO, EQUAL, 1, TCGETS},
-    {SYS_ioctl, IO, EQUAL, 1, TCSETS},
-    {SYS_ioctl, IO, EQUAL, 1, TCSETSW},
-    {SYS_ioctl, IO, EQUAL, 1, TCSETSF},
-    {SYS_ioctl, IO, EQUAL, 1, TIOCGWINSZ},
+    /* The terminal: musl's tcgetattr/tcsetattr, and the size; a program's own wishes come from a
+     * vCPU. */
+    {SYS_ioctl, ALL, EQUAL, 1, TCGETS},
+    {SYS_ioctl, ALL, EQUAL, 1, TCSETS},
+    {SYS_ioctl, ALL, EQUAL, 1, TCSETSW},
+    {SYS_ioctl, ALL, EQUAL, 1, TCSETSF},
+    {SYS_ioctl, ALL, EQUAL, 1, TIOCGWINSZ},
 
     /* KVM: what a running VM asks for; nothing that makes VMs, vCPUs, memory slots or devices. A
      * device on the I/O thread may raise an interrupt. */

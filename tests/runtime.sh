@@ -277,6 +277,26 @@ errors 'SIGPIPE' pipe "$bb" yes
 errors 'ENOSPC' /dev/full "$bb" sh -c 'echo hi || exit 3; exit 4'
 errors 'ENOSPC, many writes' /dev/full "$bb" yes
 
+# --- a terminal: the host's own, with what the program makes of it ------------------------------------
+# tty KEYS ARG…: mayfly on a terminal of its own, KEYS typed after a while; what it shows in guest.
+tty() {
+    local keys=$1
+    shift
+    # shellcheck disable=SC2059
+    { sleep 0.5; printf "$keys"; sleep 0.5; } |
+        timeout 20 script -qec "$(printf '%q ' "$mayfly" run --engine bt "$@"); echo status \$?; stty -a" /dev/null >"$tmp/guest" 2>&1
+}
+if command -v script >/dev/null; then
+    tty 'echo $((6*7))xy\x7f\nexit 3\n' "$bb" sh # the shell does its own editing
+    if grep -q '^42x.$' "$tmp/guest" && grep -q 'status 3' "$tmp/guest"; then ok "tty: a shell"; else not_ok "tty: a shell" "$(tr -cd '[:print:]\n' <"$tmp/guest" | head -n 8 | tr '\n' ';')"; fi
+    tty 'k\x03' "$bb" sh
+    if grep -qw icanon "$tmp/guest" && ! grep -q -e -icanon -e -isig -e ' -echo ' "$tmp/guest"; then ok "tty: as it was"; else not_ok "tty: as it was" "$(tail -n 8 "$tmp/guest")"; fi
+    tty '' "$bb" stty -a
+    if grep -q 'intr = ^C.*' "$tmp/guest" && grep -q 'status 0' "$tmp/guest"; then ok "tty: its modes"; else not_ok "tty: its modes" "$(head -n 5 "$tmp/guest")"; fi
+else
+    skipped "tty" "no script(1)"
+fi
+
 # --- what is no program of ours ---------------------------------------------------------------------
 refuse() { # NAME FILE PATTERN
     "$mayfly" run --engine bt --timeout 10 "$2" </dev/null >"$tmp/guest" 2>"$tmp/err"

@@ -173,7 +173,7 @@ static const struct {
     {"ppoll", do_ppoll, IO | HVT},
     {"pread", do_pread, IO | HVT},
     {"preadv", do_preadv, IO},
-    {"TCGETS", do_tcgets, IO},
+    {"TCGETS", do_tcgets, ALL},
     {"KVM_RUN", do_kvm_run, KVM},
     {"KVM_SIGNAL_MSI", do_kvm_msi, KVM | IO},
 };

@@ -37,8 +37,8 @@ struct mayfly_boot {
     uint64_t cwd_gpa;     /* where it starts, with a NUL; 0: / */
     uint64_t virtio_base; /* virtio-mmio devices, a page each */
     uint64_t virtio_count;
-    uint8_t auxv_seed[16]; /* AT_RANDOM, fresh as seed */
-    uint64_t mounts_gpa;   /* of each --share its PATH, with a NUL; 0: none has one */
+    uint8_t auxv_seed[16];  /* AT_RANDOM, fresh as seed */
+    uint64_t mounts_gpa;    /* of each --share its PATH, with a NUL; 0: none has one */
     uint8_t virtio_gsi[24]; /* their interrupts */
     /* The first network card's, in network order; address 0: ask DHCP. */
     uint32_t net_address, net_mask, net_gateway, net_dns;
@@ -72,6 +72,9 @@ enum {
     MAYFLY_CALL_WALLTIME = 4, /* ret = CLOCK_REALTIME in ns */
     MAYFLY_CALL_ASKED = 6, /* the system calls a program made: an array of struct mayfly_asked, for
                               the user who said -v */
+    MAYFLY_CALL_TTY = 7,   /* the terminal that standard descriptor fd & 3 is: fd >> 2 is the ioctl
+                              (TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ), gpa what it takes or
+                              gives. At the end the terminal is as it was. */
     MAYFLY_CALL_INPUT = 5, /* is there something to read (or the end)? 1, or 0 and then the
                               interrupt fd, as with READ */
 };

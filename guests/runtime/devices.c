@@ -2,7 +2,6 @@
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
 #include <asm/poll.h>
-#include <asm/termbits.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/process.h"
@@ -68,27 +67,35 @@ static unsigned console_poll(struct file *f)
     return monitor_call(MAYFLY_CALL_INPUT, VECTOR_INPUT, NULL, 0) > 0 ? POLLIN | POLLRDNORM : 0;
 }
 
-/* A terminal in its usual mode: the host's line discipline does the work. */
+static int64_t tty(const struct file *f, uint64_t cmd, uint64_t arg, size_t size, bool sets)
+{
+    char data[64] __attribute__((aligned(8))) = {0};
+
+    if (sets && copy_in(data, arg, size))
+        return -EFAULT;
+    int64_t err =
+        monitor_call(MAYFLY_CALL_TTY, (uint32_t)(cmd << 2 | (uintptr_t)f->data), data, size);
+
+    return err || sets ? err : copy_out(arg, data, size);
+}
+
+/* A terminal is the host's own, line discipline and all. */
 static int64_t console_ioctl(struct file *f, uint64_t cmd, uint64_t arg)
 {
-    struct termios t = {.c_iflag = ICRNL | IXON,
-                        .c_oflag = OPOST | ONLCR,
-                        .c_cflag = B38400 | CS8 | CREAD,
-                        .c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | IEXTEN};
-    uint16_t size[4] = {24, 80, 0, 0};
+    enum { TERMIOS_BYTES = 36 };
     uint32_t group = 1;
 
     if (!(boot.flags & MAYFLY_BOOT_TTY((uintptr_t)f->data)))
         return -ENOTTY;
     switch (cmd) {
     case TCGETS:
-        return copy_out(arg, &t, sizeof t);
+        return tty(f, cmd, arg, TERMIOS_BYTES, false);
     case TCSETS:
     case TCSETSW:
     case TCSETSF:
-        return 0;
+        return tty(f, cmd, arg, TERMIOS_BYTES, true);
     case TIOCGWINSZ:
-        return copy_out(arg, size, sizeof size);
+        return tty(f, cmd, arg, 8, false);
     case TIOCGPGRP:
         return copy_out(arg, &group, sizeof group);
     case TIOCSPGRP:

@@ -61,9 +61,15 @@ int procfd_of(const char *path)
     static const char *const dirs[] = {"/proc/self/fd/", "/dev/fd/"};
     static const char *const names[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
 
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         if (same(path, names[i]))
             return i;
+        const struct file *f = fd_file((uint64_t)i);
+
+        if (same(path, "/dev/tty") && f && f->ops == &console_ops &&
+            boot.flags & MAYFLY_BOOT_TTY((uintptr_t)f->data))
+            return i;
+    }
     for (unsigned i = 0; i < 2; i++) {
         size_t n = 0;
         int fd = 0;
