@@ -35,11 +35,17 @@ struct cold {
     bool restore; /* flags must be in EFLAGS at next */
 };
 
-/* The out-of-line part of a REP string instruction. */
+/* An instruction done in the cache, or out of line by a callout should one of the jumps be taken.
+ */
 struct cold_rep {
     unsigned i, n;
     bool restore; /* flags must be in EFLAGS at next */
-    uint32_t jcc[5], next;
+    uint32_t jcc[2], next;
+    unsigned nop; /* operands of a REP string instruction */
+    struct {
+        uint32_t miss[2], back; /* of the first window asked */
+        uint8_t reg, kind;
+    } op[2];
 };
 
 /* What the general registers and the bases of FS and GS hold: symbol + add (tr_group.c). */

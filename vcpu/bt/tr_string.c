@@ -16,8 +16,8 @@ static void move(struct tr *t, unsigned size, unsigned reg, bool store)
 
 #define REP_MAX (1u << 20) /* elements */
 
-/* Is all of [reg, reg + H_B) in window win? Jumps to the cold part otherwise. */
-static void in_window(struct tr *t, struct cold_rep *c, unsigned kind, unsigned reg)
+/* Is all of [reg, reg + H_B) in window kind? miss: the jumps that are taken when not. */
+static void in_window(struct tr *t, unsigned kind, unsigned reg, uint32_t miss[2])
 {
     struct emit *e = &t->e;
     const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
@@ -25,10 +25,20 @@ static void in_window(struct tr *t, struct cold_rep *c, unsigned kind, unsigned 
 
     e_lea(e, H_A, reg, REG_NONE, 0, -(int32_t)win->lo, 8, 8);
     e_gs(e, 0x3b, H_A, len, true); /* cmp; of one byte, the limit is the length */
-    c->jcc[c->n++] = e_jcc(e, 3);  /* jae */
+    miss[0] = e_jcc(e, 3);         /* jae */
     e_rr(e, 0x01, H_B, H_A, true); /* add */
     e_gs(e, 0x3b, H_A, len, true);
-    c->jcc[c->n++] = e_jcc(e, 7); /* ja */
+    miss[1] = e_jcc(e, 7); /* ja */
+}
+
+static void operand(struct tr *t, struct cold_rep *c, unsigned kind, unsigned reg)
+{
+    unsigned k = c->nop++;
+
+    c->op[k].reg = (uint8_t)reg;
+    c->op[k].kind = (uint8_t)kind;
+    in_window(t, kind, reg, c->op[k].miss);
+    c->op[k].back = t->e.at;
 }
 
 static void shift_pointer(struct tr *t, unsigned reg, unsigned kind, bool to_host)
@@ -62,17 +72,17 @@ static bool rep(struct tr *t)
 
     *c = (struct cold_rep){.i = t->i, .restore = compares};
     tr_flags_clobber(t);
-    /* A count of 0, which leaves the flags alone, is too large as well. */
-    e_lea(e, H_B, RCX, REG_NONE, 0, -1, 8, 8);
+    /* When comparing, a count of 0, which leaves the flags alone, is too large as well. */
+    e_lea(e, H_B, RCX, REG_NONE, 0, compares ? -1 : 0, 8, 8);
     e8(e, 0x49); /* cmp r11, imm32 */
     e8(e, 0x81);
     e8(e, 0xfb);
     e32(e, REP_MAX);
     c->jcc[c->n++] = e_jcc(e, 7); /* ja */
     e_lea(e, H_B, REG_NONE, RCX, (unsigned)__builtin_ctz(in->opsize), 0, 8, 8);
-    in_window(t, c, kind, RDI);
+    operand(t, c, kind, RDI);
     if (si)
-        in_window(t, c, WIN_READ, RSI);
+        operand(t, c, WIN_READ, RSI);
     shift_pointer(t, RDI, kind, true);
     if (si)
         shift_pointer(t, RSI, WIN_READ, true);
@@ -91,13 +101,36 @@ static bool rep(struct tr *t)
     return true;
 }
 
+/* The stack's window, where it is at the same offset, serves as well. */
+static void try_stack(struct tr *t, const struct cold_rep *c, unsigned k, uint32_t miss[2])
+{
+    const struct bt_window *win = t->bt->win[tr_ctx(t)];
+    unsigned kind = c->op[k].kind, stack = kind | WIN_STACK;
+
+    if (!bias_fits(t, stack) || (int64_t)win[stack].off - (int64_t)win[stack].lo !=
+                                    (int64_t)win[kind].off - (int64_t)win[kind].lo) {
+        miss[0] = c->op[k].miss[0];
+        miss[1] = c->op[k].miss[1];
+        return;
+    }
+    for (unsigned j = 0; j < 2; j++)
+        e_patch(t->e.rw, c->op[k].miss[j], t->e.at);
+    in_window(t, stack, c->op[k].reg, miss);
+    e_jmp_to(&t->e, c->op[k].back);
+}
+
 void tr_cold_reps(struct tr *t)
 {
     for (unsigned k = 0; k < t->nrep; k++) {
         const struct cold_rep *c = &t->rep[k];
+        uint32_t miss[4];
 
+        for (unsigned j = 0; j < c->nop; j++)
+            try_stack(t, c, j, &miss[2 * j]);
         for (unsigned j = 0; j < c->n; j++)
             e_patch(t->e.rw, c->jcc[j], t->e.at);
+        for (unsigned j = 0; j < 2 * c->nop; j++)
+            e_patch(t->e.rw, miss[j], t->e.at);
         t->i = c->i;
         tr_callout_at(t);
         if (c->restore)
