@@ -7,7 +7,8 @@
  *   tr_page.c    accesses that share a look into the TLB
  *   tr_mem.c     effective addresses, the inline TLB probe, its cold path
  *   tr_insn.c    integer, vector and x87 instructions with their operands renamed
- *   tr_flow.c    stack instructions, branches, block exits
+ *   tr_stack.c   stack instructions
+ *   tr_flow.c    branches, block exits
  */
 #ifndef VCPU_BT_TR_H
 #define VCPU_BT_TR_H
@@ -268,17 +269,22 @@ void tr_cold_reps(struct tr *t);
 void tr_callout(struct tr *t);    /* anything, by the interpreter, within the block */
 void tr_callout_at(struct tr *t); /* the same, with the flags put away already */
 
-/* --- tr_flow.c --- */
+/* --- tr_stack.c --- */
 void tr_stack(struct tr *t);
+/* The 8 bytes of i's memory operand into hot.tmp. */
+void tr_load_operand(struct tr *t, uint32_t more);
+void tr_store_imm32(struct tr *t, uint64_t imm); /* to t->m */
+/* t->m = the slot that a push of 8 bytes writes; then RSP. */
+void tr_push_slot(struct tr *t, uint32_t more);
+void tr_push_done(struct tr *t);
+
+/* --- tr_flow.c --- */
 void tr_branch(struct tr *t);
 void tr_exit_direct(struct tr *t, uint64_t target);
 /* At the start of the block: the poll of a kick, if it may close a loop. */
 void tr_poll_start(struct tr *t);
 /* After the instruction that follows STI: go on at target, but look at what waits for IF first. */
 void tr_exit_sti(struct tr *t, uint64_t target);
-/* H_A = host address of the slot that a push of 8 bytes writes; then RSP. */
-void tr_push_slot(struct tr *t, uint32_t more);
-void tr_push_done(struct tr *t);
 void tr_exit_interp(struct tr *t, uint64_t rip);
 void tr_stubs(struct tr *t);
 /* Does the instruction end a straight run of code? */

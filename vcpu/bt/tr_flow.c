@@ -301,216 +301,13 @@ void tr_stubs(struct tr *t)
     }
 }
 
-/* --- stack --- */
-
-void tr_push_slot(struct tr *t, uint32_t more)
-{
-    tr_access(t, 1, H_SP, -8, 8, true, more);
-}
-
-void tr_push_done(struct tr *t)
-{
-    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, -8, 8, 8);
-}
-
-static void push_reg(struct tr *t, unsigned r)
-{
-    tr_push_slot(t, 0);
-    t->keep = tr_grouped(t, t->i, 1);
-    e_op(&t->e, 0x89, tr_use(t, r, H_B), &t->m, true);
-    tr_push_done(t);
-}
-
-static void store_imm32(struct tr *t, uint64_t imm)
-{
-    e_op(&t->e, 0xc7, 0, &t->m, true); /* mov qword [m], imm32 */
-    e32(&t->e, (uint32_t)imm);
-}
-
-/* The 8 bytes of i's memory operand into hot.tmp. */
-static void load_operand(struct tr *t, uint32_t more)
-{
-    if (tr_window_operand(t))
-        tr_window_registers(t);
-    else
-        tr_operand(t, false, 8, more);
-    e_op(&t->e, 0x8b, H_B, &t->m, true);
-    e_gs_store(&t->e, H_B, VOFF(hot.tmp));
-}
-
-#define RUN_MAX 8
-
-/* How many instructions from i on are PUSH r (op 0x50) or POP r (0x58) of plain registers. */
-static unsigned run_length(const struct tr *t, unsigned op)
-{
-    unsigned n = 0;
-
-    if (t->sti && t->sti == t->i)
-        return 1;
-    while (t->i + n < t->n && n < RUN_MAX) {
-        const struct insn *in = &t->in[t->i + n];
-
-        if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op || in->opsize != 8 ||
-            in->rm == RSP)
-            break;
-        n++;
-    }
-    return n;
-}
-
-/* Does a window serve all n accesses, pushes (k 1) or pops (0)? */
-static bool run_in_window(const struct tr *t, unsigned n, unsigned k)
-{
-    for (unsigned j = 0; j < n; j++)
-        if (t->plan != PLAN_WINDOW || !t->acc[t->i + j][k].group)
-            return false;
-    return true;
-}
-
-/* ... or one group of a page? */
-static bool run_in_page(const struct tr *t, unsigned n, unsigned k)
-{
-    for (unsigned j = 0; j < n; j++)
-        if (t->plan != PLAN_PAGE || !t->acc[t->i + j][k].group ||
-            t->acc[t->i + j][k].group != t->acc[t->i][k].group)
-            return false;
-    return true;
-}
-
-/* n pushes or pops checked as one access, m[] where they go; if it cannot be had at once, the
- * interpreter does the first alone and the rest is a block of its own. */
-static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
-{
-    int32_t size = 8 * (int32_t)n, step = push ? -8 : 8;
-    bool window = run_in_window(t, n, push), page = !window && run_in_page(t, n, push);
-
-    tr_checks_run(t, n);
-    if (page) {
-        tr_access(t, push, H_SP, push ? -8 : 0, 8, push, 0);
-    } else if (!window) {
-        struct tr_linear l = {.base = H_SP, .add = push ? -size : 0};
-
-        tr_probe(t, l, push, (unsigned)size, SITE_END | SITE_RUN);
-        t->m.disp = push ? size - 8 : 0;
-    }
-    for (unsigned k = 0; k < n; k++) {
-        m[k] = t->m;
-        if (window)
-            m[k] = (struct opnd){
-                .base = H_SP, .index = REG_NONE, .disp = (int32_t)t->acc[t->i + k][push].disp};
-        m[k].disp += step * (int32_t)k;
-    }
-    t->keep = window || page;
-}
-
-static void push_run(struct tr *t, unsigned n)
-{
-    struct emit *e = &t->e;
-    struct opnd m[RUN_MAX];
-
-    locate_run(t, n, true, m);
-    for (unsigned k = 0; k < n; k++)
-        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m[k], true);
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, -8 * (int32_t)n, 8, 8);
-    t->i += n - 1;
-}
-
-static void pop_into(struct tr *t, unsigned r, const struct opnd *m)
-{
-    unsigned h = tr_spilled(r) ? H_B : r;
-
-    e_op(&t->e, 0x8b, h, m, true);
-    if (h == H_B)
-        e_gs_store(&t->e, H_B, GPR_OFF(r));
-    if (t->held == r)
-        t->held = REG_NONE;
-}
-
-static void pop_run(struct tr *t, unsigned n)
-{
-    struct opnd m[RUN_MAX];
-
-    locate_run(t, n, false, m);
-    for (unsigned k = 0; k < n; k++)
-        pop_into(t, t->in[t->i + k].rm, &m[k]);
-    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, 8 * (int32_t)n, 8, 8);
-    t->i += n - 1;
-}
-
-static void push_mem(struct tr *t)
-{
-    load_operand(t, 0);
-    tr_push_slot(t, 0);
-    e_gs_load(&t->e, H_B, VOFF(hot.tmp));
-    e_op(&t->e, 0x89, H_B, &t->m, true);
-    tr_push_done(t);
-}
-
-/* t->m = what base, RSP or RBP, points to. */
-static void top_slot(struct tr *t, unsigned base, uint32_t more)
-{
-    tr_access(t, 0, base, 0, 8, false, more);
-}
-
-static void pop_reg(struct tr *t, unsigned r)
-{
-    struct emit *e = &t->e;
-
-    top_slot(t, H_SP, 0);
-    t->keep = tr_grouped(t, t->i, 0);
-    if (r == RSP) {
-        e_op(e, 0x8b, H_SP, &t->m, true);
-        return;
-    }
-    pop_into(t, r, &t->m);
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
-}
-
-void tr_stack(struct tr *t)
-{
-    const struct insn *in = &t->in[t->i];
-    unsigned op = in->opcode;
-    bool plain = in->map == 0 && in->opsize == 8 && !(bt_debug & BT_DBG_NO_INLINE);
-
-    unsigned run = plain && in->map == 0 ? run_length(t, op & 0xf8) : 0;
-
-    if (run > 1 && (op & 0xf8) == 0x50) {
-        push_run(t, run);
-    } else if (run > 1 && (op & 0xf8) == 0x58) {
-        pop_run(t, run);
-    } else if (plain && op >= 0x50 && op <= 0x57) {
-        push_reg(t, in->rm);
-    } else if (plain && op >= 0x58 && op <= 0x5f) {
-        pop_reg(t, in->rm);
-    } else if (plain && (op == 0x68 || op == 0x6a)) {
-        tr_push_slot(t, 0);
-        store_imm32(t, in->imm);
-        tr_push_done(t);
-    } else if (plain && op == 0xff) {
-        if (in->has_mem)
-            push_mem(t);
-        else
-            push_reg(t, in->rm);
-    } else if (plain && op == 0x8f && !in->has_mem) {
-        pop_reg(t, in->rm);
-    } else if (plain && op == 0x9c) {
-        tr_pushf(t);
-    } else if (plain && op == 0xc9) { /* LEAVE */
-        top_slot(t, RBP, 0);
-        e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
-        e_op(&t->e, 0x8b, RBP, &t->m, true);
-    } else {
-        tr_callout(t);
-    }
-}
-
 /* --- branches --- */
 
 static void push_return(struct tr *t, uint64_t next)
 {
     tr_push_slot(t, SITE_END);
     if ((uint64_t)(int64_t)(int32_t)next == next) {
-        store_imm32(t, next);
+        tr_store_imm32(t, next);
     } else {
         e_mov_imm(&t->e, H_B, next);
         e_op(&t->e, 0x89, H_B, &t->m, true);
@@ -524,7 +321,7 @@ static void indirect(struct tr *t, bool call)
     struct emit *e = &t->e;
 
     if (in->has_mem) {
-        load_operand(t, SITE_END);
+        tr_load_operand(t, SITE_END);
     } else if (call) {
         /* The target may be RSP or a scratch-resident register: fetch it before the push. */
         e_gs_store(e, tr_use(t, in->rm, H_A), VOFF(hot.tmp));
@@ -547,7 +344,7 @@ static void ret(struct tr *t)
     const struct insn *in = &t->in[t->i];
     int32_t pop = 8 + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
 
-    top_slot(t, H_SP, SITE_END);
+    tr_access(t, 0, H_SP, 0, 8, false, SITE_END);
     e_op(&t->e, 0x8b, H_A, &t->m, true);
     e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
     exit_indirect(t, -pop, BR_RET, 0);

@@ -42,6 +42,11 @@ static bool plain_push(const struct insn *in)
            ((op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c || op == 0xff);
 }
 
+static bool pop_memory(const struct insn *in)
+{
+    return in->map == 0 && in->opsize == 8 && in->opcode == 0x8f && in->has_mem;
+}
+
 static bool plain_pop(const struct insn *in)
 {
     unsigned op = in->opcode;
@@ -97,6 +102,10 @@ static void follow(struct planner *p, struct tr_syms *s, const struct insn *in)
     if (insn_class(in) == IC_STACK && plain_pop(in)) {
         offset(p, s, RSP, RSP, 8);
         renew(p, s, in->rm);
+        return;
+    }
+    if (insn_class(in) == IC_STACK && pop_memory(in)) {
+        offset(p, s, RSP, RSP, 8);
         return;
     }
     if (insn_class(in) == IC_STACK && in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
@@ -237,6 +246,9 @@ static void accesses(struct tr *t, unsigned i)
             if (in->has_mem)
                 operand(t, i);
             simple(t, i, 1, RSP, -8, 8, true);
+        } else if (pop_memory(in)) {
+            operand(t, i);
+            simple(t, i, 1, RSP, 0, 8, false);
         } else if (plain_pop(in)) {
             simple(t, i, 0, RSP, 0, 8, false);
         } else if (in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
