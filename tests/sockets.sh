@@ -121,6 +121,9 @@ guest "$bb" nslookup guest.test | grep '^Address.*10.1.2' | is 'tap: busybox nsl
 guest $p/net.musl connect $host 9 5000 | is 'tap: refused' 'Connection refused'
 guest $p/net.musl connect 10.77.0.99 80 300 | is 'tap: nobody there' 'Operation in progress'
 guest $p/net.musl connect 10.77.0.1 7000 5000 | is 'tap: connected' 'connected'
+inside ip route add unreachable 10.99.0.0/16
+inside sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'
+guest $p/net.musl connect 10.99.0.1 80 5000 | is 'tap: unreachable, by ICMP' 'Host is unreachable'
 inside ip link set tap0 mtu 9000
 guest "$bb" wget -q -O - http://$host:8080/blob 2>"$tmp/err" | sha256sum | is 'tap: mtu 9000' "$want"
 inside ip link set tap0 mtu 1500

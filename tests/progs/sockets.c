@@ -423,6 +423,19 @@ static void datagrams(void)
     printf("lengths %u %u\n", got[0].msg_len, got[1].msg_len);
     ioctl(a, FIONREAD, &n);
     printf("FIONREAD %d\n", n);
+    int c = socket(AF_INET, SOCK_DGRAM, 0);
+    struct sockaddr_in nobody = local(1);
+
+    connect(c, (struct sockaddr *)&nobody, sizeof nobody);
+    say("to a port where nobody is", send(c, "x", 1, 0));
+    usleep(20000);
+    struct pollfd p = {c, POLLIN, 0};
+
+    poll(&p, 1, 1000);
+    printf("poll %x\n", p.revents);
+    say("it is said", recv(c, buf, 4, 0));
+    say("once", recv(c, buf, 4, MSG_DONTWAIT));
+    close(c);
     say("port is taken", bind(b, (struct sockaddr *)&to, sizeof to));
     close(a);
     close(b);

@@ -92,6 +92,8 @@ int64_t socket_ioctl(struct socket *s, uint64_t cmd, uint64_t arg);
 extern const struct socket_ops tcp_ops, udp_ops, pair_ops;
 bool tcp_open(struct socket *s);
 bool udp_open(struct socket *s);
+/* An ICMP error about what the socket sent: udp_open()'s state. */
+void udp_error(void *state, int error);
 bool tcp_is_listening(const struct socket *s);
 /* May the address be bound here? */
 bool net_is_ours(uint32_t address);

@@ -24,6 +24,19 @@ void tcp_detach_if_over(struct tcp *t)
         tcp_detach(t);
 }
 
+void tcp_fail(struct tcp_pcb *pcb, int error)
+{
+    struct tcp *t = pcb->callback_arg;
+
+    if (!t || !t->socket)
+        return;
+    tcp_detach(t);
+    tcp_abort(pcb);
+    t->socket->error = error;
+    t->phase = TCP_DEAD;
+    socket_changed(t->socket);
+}
+
 static void forget(struct tcp *t)
 {
     tcp_drop_output(t);

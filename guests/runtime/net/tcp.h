@@ -44,6 +44,8 @@ void tcp_attach(struct tcp *t);
 /* lwIP goes on with the pcb alone; it is freed there. */
 void tcp_detach(struct tcp *t);
 void tcp_detach_if_over(struct tcp *t);
+/* The connection that is being made will not be. */
+void tcp_fail(struct tcp_pcb *pcb, int error);
 void tcp_drop_input(struct tcp *t);
 void tcp_drop_output(struct tcp *t);
 int64_t tcp_send_bytes(struct socket *s, struct span *from, unsigned flags,

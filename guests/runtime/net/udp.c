@@ -43,6 +43,14 @@ static void on_datagram(void *arg, struct udp_pcb *pcb, struct pbuf *p, const ip
     socket_changed(u->socket);
 }
 
+void udp_error(void *state, int error)
+{
+    struct udp *u = state;
+
+    u->socket->error = error;
+    socket_changed(u->socket);
+}
+
 static void set_options(struct socket *s)
 {
     struct udp_pcb *p = ((struct udp *)s->impl)->pcb;
@@ -171,6 +179,8 @@ static int64_t send_from(struct socket *s, struct span *from, unsigned flags,
 
     if (!to && !u->connected)
         return -EDESTADDRREQ;
+    if (s->error)
+        return socket_error(s);
     if (to && !to->port)
         return -EINVAL;
     if (len > LONGEST)
@@ -213,6 +223,8 @@ static int64_t recv_to(struct socket *s, struct span *to, unsigned *flags, struc
     int64_t err;
 
     while (!u->in) {
+        if (s->error)
+            return socket_error(s);
         if (u->no_read)
             return 0;
         err = wanted & MSG_DONTWAIT ? -EAGAIN : socket_wait(s, s->receive_wait, &began);
