@@ -26,7 +26,7 @@ static void note(int sig, siginfo_t *si, void *uc)
     (void)uc;
     got++;
     code = si->si_code;
-    value = sig == SIGRTMIN ? si->si_value.sival_int : 0;
+    value = sig == SIGRTMIN ? si->si_value.sival_int : value;
     on_other_stack = &here > stack && &here < stack + sizeof stack;
     if (sig == SIGSEGV || sig == SIGABRT)
         siglongjmp(back, 1);
@@ -79,6 +79,14 @@ void check_signals(void)
     on(SIGRTMIN, 0);
     sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = 77});
     check(got == 1 && code == SI_QUEUE && value == 77, "sigqueue brings a value");
+    sigprocmask(SIG_BLOCK, &usr, &old);
+    got = 0;
+    for (int i = 1; i <= 3; i++)
+        sigqueue(getpid(), SIGRTMIN, (union sigval){.sival_int = i});
+    raise(SIGUSR1);
+    raise(SIGUSR1);
+    sigprocmask(SIG_SETMASK, &old, NULL);
+    check(got == 4 && value == 3, "real-time signals wait in a queue, others do not");
     check(!sigaltstack(&ss, NULL), "sigaltstack");
     on(SIGUSR1, SA_ONSTACK);
     raise(SIGUSR1);

@@ -73,7 +73,9 @@ void thread_timers_changed(void);
 
 /* --- signal.c --- */
 void signal_fault(struct regs *r, const struct fault *f);
-void signal_send(struct thread *t, int sig, int code, uint64_t value); /* NULL: the process */
+/* NULL: the process. -EAGAIN: too many real-time signals wait. */
+int signal_send(struct thread *t, int sig, int code, uint64_t value);
+void signal_thread_ends(const struct thread *t);
 bool signal_waits(const struct thread *t); /* one that would be taken now */
 void signal_deliver(struct regs *r);
 /* One pending signal of the set, no longer pending; 0: there is none. */

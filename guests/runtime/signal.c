@@ -71,12 +71,76 @@ bool signal_waits(const struct thread *t)
     return (t->pending | process_pending) & ~t->mask;
 }
 
-void signal_send(struct thread *to, int sig, int code, uint64_t value)
+/* Real-time signals that came while one of their number was pending (signal(7)), in order. */
+#define QUEUE_MOST 1024u
+static struct queued {
+    struct queued *next;
+    struct thread *to; /* NULL: the process */
+    uint64_t value;
+    int sig, code;
+} * queued, **queue_end = &queued;
+static unsigned queue_length;
+
+static bool enqueue(struct thread *to, int sig, int code, uint64_t value)
+{
+    struct queued *q = queue_length < QUEUE_MOST ? kalloc(sizeof *q) : NULL;
+
+    if (!q)
+        return false;
+    *q = (struct queued){.to = to, .value = value, .sig = sig, .code = code};
+    *queue_end = q;
+    queue_end = &q->next;
+    queue_length++;
+    return true;
+}
+
+static void unqueue(struct queued **p)
+{
+    struct queued *q = *p;
+
+    *p = q->next;
+    if (!q->next)
+        queue_end = p;
+    kfree(q, sizeof *q);
+    queue_length--;
+}
+
+/* One was taken: the next of its number is pending. */
+static void pend_next(struct thread *to, int sig)
+{
+    struct queued **p = &queued;
+
+    while (*p && ((*p)->to != to || (*p)->sig != sig))
+        p = &(*p)->next;
+    if (!*p)
+        return;
+    if (to) {
+        set_info(to, sig, (*p)->code, (*p)->value);
+    } else {
+        process_pending |= BIT(sig);
+        process_code[sig] = (*p)->code;
+        process_value[sig] = (*p)->value;
+    }
+    unqueue(p);
+}
+
+void signal_thread_ends(const struct thread *t)
+{
+    for (struct queued **p = &queued; *p;)
+        if ((*p)->to == t)
+            unqueue(p);
+        else
+            p = &(*p)->next;
+}
+
+int signal_send(struct thread *to, int sig, int code, uint64_t value)
 {
     if (sig == SIGKILL)
         machine_exit(128 + SIGKILL);
     if (is_ignored(sig) && !((to ? to : current)->mask & BIT(sig)))
-        return;
+        return 0;
+    if (sig >= SIGRTMIN && (to ? to->pending : process_pending) & BIT(sig))
+        return enqueue(to, sig, code, value) ? 0 : -EAGAIN;
     if (to) {
         set_info(to, sig, code, value);
     } else {
@@ -84,13 +148,14 @@ void signal_send(struct thread *to, int sig, int code, uint64_t value)
         process_code[sig] = code;
         process_value[sig] = value;
         if (current->state == READY && !(current->mask & BIT(sig)))
-            return; /* we take it ourselves */
+            return 0; /* we take it ourselves */
         for (to = thread_list(); to && to->mask & BIT(sig);)
             to = to->next;
     }
     if (to && !(to->mask & BIT(sig)))
         thread_ready(to, -ERESTARTSYS);
     signalfd_notify();
+    return 0;
 }
 
 static void restart(struct regs *r, bool again)
@@ -129,6 +194,8 @@ int signal_take(uint64_t among, siginfo_t *info)
         t->pending &= ~BIT(sig);
     else
         process_pending &= ~BIT(sig);
+    if (sig >= SIGRTMIN)
+        pend_next(own ? t : NULL, sig);
     return sig;
 }
 
@@ -314,9 +381,7 @@ static int64_t send_to(struct thread *t, uint64_t sig, int code, uint64_t value)
 {
     if (sig > NSIG_MAX)
         return -EINVAL;
-    if (sig)
-        signal_send(t, (int)sig, code, value);
-    return 0;
+    return sig ? signal_send(t, (int)sig, code, value) : 0;
 }
 
 int64_t sys_kill(uint64_t pid, uint64_t sig)

@@ -344,6 +344,7 @@ _Noreturn void thread_exit(int status)
     if (count == 1)
         machine_exit(status);
     futex_thread_ends(t);
+    signal_thread_ends(t);
     if (t->clear_tid) {
         uint32_t zero = 0;
 
