@@ -154,40 +154,24 @@ static const struct oprow *vex_row(struct insn *in, struct cursor *c)
     }
 }
 
+/* By rule; then without and with 66, without and with W. */
+static const uint8_t opsize64[][4] = {
+    [SZ_Y] = {4, 4, 8, 8}, [SZ_B] = {1, 1, 1, 1},   [SZ_V] = {4, 2, 8, 8},
+    [SZ_Z] = {4, 2, 4, 2}, [SZ_D64] = {8, 2, 8, 8}, [SZ_F64] = {8, 8, 8, 8},
+    [SZ_N] = {8, 8, 8, 8}, [SZ_W] = {2, 2, 2, 2},   [SZ_D] = {4, 4, 4, 4},
+};
+/* Other modes: 2 bytes, 4 bytes. */
+static const uint8_t opsize32[][2] = {
+    [SZ_Y] = {4, 4},   [SZ_B] = {1, 1}, [SZ_V] = {2, 4}, [SZ_Z] = {2, 4}, [SZ_D64] = {2, 4},
+    [SZ_F64] = {2, 4}, [SZ_N] = {4, 4}, [SZ_W] = {2, 2}, [SZ_D] = {4, 4},
+};
+
 static inline void operand_size(struct insn *in, unsigned rule)
 {
-    bool wide = in->mode == 8 && ((in->rex & 8) || in->vex_w);
-    unsigned z = (in->mode == 2) == in->opsize66 ? 4 : 2;
+    unsigned wide = (in->rex >> 3 & 1) | in->vex_w;
 
-    switch (rule) {
-    case SZ_Y:
-        in->opsize = wide ? 8 : 4;
-        break;
-    case SZ_B:
-        in->opsize = 1;
-        break;
-    case SZ_V:
-        in->opsize = (uint8_t)(wide ? 8 : z);
-        break;
-    case SZ_Z:
-        in->opsize = (uint8_t)z;
-        break;
-    case SZ_D64:
-        in->opsize = (uint8_t)(in->mode == 8 && (wide || !in->opsize66) ? 8 : z);
-        break;
-    case SZ_F64:
-        in->opsize = (uint8_t)(in->mode == 8 ? 8 : z);
-        break;
-    case SZ_N:
-        in->opsize = in->mode == 8 ? 8 : 4;
-        break;
-    case SZ_W:
-        in->opsize = 2;
-        break;
-    case SZ_D:
-        in->opsize = 4;
-        break;
-    }
+    in->opsize = in->mode == 8 ? opsize64[rule][wide << 1 | in->opsize66]
+                               : opsize32[rule][(in->mode == 2) == in->opsize66];
 }
 
 /* 16-bit addressing (SDM 2A table 2-1). */
@@ -258,13 +242,20 @@ static inline unsigned immediate(struct insn *in, struct cursor *c, unsigned kin
 {
     unsigned n = 1, n2 = 0;
 
+    /* The usual ones: sign-extended, of 1 byte, or of 4 and 2. */
+    if (1u << kind & (1u << IM_SB | 1u << IM_JB | 1u << IM_Z | 1u << IM_JZ)) {
+        if (1u << kind & (1u << IM_Z | 1u << IM_JZ))
+            n = in->opsize == 2 ? 2 : 4;
+        if (!have(c, n))
+            return n;
+        in->imm_off = (uint8_t)c->pos;
+        in->imm_len = (uint8_t)n;
+        in->imm = (uint64_t)take(c, n);
+        return 0;
+    }
     switch (kind) {
     case IM_UW:
         n = 2;
-        break;
-    case IM_Z:
-    case IM_JZ:
-        n = in->opsize == 2 ? 2 : 4;
         break;
     case IM_V:
         n = in->opsize;

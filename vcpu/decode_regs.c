@@ -16,63 +16,77 @@ static inline unsigned gpr_bit(struct insn *in, unsigned r, bool byte)
 
 static inline unsigned memory_size(const struct insn *in, unsigned rule)
 {
-    switch (rule) {
-    case MS_OP:
+    unsigned l = in->vex_l;
+
+    if (rule < MS_OP)
+        return rule;
+    if (rule == MS_OP)
         return in->opsize;
+    switch (rule) {
     case MS_2OP:
         return 2u * in->opsize;
     case MS_VEC:
-        return 16u << in->vex_l;
+        return 16u << l;
     case MS_HALF:
-        return 8u << in->vex_l;
+        return 8u << l;
     case MS_QUARTER:
-        return 4u << in->vex_l;
+        return 4u << l;
     case MS_EIGHTH:
-        return 2u << in->vex_l;
+        return 2u << l;
     case MS_DUP:
-        return in->vex_l ? 32 : 8;
-    case MS_SXD:
+        return l ? 32 : 8;
+    default: /* MS_SXD */
         return in->opsize == 2 ? 2 : 4;
-    default:
-        return rule;
+    }
+}
+
+/* bits when flag is set, without a branch. */
+static inline unsigned only(unsigned flag, unsigned bits)
+{
+    return -(unsigned)(flag != 0) & bits;
+}
+
+/* The registers of an instruction with byte operands. */
+static void byte_regs(struct insn *in, unsigned f, unsigned *rd, unsigned *wr)
+{
+    bool byte = in->opsize == 1;
+
+    if (f & (RM_R | RM_W | OPR_R | OPR_W)) {
+        unsigned bit = gpr_bit(in, in->rm, byte || (f & RM8));
+
+        *rd |= only(f & (RM_R | OPR_R), bit);
+        *wr |= only(f & (RM_W | OPR_W), bit);
+    }
+    if (f & (REG_R | REG_W)) {
+        unsigned bit = gpr_bit(in, in->reg, byte);
+
+        *rd |= only(f & REG_R, bit);
+        *wr |= only(f & REG_W, bit);
     }
 }
 
 void decode_regs(struct insn *in, const struct oprow *row)
 {
-    unsigned rd = row->ir, wr = row->iw, f = row->f, bit;
+    unsigned rd = row->ir, wr = row->iw, f = row->f;
     bool byte = in->opsize == 1;
 
     if (in->has_mem) {
-        if (in->base < NGPR)
-            rd |= 1u << in->base;
-        if (in->index < NGPR && !(f & VSIB))
-            rd |= 1u << in->index;
-    } else if (f & (RM_R | RM_W)) {
-        bit = gpr_bit(in, in->rm, byte || (f & RM8));
-        if (f & RM_R)
-            rd |= bit;
-        if (f & RM_W)
-            wr |= bit;
+        f &= ~(RM_R | RM_W);
+        rd |= in->base < NGPR ? 1u << in->base : 0;
+        rd |= in->index < NGPR && !(f & VSIB) ? 1u << in->index : 0;
     }
     if (in->has_mem || row->imm == IM_XLAT) {
         in->mem_read = f & MEM_R;
         in->mem_write = f & MEM_W;
         in->mem_size = (uint8_t)memory_size(in, row->msz);
     }
-    if (f & (REG_R | REG_W)) {
-        bit = gpr_bit(in, in->reg, byte);
-        if (f & REG_R)
-            rd |= bit;
-        if (f & REG_W)
-            wr |= bit;
-    }
-    if (f & (OPR_R | OPR_W)) {
-        bit = gpr_bit(in, in->rm, byte);
-        if (f & OPR_R)
-            rd |= bit;
-        if (f & OPR_W)
-            wr |= bit;
+    if (byte || (f & RM8)) {
+        byte_regs(in, f, &rd, &wr);
+    } else {
+        unsigned rm = 1u << in->rm, reg = 1u << in->reg;
+
+        rd |= only(f & (RM_R | OPR_R), rm) | only(f & REG_R, reg);
+        wr |= only(f & (RM_W | OPR_W), rm) | only(f & REG_W, reg);
     }
     if (f & VV_R)
         rd |= 1u << in->vex_vvvv;
