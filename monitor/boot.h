@@ -24,6 +24,7 @@
 #define BOOT_SETUP_DATA  0x30000u /* setup_data list (RNG seed) */
 #define BOOT_EBDA        0x9fc00u /* e820: RAM 0-0x9fc00 */
 #define BOOT_MPTABLE     0x9fc00u
+#define BOOT_VGA         0xa0000u
 #define BOOT_ACPI        0xe0000u /* RSDP here; tables after it */
 #define BOOT_HIGH        0x100000u
 
@@ -97,7 +98,7 @@ int boot_hvt(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
 
 /* CPU entry states shared by loaders: flat 64-bit with identity 2 MiB pages over 4 GiB at
  * BOOT_PML4; flat 32-bit protected mode, paging off. */
-void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip);
+void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t kernel_end);
 void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip);
 
 /* Is it a Linux kernel, by its bytes: a bzImage, or an ELF with Linux's notes? */

@@ -17,10 +17,13 @@ int boot_fail(struct boot_result *res, const char *fmt, ...)
 
 unsigned boot_memory_map(const struct ram *ram, struct e820_entry *e, unsigned max)
 {
-    /* Pages that RAM does not reach are clipped off; the rest has these bounds everywhere. */
+    /* Pages that RAM does not reach are clipped off; the rest has these bounds everywhere. As in a
+     * PC's own map 0xa0000-0xdffff is not spoken of: a kernel for one (Unikraft) adds the display's
+     * window itself, and stops where it finds that reserved already. */
     const struct e820_entry want[] = {
         {0, BOOT_EBDA, 1},
-        {BOOT_EBDA, BOOT_HIGH - BOOT_EBDA, 2},
+        {BOOT_EBDA, BOOT_VGA - BOOT_EBDA, 2},
+        {BOOT_ACPI, BOOT_HIGH - BOOT_ACPI, 2},
         {BOOT_HIGH, ram->low > BOOT_HIGH ? ram->low - BOOT_HIGH : 0, 1},
         {MMIO_HOLE_END, ram->high, 1},
     };

@@ -110,9 +110,14 @@ void boot_cpu_long_sized(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_
     cpu->efer = EFER_LME | EFER_LMA;
 }
 
-void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip)
+/* The kernel and what is in low memory must be mapped (boot.rst, 64-bit boot protocol). No more
+ * than the 1 GiB that Firecracker maps: a guest that goes on with these tables (Nanos) clears that
+ * much of them, and takes the addresses above for free. */
+void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t kernel_end)
 {
-    boot_cpu_long_sized(ram, cpu, rip, 4 * GIB, BOOT_GDT_GPA);
+    uint64_t bytes = (kernel_end + GIB - 1) / GIB * GIB;
+
+    boot_cpu_long_sized(ram, cpu, rip, bytes < GIB ? GIB : bytes, BOOT_GDT_GPA);
 }
 
 void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip)
@@ -120,6 +125,7 @@ void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip)
     start(cpu, rip);
     put_gdt(ram, cpu, BOOT_GDT_GPA);
     put_segments(cpu, SEL_CODE32, ATTR_CODE32);
+    cpu->gpr[RSP] = BOOT_STACK; /* left open by the protocols; Nanos calls before it sets its own */
     cpu->cr0 = CR0_PE | CR0_ET;
     cpu->cr3 = 0;
     cpu->cr4 = 0;

@@ -54,7 +54,7 @@ int boot_elf_linux(const struct boot_request *req, struct ram *ram, struct cpu *
     struct boot_params *bp = ram_ptr(ram, BOOT_ZERO_PAGE, sizeof *bp);
     bp->hdr.cmdline_size = (uint32_t)strlen(req->cmdline ? req->cmdline : "") + 1;
     elf_load(&e, ram);
-    boot_cpu_long(ram, cpu, e.entry);
+    boot_cpu_long(ram, cpu, e.entry, e.end);
     cpu->gpr[RSI] = BOOT_ZERO_PAGE;
     res->protocol = "linux64";
     return 0;

@@ -83,7 +83,7 @@ int boot_linux(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     if (err)
         return err;
     boot_copy(ram, load, k->data + setup, body);
-    boot_cpu_long(ram, cpu, load + ENTRY64);
+    boot_cpu_long(ram, cpu, load + ENTRY64, load + need);
     cpu->gpr[RSI] = BOOT_ZERO_PAGE;
     res->protocol = "linux64";
     return 0;

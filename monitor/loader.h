@@ -56,10 +56,10 @@ int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cp
                  const struct elf *runtime, struct mayfly_boot *b, struct boot_result *res);
 
 /* Identity page tables of 2 MiB pages for [0, bytes) at BOOT_PML4, bytes <= 4 GiB, and the GDT at
- * gdt. boot_cpu_long() is this with 4 GiB and BOOT_GDT_GPA. */
+ * gdt. boot_cpu_long() is this with BOOT_GDT_GPA and 1 GiB, or more where the kernel ends above. */
 void boot_cpu_long_sized(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t bytes,
                          uint64_t gdt);
 #define BOOT_GDT_BYTES 48u
-#define BOOT_STACK     0x8ff0u /* RSP at a 64-bit entry: one free page below the page tables */
+#define BOOT_STACK     0x8ff0u /* RSP at the entry: one free page below the page tables */
 
 #endif

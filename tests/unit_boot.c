@@ -71,6 +71,7 @@ static void check_flat32(const struct run *r, uint64_t rip)
     cr_assert_eq(r->cpu.cr4, 0);
     cr_assert_eq(r->cpu.efer, 0);
     cr_assert_eq(cpu_code_size(&r->cpu), 4);
+    cr_assert_eq(r->cpu.gpr[RSP], 0x8ff0, "a guest may call before it sets its own stack");
     check_segs(r);
 }
 
@@ -97,15 +98,18 @@ static uint32_t check_zero_page(const struct run *r, uint64_t kernel_end)
     cr_assert_eq(bp->hdr.loadflags, LOADED_HIGH);
     cr_assert_eq(bp->acpi_rsdp_addr, 0xe0000);
     cr_assert_str_eq(AT(r, char, bp->hdr.cmd_line_ptr), r->req.cmdline);
-    cr_assert_eq(bp->e820_entries, r->ram.high ? 4 : 3);
+    cr_assert_eq(bp->e820_entries, r->ram.high ? 5 : 4);
     cr_assert_eq(bp->e820_table[0].addr, 0);
     cr_assert_eq(bp->e820_table[0].size, 0x9fc00);
     cr_assert_eq(bp->e820_table[1].addr, 0x9fc00);
-    cr_assert_eq(bp->e820_table[1].size, 0x60400);
+    cr_assert_eq(bp->e820_table[1].size, 0x400);
     cr_assert_eq(bp->e820_table[1].type, 2);
-    cr_assert_eq(bp->e820_table[2].addr, 0x100000);
-    cr_assert_eq(bp->e820_table[2].size, r->ram.low - 0x100000);
-    cr_assert_eq(bp->e820_table[2].type, 1);
+    cr_assert_eq(bp->e820_table[2].addr, 0xe0000);
+    cr_assert_eq(bp->e820_table[2].size, 0x20000);
+    cr_assert_eq(bp->e820_table[2].type, 2);
+    cr_assert_eq(bp->e820_table[3].addr, 0x100000);
+    cr_assert_eq(bp->e820_table[3].size, r->ram.low - 0x100000);
+    cr_assert_eq(bp->e820_table[3].type, 1);
     sd = AT(r, struct setup_data, bp->hdr.setup_data);
     cr_assert_eq(sd->next, 0);
     cr_assert_eq(sd->type, 9);
@@ -142,8 +146,9 @@ Test(boot, bzimage)
         check_long(r, BZ_PREF + 0x200);
         check_zero_page(r, BZ_PREF + BZ_INIT);
         cr_assert_arr_eq(AT(r, uint8_t, BZ_PREF), i.bytes + BZ_SETUP, BZ_BODY);
-        for (uint64_t a = 0; a < 4 * GIB; a += 0x1ff7ff)
+        for (uint64_t a = 0; a < GIB; a += 0x1ff7ff)
             cr_assert_eq(translate(r, a), a);
+        cr_assert_eq(translate(r, GIB), UINT64_MAX, "Firecracker maps 1 GiB");
         const struct boot_params *bp = AT(r, struct boot_params, 0x7000);
         cr_assert_eq(bp->hdr.pref_address, BZ_PREF);
         cr_assert_eq(bp->hdr.init_size, BZ_INIT);
@@ -151,8 +156,8 @@ Test(boot, bzimage)
         cr_assert_eq(bp->hdr.cmdline_size, 2047);
         cr_assert_eq(bp->hdr.vid_mode, 0xffff);
         if (r->ram.high) {
-            cr_assert_eq(bp->e820_table[3].addr, 4 * GIB);
-            cr_assert_eq(bp->e820_table[3].size, r->ram.high);
+            cr_assert_eq(bp->e820_table[4].addr, 4 * GIB);
+            cr_assert_eq(bp->e820_table[4].size, r->ram.high);
         }
         end(r);
     }
@@ -274,14 +279,14 @@ Test(boot, pvh)
         cr_assert_eq(si->version, 1);
         cr_assert_eq(si->rsdp, 0xe0000);
         cr_assert_str_eq(AT(r, char, si->cmdline), r->req.cmdline);
-        cr_assert_eq(si->memmap_entries, n ? 3 : 4);
+        cr_assert_eq(si->memmap_entries, n ? 4 : 5);
         const struct {
             uint64_t addr, size;
             uint32_t type, reserved;
         } *map = (const void *)AT(r, char, si->memmap);
-        cr_assert_eq(map[2].addr, 0x100000);
-        cr_assert_eq(map[2].size, r->ram.low - 0x100000);
-        cr_assert_eq(map[2].type, 1);
+        cr_assert_eq(map[3].addr, 0x100000);
+        cr_assert_eq(map[3].size, r->ram.low - 0x100000);
+        cr_assert_eq(map[3].type, 1);
         cr_assert_eq(si->nr_modules, n == 2 ? 0 : 1);
         if (n != 2) {
             const uint64_t *mod = AT(r, uint64_t, si->modlist);
@@ -308,11 +313,11 @@ static void check_multiboot(struct run *r, uint32_t entry)
     snprintf(want, sizeof want, "test_kernel%s%s", *r->req.cmdline ? " " : "", r->req.cmdline);
     cr_assert_str_eq(AT(r, char, mb[4]), want);
     cr_assert_str_eq(AT(r, char, mb[16]), "mayfly");
-    cr_assert_eq(mb[11], (r->ram.high ? 4u : 3u) * 24);
+    cr_assert_eq(mb[11], (r->ram.high ? 5u : 4u) * 24);
     const uint32_t *map = AT(r, uint32_t, mb[12]);
-    cr_assert_eq(map[12], 20);
-    cr_assert_eq(map[13], 0x100000);
-    cr_assert_eq(map[17], 1);
+    cr_assert_eq(map[18], 20);
+    cr_assert_eq(map[19], 0x100000);
+    cr_assert_eq(map[23], 1);
     if (r->req.initrd.data) {
         const uint32_t *mod = AT(r, uint32_t, mb[6]);
 

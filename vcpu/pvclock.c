@@ -21,6 +21,7 @@ struct pvclock_wall {
     uint32_t version, sec, nsec;
 };
 #define PVCLOCK_TSC_STABLE 1
+#define PVCLOCK_START_NS   1 /* at TSC 0; a guest may take 0 for a clock never filled in (Nanos) */
 
 #define NS_PER_S 1000000000u
 
@@ -44,7 +45,7 @@ static uint64_t system_time(const struct vcpu *v)
     int8_t shift;
 
     scale_for(v->vm->tsc_hz, &mul, &shift);
-    return (uint64_t)(((unsigned __int128)(tsc << shift) * mul) >> 32);
+    return PVCLOCK_START_NS + (uint64_t)(((unsigned __int128)(tsc << shift) * mul) >> 32);
 }
 
 static void publish(struct vcpu *v, gpa_t gpa)
@@ -60,7 +61,7 @@ static void publish(struct vcpu *v, gpa_t gpa)
     /* Odd while it changes: other CPUs may be reading. */
     __atomic_store_n(&t->version, version, __ATOMIC_SEQ_CST);
     t->tsc_timestamp = v->cpu.tsc_adjust;
-    t->system_time = 0;
+    t->system_time = PVCLOCK_START_NS;
     t->tsc_to_system_mul = mul;
     t->tsc_shift = shift;
     t->flags = PVCLOCK_TSC_STABLE;
