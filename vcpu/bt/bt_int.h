@@ -145,6 +145,8 @@ struct bt {
     uint32_t used, start; /* bytes; start: after the glue */
     uint8_t *meta;
     uint64_t meta_used;
+    uint64_t meta_ahead; /* how far pages are there already (bt_cache_ahead) */
+    uint32_t code_ahead;
     struct bt_block **hash;
     struct bt_block **page; /* by page frame: head of its block list */
     uint64_t npages;
@@ -172,6 +174,7 @@ void bt_cache_fini(struct bt *bt);
 void bt_cache_flush(struct bt *bt);
 void *bt_meta_alloc(struct bt *bt, size_t size);
 bool bt_cache_room(const struct bt *bt);
+void bt_cache_ahead(struct bt *bt);
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key);
 /* Enter a finished block. */
 void bt_block_add(struct bt *bt, struct bt_block *b);

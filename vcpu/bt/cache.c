@@ -16,6 +16,11 @@
 #include "vcpu/bt/tr.h"
 #include "vcpu/bt/world.h"
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+
 static void *map_anon(uint64_t size)
 {
     void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
@@ -84,6 +89,29 @@ void *bt_meta_alloc(struct bt *bt, size_t size)
 
     bt->meta_used += (size + 7) & ~(size_t)7;
     return p;
+}
+
+/* Pages are had ahead of where translations grow, some at a time: a fault for each, in both
+ * mappings of the code, would cost more. A guest that stays small has none. Hosts before Linux 5.14
+ * take the faults. */
+#define AHEAD (256 * 1024u)
+
+void bt_cache_ahead(struct bt *bt)
+{
+    uint64_t at;
+
+    if (bt->used >= bt->code_ahead && bt->used + AHEAD <= bt->code_size) {
+        at = (bt->used + PAGE_SIZE - 1) & PAGE_MASK;
+        if (bt->code_ahead && !madvise(bt->rw + at, AHEAD, MADV_POPULATE_WRITE))
+            madvise(bt->rx + at, AHEAD, MADV_POPULATE_READ);
+        bt->code_ahead = (uint32_t)at + AHEAD;
+    }
+    if (bt->meta_used >= bt->meta_ahead && bt->meta_used + AHEAD <= bt->meta_size) {
+        at = (bt->meta_used + PAGE_SIZE - 1) & PAGE_MASK;
+        if (bt->meta_ahead)
+            madvise(bt->meta + at, AHEAD, MADV_POPULATE_WRITE);
+        bt->meta_ahead = at + AHEAD;
+    }
 }
 
 bool bt_cache_room(const struct bt *bt)

@@ -307,6 +307,7 @@ static void finish(struct tr *t)
         b->map[k] = t->map[k];
     bt->used = (t->e.at + 15) & ~15u;
     bt_block_add(bt, b);
+    bt_cache_ahead(bt);
 
     struct vcpu_stats *s = &t->v->stats;
 
