@@ -86,6 +86,7 @@ struct bt_miss {
     uint64_t rip;
     uint8_t kind, count;
     uint8_t hint; /* that it was translated by */
+    bool shadow;  /* STI is just before it */
 };
 
 /* Host code offset (in the block) -> guest instruction offset; for host faults and polls. */

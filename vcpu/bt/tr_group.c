@@ -257,8 +257,11 @@ void tr_misses(struct tr *t)
             continue;
         struct bt_miss *m = bt_meta_alloc(t->bt, sizeof(*m));
 
-        *m = (struct bt_miss){
-            .block = t->b, .rip = t->rip[g->first], .kind = g->kind, .hint = g->hint};
+        *m = (struct bt_miss){.block = t->b,
+                              .rip = t->rip[g->first],
+                              .kind = g->kind,
+                              .hint = g->hint,
+                              .shadow = t->sti && t->sti == g->at};
         e_patch(e->rw, g->miss, e->at);
         check_other(t, g);
         e_gs_store(e, H_B, VOFF(hot.tmp2));

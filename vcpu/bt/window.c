@@ -388,6 +388,9 @@ void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
     uint8_t *hint = hint_of(bt, m->rip);
 
     v->stats.bt_window_misses++;
+    /* The instruction is still to come, and no interrupt before it (SDM 2B STI). */
+    if (m->shadow)
+        v->cpu.int_shadow = SHADOW_STI;
     if (++m->count < MISSES)
         return;
     /* Another block with the same instruction may have been quicker: try first what it learnt. */
