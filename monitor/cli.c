@@ -122,6 +122,7 @@ static const struct option options[] = {
     {"bt-no-inline", no_argument, NULL, OPT_BT + BT_DBG_NO_INLINE},
     {"bt-no-window", no_argument, NULL, OPT_BT + BT_DBG_NO_WINDOW},
     {"bt-no-trace", no_argument, NULL, OPT_BT + BT_DBG_NO_TRACE},
+    {"bt-no-low", no_argument, NULL, OPT_BT + BT_DBG_NO_LOW},
     {"bt-eager", no_argument, NULL, OPT_BT + BT_DBG_EAGER},
     {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},
     {NULL, 0, NULL, 0},

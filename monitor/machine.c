@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -274,13 +275,24 @@ static int start_engine(struct machine *m)
     return STATUS_FAILURE;
 }
 
-/* struct vcpu is large and mostly zero: straight from the kernel. */
+#define VCPU_LOW   0x08000000u
+#define VCPU_PAGES 0x8000u
+
+/* struct vcpu is large and mostly zero: straight from the kernel. Low, where the translator can
+ * address it as it is; where exactly is the kernel's secret of this process. */
+static void *map_vcpus(size_t len)
+{
+    const uint8_t *secret = (const uint8_t *)getauxval(AT_RANDOM);
+    uintptr_t at = VCPU_LOW + ((uintptr_t)(secret[8] | secret[9] << 8) % VCPU_PAGES) * PAGE_SIZE;
+
+    return mmap((void *)at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
 static int make_vcpus(struct machine *m)
 {
     static struct vcpu *table[MAX_VCPUS];
     size_t each = (sizeof(struct vcpu) + PAGE_SIZE - 1) & PAGE_MASK;
-    uint8_t *p =
-        mmap(NULL, each * m->cfg->cpus, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *p = map_vcpus(each * m->cfg->cpus);
 
     if (p == MAP_FAILED) {
         msg_error("cannot map %u vCPUs: %s%s", m->cfg->cpus, strerror(errno),

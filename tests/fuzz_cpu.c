@@ -120,10 +120,10 @@ static void sequence(uint64_t index)
 {
     static const unsigned modes[] = {0,
                                      FZ_WINDOWS,
-                                     BT_DBG_NO_CHAIN,
+                                     BT_DBG_NO_CHAIN | BT_DBG_NO_LOW,
                                      BT_DBG_NO_LIVENESS,
                                      BT_DBG_NO_INLINE,
-                                     BT_DBG_NO_TRACE,
+                                     BT_DBG_NO_TRACE | BT_DBG_NO_LOW,
                                      BT_DBG_ONE_INSN,
                                      BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
 
@@ -136,9 +136,9 @@ static void program(uint64_t index)
 {
     static const unsigned modes[] = {0,
                                      FZ_WINDOWS,
-                                     BT_DBG_NO_CHAIN | FZ_WINDOWS,
+                                     BT_DBG_NO_CHAIN | FZ_WINDOWS | BT_DBG_NO_LOW,
                                      BT_DBG_NO_LIVENESS,
-                                     BT_DBG_NO_TRACE,
+                                     BT_DBG_NO_TRACE | BT_DBG_NO_LOW,
                                      BT_DBG_NO_TRACE | FZ_WINDOWS};
 
     fz_program(&fzcase, seed, index);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "paging/ram.h"
 #include "vcpu/except.h"
 #include "vcpu/mem.h"
@@ -260,10 +261,11 @@ static inline void vmf_create(struct vmfix *f, enum vmfix_mode mode)
     memset(f, 0, sizeof(*f));
     if (ram_create(&f->ram, VMF_RAM))
         abort();
-    f->v = aligned_alloc(64, (sizeof(*f->v) + 63) & ~(size_t)63);
-    if (!f->v)
+    /* Low, as the monitor has it. */
+    f->v = mmap((void *)(uintptr_t)0x08000000, sizeof(*f->v), PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (f->v == MAP_FAILED)
         abort();
-    memset(f->v, 0, sizeof(*f->v));
     f->list[0] = f->v;
     f->vm = (struct vm_cpus){.ram = &f->ram,
                              .ops = &vmf_ops,
@@ -286,7 +288,7 @@ static inline void vmf_create(struct vmfix *f, enum vmfix_mode mode)
 
 static inline void vmf_destroy(struct vmfix *f)
 {
-    free(f->v);
+    munmap(f->v, sizeof(*f->v));
     ram_destroy(&f->ram);
 }
 

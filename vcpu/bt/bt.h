@@ -13,6 +13,7 @@ enum {
     BT_DBG_NO_INLINE = 4,   /* no inline TLB: every memory operand goes to the interpreter */
     BT_DBG_NO_WINDOW = 16,  /* no linear windows: TLB probes everywhere */
     BT_DBG_NO_TRACE = 64,   /* a block ends at its first branch */
+    BT_DBG_NO_LOW = 128,    /* struct vcpu from GS, also where there is only one */
     BT_DBG_EAGER = 32,      /* translate at first sight: nothing is too cold */
     BT_DBG_ONE_INSN = 8,    /* one instruction a block */
 };

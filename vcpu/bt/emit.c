@@ -15,24 +15,24 @@ void e_gs(struct emit *e, unsigned op, unsigned reg, int32_t disp, bool wide)
 {
     unsigned r = rex(wide, reg, 0, 0);
 
-    e8(e, 0x65);
+    e_self(e);
     if (r != 0x40)
         e8(e, r);
     e8(e, op);
     e8(e, modrm(0, reg, 4));
     e8(e, 0x25);
-    e32(e, (uint32_t)disp);
+    e_self_disp(e, disp);
 }
 
 void e_gs_index(struct emit *e, unsigned op, unsigned reg, unsigned index, unsigned scale,
                 int32_t disp)
 {
-    e8(e, 0x65);
+    e_self(e);
     e8(e, rex(true, reg, index, 0));
     e8(e, op);
     e8(e, modrm(0, reg, 4));
     e8(e, scale << 6 | (index & 7) << 3 | 5);
-    e32(e, (uint32_t)disp);
+    e_self_disp(e, disp);
 }
 
 void e_gs_store8_imm(struct emit *e, int32_t disp, uint8_t imm)
@@ -227,12 +227,12 @@ void e_flags_restore(struct emit *e, bool h_b)
         e_mov(e, H_B, RAX);
     else
         e_gs_store(e, RAX, VOFF(hot.rax));
-    e8(e, 0x65); /* movzx eax, word gs:[flags] */
+    e_self(e); /* movzx eax, word gs:[flags] */
     e8(e, 0x0f);
     e8(e, 0xb7);
     e8(e, modrm(0, RAX, 4));
     e8(e, 0x25);
-    e32(e, (uint32_t)VOFF(hot.flags));
+    e_self_disp(e, VOFF(hot.flags));
     e8(e, 0x04); /* add al, 0x7f: OF from al */
     e8(e, 0x7f);
     e8(e, 0x9e); /* sahf */

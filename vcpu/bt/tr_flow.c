@@ -139,12 +139,12 @@ static void jc_go(struct tr *t, unsigned digit)
 {
     struct emit *e = &t->e;
 
-    e8(e, 0x65);
+    e_self(e);
     e8(e, 0x42);
     e8(e, 0xff);
     e8(e, digit << 3 | 4);
     e8(e, 0xdd);
-    e32(e, (uint32_t)jc_table(t) + 8);
+    e_self_disp(e, jc_table(t) + 8);
 }
 
 /* Where the callee's RET comes back to: flags are in hot.flags. */
@@ -243,9 +243,9 @@ static void stub_direct(struct tr *t, const struct pending *p)
         slot = true;
         e_mov_imm(e, H_A, l->target);
         e_gs(e, 0x3b, H_A, jc, true);
-        e8(e, 0x75); /* jne over the jmp */
-        e8(e, 8);
+        uint32_t other = e_jcc(e, 5);
         e_gs_jmp(e, jc + 8);
+        e_patch(e->rw, other, e->at);
     } else {
         e_mov_imm(e, H_A, l->target);
     }

@@ -55,14 +55,14 @@ static void load_selector(struct tr *t, unsigned reg, unsigned seg)
 {
     int32_t sel = (int32_t)(offsetof(struct vcpu, cpu.seg[0].sel) + sizeof(struct seg) * seg);
 
-    e8(&t->e, 0x65); /* movzx reg, word gs:[sel] */
+    e_self(&t->e); /* movzx reg, word gs:[sel] */
     if (reg & 8)
         e8(&t->e, 0x44);
     e8(&t->e, 0x0f);
     e8(&t->e, 0xb7);
     e8(&t->e, (reg & 7) << 3 | 4);
     e8(&t->e, 0x25);
-    e32(&t->e, (uint32_t)sel);
+    e_self_disp(&t->e, sel);
 }
 
 /* The host register that stands for guest register r as a result; done() puts H_A away. */
@@ -273,13 +273,13 @@ static void or_flags(struct tr *t, int32_t off, unsigned shift)
 {
     struct emit *e = &t->e;
 
-    e8(e, 0x65); /* movzx r11d, byte gs:[...] */
+    e_self(e); /* movzx r11d, byte gs:[...] */
     e8(e, 0x44);
     e8(e, 0x0f);
     e8(e, 0xb6);
     e8(e, 0x1c);
     e8(e, 0x25);
-    e32(e, (uint32_t)(VOFF(hot.flags) + off));
+    e_self_disp(e, VOFF(hot.flags) + off);
     if (shift) {
         e8(e, 0x41); /* shl r11d, shift */
         e8(e, 0xc1);

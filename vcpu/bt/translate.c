@@ -329,6 +329,8 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     t->v = v;
     t->bt = bt;
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
+    if (v->vm->nvcpu == 1 && (uintptr_t)v <= INT32_MAX - sizeof(*v) && !(bt_debug & BT_DBG_NO_LOW))
+        t->e.self = (uint32_t)(uintptr_t)v;
     t->n = t->ncold = t->nrep = t->nmap = t->npend = 0;
     t->saved = t->ended = false;
     t->held = REG_NONE;
