@@ -82,7 +82,7 @@ done
 
 # The translator with each of its techniques off, and with nothing too cold to be translated.
 engine=bt
-for off in eager no-chain no-liveness no-inline no-window no-trace one-insn; do
+for off in eager no-chain no-liveness no-inline no-window no-trace no-low one-insn; do
     for guest in selftest timer smc; do
         pattern='^verdict: [1-9][0-9]* passed, 0 failed'
         run "--bt-$off $guest" 0 - --bt-$off $g/$guest
