@@ -160,6 +160,10 @@ for engine in bt interp; do
     rm -f "$tmp/one/kept"
 done
 
+"$mayfly" run --engine bt --timeout 60 --share "$tmp/one:/s" --env DIR=/s build/guests/check churn >"$tmp/guest" 2>"$tmp/err" </dev/null
+got=$?
+if [ $got -eq 0 ]; then ok "shares: files made and removed"; else not_ok "shares: files made and removed" "status $got $(grep FAIL "$tmp/guest")"; fi
+
 # --- memory past 4 GiB, sleeping, what -v tells ------------------------------------------------------
 "$mayfly" run --engine bt -m 5G --timeout 60 build/guests/check high >"$tmp/guest" 2>"$tmp/err" </dev/null
 got=$?

@@ -5,7 +5,7 @@
  *   echo    stdin to stdout, to its end; then the count on stderr
  *   vm, threads, futex, signals, timers, waits, files, process    vm.c and its neighbours
  *   high    more memory than lies below 4 GiB (-m 5G)
- *   share   files of the host in $DIR
+ *   share, churn    files of the host in $DIR
  *   sleep N N times a millisecond of sleep
  *   libc    random, TLS, floating point, what stdout is, what there is not
  *   crash null|divide|illegal|abort|stack|exit
@@ -198,7 +198,7 @@ static const struct part {
              {"vm", check_vm},         {"high", check_high},       {"threads", check_threads},
              {"futex", check_futex},   {"signals", check_signals}, {"timers", check_timers},
              {"waits", check_waits},   {"files", check_files},     {"process", check_process},
-             {"share", check_share}};
+             {"share", check_share},   {"churn", check_churn}};
 
 int main(int argc, char **argv)
 {

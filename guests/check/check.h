@@ -15,5 +15,6 @@ void check_waits(void);
 void check_files(void);
 void check_process(void);
 void check_share(void);
+void check_churn(void);
 
 #endif

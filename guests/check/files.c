@@ -178,6 +178,21 @@ void check_files(void)
     close(fd);
 }
 
+/* More files, one after another, than the host holds open for a guest. */
+void check_churn(void)
+{
+    const char *dir = getenv("DIR");
+    int wrong = 0;
+
+    check(dir && !chdir(dir), "DIR says where");
+    for (int i = 0; i < 17000 && !wrong; i++) {
+        int fd = open("churn", O_CREAT | O_EXCL | O_WRONLY, 0600);
+
+        wrong = fd < 0 || close(fd) || unlink("churn");
+    }
+    check(!wrong, "17000 files made and removed");
+}
+
 /* In $DIR, which is the host's. A file "kept" stays mapped and written to when the program ends. */
 void check_share(void)
 {

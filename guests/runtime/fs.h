@@ -41,6 +41,7 @@ struct inode {
     uint64_t rdev;
     char *target;         /* of a symbolic link */
     uint64_t node;        /* the host's file: its FUSE node; 0: ours */
+    uint32_t lookups;     /* how often the host has named it: as often it is to be forgotten */
     uint8_t share;        /* of which --share */
     bool mount;           /* hides what the directory has by that name */
     uint32_t maps;        /* mappings that show it */

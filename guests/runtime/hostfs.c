@@ -46,6 +46,7 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
     struct inode *i = dir_known(dir, name, len);
 
     if (i && i->node == e->nodeid) {
+        i->lookups++;
         set_attr(i, &e->attr);
         return i;
     }
@@ -56,6 +57,7 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
         return NULL;
     i->share = dir->share;
     i->node = e->nodeid;
+    i->lookups = 1;
     if (S_ISLNK(e->attr.mode))
         read_link(i);
     int err = dir_add(dir, name, len, i);
@@ -63,6 +65,26 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
     set_attr(i, &e->attr);
     inode_drop(i);
     return err ? NULL : i;
+}
+
+/* Many at a time; those that are left at the end of the program matter to nobody. */
+void hostfs_forget(const struct inode *i)
+{
+    enum { MANY = 32 };
+    static struct {
+        struct fuse_batch_forget_in head;
+        struct fuse_forget_one one[MANY];
+    } batch[SHARES];
+    uint32_t n = batch[i->share].head.count;
+
+    if (!i->lookups)
+        return;
+    batch[i->share].one[n++] = (struct fuse_forget_one){.nodeid = i->node, .nlookup = i->lookups};
+    batch[i->share].head.count = n;
+    if (n < MANY)
+        return;
+    fuse_tell(i->share, FUSE_BATCH_FORGET, &batch[i->share], sizeof batch[0]);
+    batch[i->share].head.count = 0;
 }
 
 static size_t name_of(char *buf, const char *name, size_t len)
@@ -115,6 +137,8 @@ int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t 
                                                     .out = &e,
                                                     .out_len = sizeof e});
 
+        if (err >= 0)
+            remember(dir, name, len, &e);
         return err < 0 ? err : 0;
     }
     if (!S_ISREG(mode))
@@ -134,8 +158,10 @@ int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t 
                                                 .out = &out,
                                                 .out_len = sizeof out});
 
-    if (err >= 0)
+    if (err >= 0) {
+        remember(dir, name, len, &out.e);
         hostfs_close(dir->share, out.e.nodeid, out.o.fh, false);
+    }
     return err < 0 ? err : 0;
 }
 
@@ -156,6 +182,8 @@ int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *
                                                 .out = &e,
                                                 .out_len = sizeof e});
 
+    if (err >= 0)
+        remember(dir, name, len, &e);
     return err < 0 ? (int)err : 0;
 }
 
@@ -178,6 +206,8 @@ int hostfs_link(struct inode *dir, const char *name, size_t len, struct inode *i
                                                 .out = &e,
                                                 .out_len = sizeof e});
 
+    if (err >= 0)
+        remember(dir, name, len, &e);
     return err < 0 ? (int)err : 0;
 }
 

@@ -22,6 +22,8 @@ struct fuse_call {
 };
 /* -errno, or how much data came. */
 int64_t fuse_call(const struct fuse_call *c);
+/* What has no answer. */
+void fuse_tell(uint8_t share, uint32_t op, const void *in, uint64_t len);
 
 /* --- hostfs.c: what inode.c and the calls do for an inode with a node --- */
 /* Finds the shares, one of which may be the root; the others are mounted when the tree is there. */
@@ -39,6 +41,8 @@ int hostfs_resize(struct inode *i, uint64_t size);
 int hostfs_chmod(struct inode *i, uint32_t mode);
 int hostfs_chown(struct inode *i, uint32_t uid, uint32_t gid);
 int hostfs_times(struct inode *i, int64_t atime, int64_t mtime);
+/* The last of it here has gone: the host may forget it too. */
+void hostfs_forget(const struct inode *i);
 struct statfs;
 int hostfs_statfs(const struct inode *i, struct statfs *s);
 void hostfs_refresh(struct inode *i);

@@ -47,6 +47,8 @@ void inode_drop(struct inode *i)
 {
     if (--i->refs)
         return;
+    if (i->node)
+        hostfs_forget(i);
     free_pages(i, 0);
     for (unsigned a = 0; i->pages && a < FANOUT; a++)
         if (i->pages[a])

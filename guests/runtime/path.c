@@ -196,7 +196,7 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
         return -ENOENT;
     if (p->dir->node) {
         err = (int)hostfs_create(p->dir, p->name, p->len, mode);
-        *made = err ? NULL : dir_find(p->dir, p->name, p->len);
+        *made = err ? NULL : dir_known(p->dir, p->name, p->len);
         return err ? err : *made ? 0 : -ENOENT;
     }
     i = inode_new(mode);
