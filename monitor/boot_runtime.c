@@ -111,6 +111,7 @@ int boot_runtime(const struct boot_request *req, struct ram *ram, struct cpu *cp
     b->net_mask = req->net.mask;
     b->net_gateway = req->net.gateway;
     b->net_dns = req->net.dns;
+    b->net_ahead = req->net.ahead;
     memcpy(b->seed, req->seed, sizeof b->seed);
     memcpy(b->auxv_seed, req->seed + sizeof b->seed, sizeof b->auxv_seed);
     if (ram_write(ram, BOOT_BLOCK_GPA, b, sizeof *b))

@@ -7,6 +7,8 @@
 
 struct net_address {
     uint32_t address, mask, gateway, dns;
+    uint32_t
+        ahead; /* bytes for the guest that the network holds, and drops more; 0: no such limit */
 };
 
 struct virtio_dev;

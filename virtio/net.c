@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 void net_link_down(struct net *n)
 {
@@ -163,6 +164,14 @@ static int random_mac(uint8_t mac[6])
     return 0;
 }
 
+static uint32_t buffer_of(int fd)
+{
+    int size = 0;
+    socklen_t len = sizeof size;
+
+    return getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, &len) || size < 0 ? 0 : (uint32_t)size;
+}
+
 static int open_backend(struct net *n, const struct net_options *o, char *err, size_t len)
 {
     int fd, e;
@@ -170,6 +179,7 @@ static int open_backend(struct net *n, const struct net_options *o, char *err, s
     if (!o->user)
         return net_tap_open(n, o->tap, err, len);
     e = net_passt_start(o, &fd, err, len);
+    n->address.ahead = e ? 0 : buffer_of(fd) / 2; /* the kernel counts its own bytes too */
     return e ? e : net_stream_open(n, fd, o->restricted, err, len);
 }
 

@@ -17,7 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define READY_MS 10000
+#define READY_MS      10000
+#define SOCKET_BUFFER (2 << 20)
 
 extern char **environ;
 
@@ -100,6 +101,16 @@ static int spawn(const struct net_options *o, int sock, int errors, pid_t *pid)
     return -e;
 }
 
+/* passt drops what its end does not take. As root any size, else what net.core.wmem_max allows. */
+static void enlarge(const int sock[2])
+{
+    int size = SOCKET_BUFFER;
+
+    for (unsigned i = 0; i < 2; i++)
+        if (setsockopt(sock[i], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size))
+            setsockopt(sock[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+}
+
 /* A copy of *fd above the descriptors that spawn() uses. */
 static int move_up(int *fd)
 {
@@ -120,6 +131,8 @@ int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
 
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) || pipe2(errors, O_CLOEXEC))
         e = -errno;
+    if (!e)
+        enlarge(sock);
     if (!e)
         e = move_up(&sock[1]);
     if (!e)

@@ -42,6 +42,7 @@ struct mayfly_boot {
     uint8_t virtio_gsi[24]; /* their interrupts */
     /* The first network card's, in network order; address 0: ask DHCP. */
     uint32_t net_address, net_mask, net_gateway, net_dns;
+    uint32_t net_ahead; /* bytes the network behind it holds for us, and drops more; 0: no limit */
 };
 
 /* flags: standard descriptor fd is a terminal; is closed. */

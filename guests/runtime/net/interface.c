@@ -18,10 +18,10 @@
 #define LO_MTU      16384u
 #define RESOLVERS   DNS_MAX_SERVERS
 
-/* What a peer may send ahead. passt drops what its socket's buffer (208 KiB) does not hold, and
- * takes long to notice: its frames are 64 KiB. */
+/* What a peer may send ahead. passt drops what its socket's buffer does not hold, and takes long to
+ * notice. */
 #define WINDOW       (1u << 20)
-#define WINDOW_PASST (192u << 10)
+#define WINDOW_LEAST (128u << 10)
 #define MTU_PASST    65520u
 uint32_t net_window = WINDOW;
 bool net_behind_passt;
@@ -158,8 +158,10 @@ void net_init(void)
     loopback_mtu();
     if (netif_add(&card, &address, &mask, &gateway, NULL, nic_start, ethernet_input)) {
         net_behind_passt = card.mtu == MTU_PASST;
-        if (net_behind_passt)
-            net_window = WINDOW_PASST;
+        if (boot.net_ahead)
+            net_window = (uint32_t)least(WINDOW, boot.net_ahead);
+        if (net_window < WINDOW_LEAST)
+            net_window = WINDOW_LEAST;
         netif_set_hostname(&card, "mayfly");
         netif_set_default(&card);
         netif_set_up(&card);
