@@ -41,7 +41,7 @@ struct cold {
 struct cold_rep {
     unsigned i, n;
     bool restore; /* flags must be in EFLAGS at next */
-    uint32_t jcc[2], next;
+    uint32_t jcc[3], next;
     unsigned nop; /* operands of a REP string instruction */
     struct {
         uint32_t miss[2], back; /* of the first window asked */

@@ -1,7 +1,7 @@
 /*
  * MOVS, STOS and LODS in the cache: forward, with flat 64-bit addresses. Both operands are checked
  * before anything changes. With REP that takes windows, and a count that does not keep a kick
- * waiting for long; what is not so goes to bt_string().
+ * waiting for long, or operands that stay in a page each; what is not so goes to bt_string().
  */
 #include "vcpu/bt/tr.h"
 
@@ -101,6 +101,72 @@ static bool rep(struct tr *t)
     return true;
 }
 
+/* [reg, reg + RCX elements) by the TLB, all of it in one page; then slot holds what makes its
+ * linear address a host address. RCX is at most a page's worth. */
+static void in_page(struct tr *t, struct cold_rep *c, unsigned reg, bool write, int32_t slot)
+{
+    struct emit *e = &t->e;
+    int32_t at = (int32_t)offsetof(struct vcpu, tlb.e) +
+                 (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
+                     (int32_t)(tr_ctx(t) * TLB_KINDS + (write ? TLB_W : TLB_R));
+
+    e_mov(e, H_B, reg);
+    e8(e, 0x49); /* shr r11, 8 */
+    e8(e, 0xc1);
+    e8(e, 0xeb);
+    e8(e, PAGE_SHIFT - 4);
+    e8(e, 0x41); /* and r11d, mask */
+    e8(e, 0x81);
+    e8(e, 0xe3);
+    e32(e, (TLB_ENTRIES - 1) << 4);
+    e_gs_index(e, 0x8b, H_A, H_B, 0, at + (int32_t)offsetof(struct tlb_entry, add));
+    e_gs_index(e, 0x8b, H_B, H_B, 0, at + (int32_t)offsetof(struct tlb_entry, last));
+    e_gs_store(e, H_A, slot);
+    e_rr(e, 0x29, H_A, H_B, true); /* sub r11, r10; sub r11, reg */
+    e_rr(e, 0x29, reg, H_B, true);
+    e_lea(e, H_A, REG_NONE, RCX, (unsigned)__builtin_ctz(t->in[t->i].opsize),
+          -(int32_t)PAGE_SIZE - 1, 8, 8);
+    e_rr(e, 0x3b, H_B, H_A, true); /* cmp r11, r10 */
+    c->jcc[c->n++] = e_jcc(e, 2);  /* jb */
+}
+
+/* REP MOVS and STOS where there are no windows: a kernel's are short, and seldom cross a page. */
+static bool rep_in_page(struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode & 0xfe;
+    struct emit *e = &t->e;
+
+    if ((op != 0xa4 && op != 0xaa) || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
+        return false;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    tr_flags_clobber(t);
+    e8(e, 0x48); /* cmp rcx, imm32 */
+    e8(e, 0x81);
+    e8(e, 0xf9);
+    e32(e, PAGE_SIZE / in->opsize);
+    c->jcc[c->n++] = e_jcc(e, 7); /* ja */
+    in_page(t, c, RDI, true, VOFF(hot.tmp));
+    if (op == 0xa4) {
+        in_page(t, c, RSI, false, VOFF(hot.tmp2));
+        e_gs(e, 0x03, RSI, VOFF(hot.tmp2), true); /* add */
+    }
+    e_gs(e, 0x03, RDI, VOFF(hot.tmp), true);
+    if (in->opsize == 2)
+        e8(e, 0x66);
+    e8(e, 0xf3);
+    if (in->opsize == 8)
+        e8(e, 0x48);
+    e8(e, in->opcode);
+    e_gs(e, 0x2b, RDI, VOFF(hot.tmp), true); /* sub */
+    if (op == 0xa4)
+        e_gs(e, 0x2b, RSI, VOFF(hot.tmp2), true);
+    c->next = e->at;
+    return true;
+}
+
 /* The stack's window, where it is at the same offset, serves as well. */
 static void try_stack(struct tr *t, const struct cold_rep *c, unsigned k, uint32_t miss[2])
 {
@@ -150,7 +216,7 @@ bool tr_string(struct tr *t)
         (bt_debug & BT_DBG_NO_INLINE))
         return false;
     if (in->rep || in->repne)
-        return !lods && in->map == 0 && op >= 0xa4 && rep(t);
+        return !lods && in->map == 0 && op >= 0xa4 && (rep(t) || rep_in_page(t));
     if (!(movs || stos || lods))
         return false;
     if (movs) {
