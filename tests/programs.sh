@@ -6,9 +6,9 @@
 p=$root/build/progs
 src=$root/tests/progs
 bb=$(command -v busybox)
-engines="bt"
+engines=${ENGINES:-bt}
 # KVM that runs kernel code in hardware can run them too.
-"$mayfly" check 2>/dev/null | grep -q '^kvm *hardware' && engines+=" kvm"
+[ -n "${ENGINES:-}" ] || ! "$mayfly" check 2>/dev/null | grep -q "^kvm *hardware" || engines+=" kvm"
 mkdir -p "$p" "$tmp/host" "$tmp/guest"
 input=/dev/null
 more=() # options of mayfly
