@@ -7,6 +7,10 @@
 
 static struct debug points;
 static int event_fd = -1;
+/* Orders are given and taken one at a time: a CPU that stops as soon as it goes on must not stop
+ * the others before they were told to go, nor one that looks around at its gate count as standing
+ * after. */
+static pthread_mutex_t order_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic uint32_t parked; /* bit per vCPU: stands at its gate, and will not leave unasked */
 
 /* --- stopping and going on --- */
@@ -21,10 +25,12 @@ void debugger_init(struct machine *m, int fd, bool stand)
 
 void debugger_pause(struct machine *m)
 {
+    pthread_mutex_lock(&order_lock);
     for (unsigned i = 0; i < m->cpus.nvcpu; i++) {
         atomic_store(&m->cpus.vcpu[i]->pause, true);
         vcpu_kick(m->cpus.vcpu[i]);
     }
+    pthread_mutex_unlock(&order_lock);
 }
 
 bool debugger_paused(struct machine *m)
@@ -47,6 +53,7 @@ void debugger_resume(struct machine *m, const struct debugger_order *order)
 {
     if (m->cpus.kvm)
         kvm_debug_insert(&m->cpus);
+    pthread_mutex_lock(&order_lock);
     for (unsigned i = 0; i < m->cpus.nvcpu; i++) {
         struct vcpu *v = m->cpus.vcpu[i];
 
@@ -61,6 +68,7 @@ void debugger_resume(struct machine *m, const struct debugger_order *order)
         atomic_store(&v->pause, false);
         vcpu_kick(v);
     }
+    pthread_mutex_unlock(&order_lock);
 }
 
 int debugger_report(struct machine *m, unsigned from)
@@ -74,14 +82,25 @@ int debugger_report(struct machine *m, unsigned from)
     return -1;
 }
 
-bool debugger_gate(struct machine *m, struct vcpu *v)
+/* Shall v stand here? Then it counts as standing until it is told to go. */
+static bool stands(struct machine *m, struct vcpu *v)
 {
     uint32_t bit = 1u << v->index;
+
+    pthread_mutex_lock(&order_lock);
+    bool stand = atomic_load(&v->pause) && !atomic_load(&m->cpus.stop);
+
+    if (stand && !(atomic_fetch_or(&parked, bit) & bit))
+        (void)!write(event_fd, &(uint64_t){1}, 8);
+    pthread_mutex_unlock(&order_lock);
+    return stand;
+}
+
+bool debugger_gate(struct machine *m, struct vcpu *v)
+{
     bool stood = false;
 
-    while (atomic_load(&v->pause) && !atomic_load(&m->cpus.stop)) {
-        if (!(atomic_fetch_or(&parked, bit) & bit))
-            (void)!write(event_fd, &(uint64_t){1}, 8);
+    while (stands(m, v)) {
         vcpu_park(v);
         vcpu_take_kick(v);
         stood = true;

@@ -115,6 +115,15 @@ expect 'the other' qThreadExtraInfo,2 "$(printf 'CPU 1 [waits for its start]' | 
 expect 'its end' 'vCont;c' X06
 exec 7>&-
 ended 'status after a triple fault' 134
+# It stops all while they are being told to go.
+for _ in 1 2 3 4 5; do
+    start --engine bt -c 4 "$tmp/triple"
+    connect
+    expect 'a triple fault at once, 4 CPUs' 'vCont;c' 'T06thread:1;'
+    tell vKill\;1
+    exec 7>&-
+    ended 'killed, 4 CPUs' 137
+done
 start --engine bt build/guests/check crash null
 connect
 expect "a program's end by a signal" 'vCont;c' X0b
