@@ -126,7 +126,7 @@ struct tr {
     bool ended;    /* the last instruction has emitted its exits */
     struct cold cold[2 * BT_MAX_INSNS];
     unsigned ncold;
-    struct cold_rep rep[8];
+    struct cold_rep rep[BT_MAX_INSNS];
     unsigned nrep;
     struct bt_map map[3 * BT_MAX_INSNS];
     unsigned nmap;

@@ -189,7 +189,7 @@ void tr_cold_reps(struct tr *t)
 {
     for (unsigned k = 0; k < t->nrep; k++) {
         const struct cold_rep *c = &t->rep[k];
-        uint32_t miss[4];
+        uint32_t miss[4] = {0};
 
         for (unsigned j = 0; j < c->nop; j++)
             try_stack(t, c, j, &miss[2 * j]);
