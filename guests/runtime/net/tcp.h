@@ -34,6 +34,11 @@ struct tcp {
     uint64_t out_bytes;
     bool filling; /* out_last is being written to */
 
+    /* timers.c: the last acknowledgement, since when (0: nothing is under way), times sent again */
+    uint32_t acked;
+    uint64_t since;
+    unsigned again;
+
     /* of a listening one: connections nobody has accepted, each in the listener's list */
     struct tcp *listener, *pending, *pending_next;
 };

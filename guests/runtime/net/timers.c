@@ -3,7 +3,7 @@
  * for something, once a second else; the tables' seconds come while there is traffic, every ten
  * else. What was left out is made up for, by the clock.
  */
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/net/tcp.h"
 #include "guests/runtime/process.h"
 
 #include "lwip/dhcp.h"
@@ -19,6 +19,7 @@
 #define QUIET        (6 * NS) /* without traffic: ARP has given up by then */
 #define QUIET_PERIOD (10 * NS)
 #define REMEMBERED   1024u
+#define STALLED      (90 * MS) /* two ticks */
 #define AGAIN        (10 * MS)
 #define AGAIN_MOST   (320 * MS)
 
@@ -53,6 +54,28 @@ static void forget_old(void)
     }
 }
 
+/* Nothing was acknowledged for a while: it may be what passt dropped last, of which it says
+ * nothing. Where that was too hasty passt throws it away. */
+static void stalled(struct tcp_pcb *p, uint64_t now)
+{
+    struct tcp *t = p->callback_arg;
+
+    if (!t || p->state < ESTABLISHED)
+        return;
+    if (!p->unacked || t->acked != p->lastack || !t->since) {
+        t->acked = p->lastack;
+        t->since = p->unacked ? now : 0;
+        t->again = 0;
+    } else if (now - t->since >= STALLED << t->again) {
+        uint8_t tries = p->nrtx;
+
+        tcp_rexmit_rto(p);
+        p->nrtx = tries;
+        t->since = now;
+        t->again += t->again < 3;
+    }
+}
+
 static void tcp_tick(uint64_t now)
 {
     uint64_t steps = (now - slow_last) / SLOW;
@@ -64,8 +87,11 @@ static void tcp_tick(uint64_t now)
         tcp_ticks += (uint32_t)(steps - 1);
         tcp_slowtmr();
     }
-    for (const struct tcp_pcb *p = tcp_active_pcbs; p && !busy; p = p->next)
-        busy = waits(p);
+    for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next) {
+        busy |= waits(p);
+        if (net_behind_passt)
+            stalled(p, now);
+    }
     forget_old();
     tcp_next = !tcp_active_pcbs && !tcp_tw_pcbs ? NEVER : now + (busy ? FAST : NS);
 }
