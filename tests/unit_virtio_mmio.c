@@ -156,7 +156,10 @@ Test(virtio_mmio, features)
     set_reg(f, 0x24, 0);
     set_reg(f, 0x20, 0);
     cr_assert_eq(echo.dev.driver_features, 1ull << 7 | VIRTIO_F_VERSION_1);
-    cr_assert_eq(negotiate(f, 1ull << 8), 3, "a bit that is not offered");
+    cr_assert_eq(negotiate(f, 1ull << 7 | 1ull << 8), 11, "a bit that is not offered is dropped");
+    cr_assert_eq(echo.dev.driver_features, 1ull << 7 | VIRTIO_F_VERSION_1);
+    cr_assert_eq(negotiate(f, 1ull << 60 | 1ull << 8), 11);
+    cr_assert_eq(echo.dev.driver_features, VIRTIO_F_VERSION_1);
     set_reg(f, R_STATUS, 0);
     set_reg(f, R_STATUS, 11);
     cr_assert_eq(reg(f, R_STATUS), 3, "no VERSION_1");
