@@ -170,7 +170,7 @@ int cli_hvt_options(int argc, char **argv, struct config *cfg)
 {
     static char *const always[] = {"run", "--boot", "hvt", "-m", "512M"};
     size_t most = sizeof always / sizeof *always + 3 * (size_t)argc + 2 * MAX_NAMED + 4;
-    char **out = calloc(most + 2 * (size_t)argc, sizeof *out), **other = out + most;
+    char **out = calloc(most + 2 * (size_t)argc, sizeof *out), **other;
     static struct spelling s;
     int n = 0, at = 1, others = 0;
 
@@ -178,6 +178,7 @@ int cli_hvt_options(int argc, char **argv, struct config *cfg)
         msg_error("no memory for the command line");
         return STATUS_FAILURE;
     }
+    other = out + most;
     for (; n < (int)(sizeof always / sizeof *always); n++)
         out[n] = always[n];
     for (; at < argc && argv[at][0] == '-' && strcmp(argv[at], "--"); at++)
