@@ -43,4 +43,5 @@ void bare_main(void)
     test_system();
     test_user();
     test_debug();
+    test_blocks();
 }

@@ -3,7 +3,7 @@
  * TSC-deadline), PIT through IOAPIC and through the 8259, the serial line's interrupt, HLT, x2APIC.
  * No check is about how late something comes, only that it comes, in which order, and never early.
  */
-#include "guests/bare/bare.h"
+#include "guests/timer/timer.h"
 
 enum {
     ID = 0x20,
@@ -416,5 +416,6 @@ void bare_main(void)
     test_pit_ioapic();
     test_pit_pic();
     test_serial();
+    test_blocks();
     test_x2apic();
 }

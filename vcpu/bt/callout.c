@@ -42,7 +42,9 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
 {
     struct bt *bt = v->vm->bt;
     uint8_t key = bt_key(v);
-    uint64_t gen = bt->gen, flushes = v->tlb.flushes;
+    /* Since the cache was entered: what another CPU has changed in the code ahead must be seen
+     * after a serializing instruction (SDM 3A 9.1.3). */
+    uint64_t gen = v->bt->ras_gen, flushes = v->tlb.flushes;
     enum step s;
 
     v->cpu.rip = rip;

@@ -374,7 +374,9 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
         bt_trace_page(v, w.gpa);
         bt_lock(bt);
     }
-    struct bt_block *b = block_here(v, &w, plain, fault);
+    /* Others may have used up the room while the lock was waited for: interpreted once, then
+     * locate() makes room. */
+    struct bt_block *b = bt_cache_room(bt) ? block_here(v, &w, plain, fault) : NULL;
 
     if (b && link && link_gen == bt->gen)
         link_up(v, link, b, w.global);

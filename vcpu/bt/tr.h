@@ -41,6 +41,7 @@ struct cold {
 struct cold_rep {
     unsigned i, n;
     bool restore; /* flags must be in EFLAGS at next */
+    bool end;     /* the block does not go on at next, whatever the instruction does */
     uint32_t jcc[3], next;
     unsigned nop; /* operands of a REP string instruction */
     struct {
@@ -266,8 +267,9 @@ bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one 
 void tr_pushf(struct tr *t);
 bool tr_string(struct tr *t); /* likewise, of IC_STRING (tr_string.c) */
 void tr_cold_reps(struct tr *t);
-void tr_callout(struct tr *t);    /* anything, by the interpreter, within the block */
-void tr_callout_at(struct tr *t); /* the same, with the flags put away already */
+void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
+/* The same, with the flags put away already; more: of info. */
+void tr_callout_at(struct tr *t, uint32_t more);
 
 /* --- tr_stack.c --- */
 void tr_stack(struct tr *t);

@@ -48,13 +48,14 @@ static bool closes_loop(const struct insn *in)
         return false;
     if (in->map == 0 && (op == 0xc2 || op == 0xc3))
         return false; /* the stub does, should it miss */
-    if (in->map == 0 && op == 0xff)
+    if (in->map == 0 && (op == 0xff || op == 0xe8))
         return true;
     return (int64_t)in->imm < 0;
 }
 
 /* Every loop has a branch backwards, or an indirect one, and a block with one polls. (A RET into
- * the middle of a block pairs with a CALL there, which came by the start.) */
+ * the middle of a block pairs with a CALL there, which came by the start.) CALLs poll whichever way
+ * they go: functions that each call the next one twice are no loop, and yet do not end. */
 void tr_poll_start(struct tr *t)
 {
     bool wanted = false;

@@ -108,7 +108,9 @@ static void choose_point(struct tr *t, struct tr_group *g)
         }
 }
 
-/* What the comparison adds to the registers; false: more than a displacement. */
+#define MOVED 4096 /* more than sum() changes by where tr_checks_run() moves a comparison */
+
+/* What the comparison adds to the registers; false: perhaps more than a displacement. */
 static bool sum(const struct tr *t, const struct tr_group *g, int64_t *add)
 {
     const struct tr_syms *s = &t->syms[g->at];
@@ -118,7 +120,7 @@ static bool sum(const struct tr *t, const struct tr_group *g, int64_t *add)
         *add -= s->add[holder(t, g->at, g->base)];
     if (g->index != SYM_NONE)
         *add -= (int64_t)s->add[holder(t, g->at, g->index)] << g->scale;
-    return *add == (int32_t)*add;
+    return *add > INT32_MIN + MOVED && *add < INT32_MAX - MOVED;
 }
 
 /* What is left of a group whose window does not serve after all goes by the TLB. */

@@ -158,12 +158,12 @@ static bool rename_all(const struct tr *t, const struct insn *in, struct rename 
     return !(f & F_RM) || in->has_mem || rename_field(in, rn, in->rm, &rn->rm);
 }
 
-void tr_callout_at(struct tr *t)
+void tr_callout_at(struct tr *t, uint32_t more)
 {
     const struct insn *in = &t->in[t->i];
     struct emit *e = &t->e;
     bool string = insn_class(in) == IC_STRING;
-    uint32_t info = SITE_ARG(in->len) | SITE_OP(in->map, in->opcode);
+    uint32_t info = SITE_ARG(in->len) | SITE_OP(in->map, in->opcode) | more;
 
     if (string && (in->rep || in->repne))
         info |= in->repne ? SITE_REP | SITE_REPNE : SITE_REP;
@@ -179,7 +179,7 @@ void tr_callout_at(struct tr *t)
 void tr_callout(struct tr *t)
 {
     tr_flags_clobber(t);
-    tr_callout_at(t);
+    tr_callout_at(t, 0);
     t->saved = true;
 }
 
@@ -294,7 +294,8 @@ static void check_divisor(struct tr *t, unsigned rm)
         return;
     struct cold_rep *c = &t->rep[t->nrep++];
 
-    *c = (struct cold_rep){.i = t->i};
+    /* next is the division: it must not be done twice, should the divisor change meanwhile. */
+    *c = (struct cold_rep){.i = t->i, .end = true};
     if (in->opsize == 2)
         e8(e, 0x66);
     if (!idiv && in->has_mem) {

@@ -37,7 +37,8 @@ void tr_load_operand(struct tr *t, uint32_t more)
 
 #define RUN_MAX 8
 
-/* How many instructions from i on are PUSH r (op 0x50) or POP r (0x58) of plain registers. */
+/* How many instructions from i on are PUSH r (op 0x50) or POP r (0x58) of plain registers, with RSP
+ * followed all the way: then one check of it is good for all. */
 static unsigned run_length(const struct tr *t, unsigned op)
 {
     unsigned n = 0;
@@ -48,7 +49,7 @@ static unsigned run_length(const struct tr *t, unsigned op)
         const struct insn *in = &t->in[t->i + n];
 
         if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op || in->opsize != 8 ||
-            in->rm == RSP)
+            in->rm == RSP || t->syms[t->i + n].sym[RSP] != t->syms[t->i].sym[RSP])
             break;
         n++;
     }

@@ -198,7 +198,7 @@ void tr_cold_reps(struct tr *t)
         for (unsigned j = 0; j < 2 * c->nop; j++)
             e_patch(t->e.rw, miss[j], t->e.at);
         t->i = c->i;
-        tr_callout_at(t);
+        tr_callout_at(t, c->end ? SITE_END : 0);
         if (c->restore)
             e_flags_restore(&t->e, true);
         e_jmp_to(&t->e, c->next);

@@ -278,7 +278,7 @@ static void emit_block(struct tr *t)
             /* The instruction after STI is through: the shadow ends here. */
             t->n = t->i + 1;
             t->b->len = (uint16_t)(t->rip[t->n] - t->b->rip);
-            t->live[t->n] = FL_ARITH;
+            t->live[t->n] = t->out[t->i] = FL_ARITH;
         }
         for (unsigned k = first; k < t->ncold; k++) {
             t->cold[k].next = t->e.at;
@@ -338,8 +338,10 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     t->b = bt_meta_alloc(bt, sizeof(*t->b));
     *t->b = (struct bt_block){
         .gpa = gpa, .page2 = ~(gpa_t)0, .rip = v->cpu.rip, .key = key, .code = t->e.at};
-    if (!gather(t, page + (gpa & (PAGE_SIZE - 1)), fault))
+    if (!gather(t, page + (gpa & (PAGE_SIZE - 1)), fault)) {
+        bt->meta_used = (uint64_t)((uint8_t *)t->b - bt->meta);
         return NULL;
+    }
     liveness(t, page);
     tr_plan(t);
     emit_block(t);

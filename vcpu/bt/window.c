@@ -168,6 +168,12 @@ static bool find_for(struct vcpu *v, gva_t lin, unsigned ctx, bool write, struct
     return write && find(v, lin, ctx, false, s) && find(v, s->hi - PAGE_SIZE, ctx, true, s);
 }
 
+static void use(struct vcpu *v, unsigned ctx, unsigned kind, const struct stretch *s)
+{
+    v->bt->win_page[ctx][kind] = s->page;
+    set_limits(v, ctx, kind, s->hi - v->vm->bt->win[ctx][kind].lo, s->global);
+}
+
 static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
 {
     struct bt *bt = v->vm->bt;
@@ -177,27 +183,32 @@ static void try_one(struct vcpu *v, gva_t lin, unsigned ctx, unsigned kind)
     /* A debugger's watchpoints keep pages out of the TLB; a window would have to go round them. */
     if (lin > INT32_MAX || watch_any(v) || !find_for(v, lin, ctx, kind & WIN_WRITE, &s))
         return;
-    v->bt->win_page[ctx][kind] = s.page;
     uint64_t host = (uintptr_t)v->vm->ram->base + s.lo + s.delta;
 
     if (s.lo > INT32_MAX || host > INT32_MAX)
         return;
     if (win->on && win->delta == s.delta && win->lo >= s.lo && win->lo < s.hi) {
-        set_limits(v, ctx, kind, s.hi - win->lo, s.global);
+        use(v, ctx, kind, &s);
         return;
     }
     if (win->moves >= MAX_MOVES || v->bt->win_len[ctx][kind] >= s.hi - s.lo)
         return;
     /* Another start: no vCPU may use the old one, and what was translated for it goes. */
     bt_world_stop(v);
+    /* Others had the world until now: there may be code in it that was not before. */
+    if ((kind & WIN_WRITE) && has_code(v->vm->ram, s.lo + s.delta, s.hi - s.lo)) {
+        bt_world_start(v);
+        return;
+    }
     for (unsigned i = 0; i < v->vm->nvcpu; i++)
         if (v->vm->vcpu[i]->bt) /* its thread has begun; until then its limits are zero */
             set_limits(v->vm->vcpu[i], ctx, kind, 0, false);
     *win = (struct bt_window){
         .on = true, .lo = s.lo, .delta = s.delta, .off = (int32_t)host, .moves = win->moves + 1};
-    bt_world_start(v);
-    set_limits(v, ctx, kind, s.hi - win->lo, s.global);
+    use(v, ctx, kind, &s);
+    /* Before another vCPU can find limits for the new one and run what was made for the old. */
     atomic_store(&bt->flush_wanted, true);
+    bt_world_start(v);
     vcpu_kick(v);
 }
 

@@ -1,0 +1,66 @@
+/* What a translator that looks ahead and checks accesses together must not lose. */
+#include "guests/selftest/selftest.h"
+
+/* Below, at its end, code; above, the stack that runs into it. */
+static uint8_t area[2][4096] __attribute__((aligned(4096)));
+static volatile uint64_t cells[8];
+
+/* Until memory is likely to have been found to be linear. */
+static void warm_up(void)
+{
+    uint64_t end = rdtsc() + 200000000;
+
+    while (rdtsc() < end)
+        for (unsigned i = 0; i < 10000; i++)
+            cells[i & 7] += i;
+}
+
+static uint64_t new_code(unsigned value)
+{
+    return 0xc300000000b8 | (uint64_t)value << 8; /* mov $value, %eax; ret */
+}
+
+static unsigned call_code(void)
+{
+    unsigned v;
+
+    __asm__ volatile("call *%1" : "=a"(v) : "r"(area[1] - 8) : "memory");
+    return v;
+}
+
+/* RSP goes so far that following it (by 16 MiB) ends after the third push: the fourth, to the code,
+ * is still an access of its own. */
+static void far_pushes(uint64_t code)
+{
+    uint64_t from = (uintptr_t)area[1] + 24 + 0xffffe8;
+
+    __asm__ volatile("movq %%rsp, %%rbx\n\tmovq %0, %%rsp\n\tleaq -0xffffe8(%%rsp), %%rsp\n\t"
+                     "pushq %%rax\n\tpushq %%rax\n\tpushq %%rax\n\tpushq %1\n\t"
+                     "pushq %%rax\n\tpushq %%rax\n\tmovq %%rbx, %%rsp"
+                     :
+                     : "r"(from), "r"(code)
+                     : "rbx", "memory");
+}
+
+static void test_far_stack(void)
+{
+    uint64_t gs = rdmsr(0xc0000101), bad = 0;
+
+    wrmsr(0xc0000101, (uintptr_t)area[1] + 2048);
+    far_pushes(new_code(0));
+    for (unsigned i = 0; i < 100; i++)
+        bad += call_code();
+    warm_up();
+    for (unsigned i = 1; i < 64; i++) {
+        far_pushes(new_code(i));
+        for (unsigned j = 0; j < 4; j++)
+            bad += call_code() != i;
+    }
+    check_equal(bad, 0, "pushes into code, far from where RSP was");
+    wrmsr(0xc0000101, gs);
+}
+
+void test_blocks(void)
+{
+    test_far_stack();
+}
