@@ -42,6 +42,7 @@ const char cli_help[] =
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
     "      --dumpcore DIR    for a Solo5 unikernel: its core there when it aborts\n"
+    "      --testdev         ports and memory that test suites expect of QEMU's pc-testdev\n"
     "      --bt-cache SIZE   bt: at most so much for translations, 1M to 1G (default 116M)\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"
     "      --stats           a table on stderr at the end: launch steps, exits, translation\n"
@@ -88,6 +89,7 @@ enum {
     OPT_GDB,
     OPT_DUMPCORE,
     OPT_BT_CACHE,
+    OPT_TESTDEV,
     OPT_VERSION,
     OPT_DEVICE,                        /* enum device_kind is added */
     OPT_BT = OPT_DEVICE + DEVICE_KINDS /* the bit is added */
@@ -114,6 +116,7 @@ static const struct option options[] = {
     {"rng", optional_argument, NULL, OPT_DEVICE + DEVICE_RNG},
     {"balloon", optional_argument, NULL, OPT_DEVICE + DEVICE_BALLOON},
     {"bt-cache", required_argument, NULL, OPT_BT_CACHE},
+    {"testdev", no_argument, NULL, OPT_TESTDEV},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -327,6 +330,9 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         return 0;
     case OPT_BT_CACHE:
         return take_bt_cache(arg, cfg);
+    case OPT_TESTDEV:
+        cfg->testdev = true;
+        return 0;
     case OPT_INITRD:
         cfg->initrd = arg;
         return 0;

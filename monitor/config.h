@@ -56,6 +56,7 @@ struct config {
     const char *stats_file; /* JSON, or NULL */
     const char *dumpcore;   /* directory for a Solo5 unikernel's core, or NULL */
     bool seccomp;
+    bool testdev;    /* QEMU's pc-testdev */
     const char *gdb; /* --gdb's value, or NULL */
     int verbose;
     struct config_device {

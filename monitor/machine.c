@@ -329,7 +329,7 @@ static int make_machine(struct machine *m)
         return status;
     pthread_mutex_init(&m->lock, NULL);
     m->cpus.ram = &m->ram;
-    m->cpus.ops = m->hvt ? &hvt_bus_ops : &machine_bus_ops;
+    m->cpus.ops = m->hvt ? &hvt_bus_ops : m->cfg->testdev ? &testdev_bus_ops : &machine_bus_ops;
     m->cpus.machine = m;
     m->cpus.kvm_fd = -1;
     m->cpus.cpuid = &m->cpuid;
@@ -340,6 +340,8 @@ static int make_machine(struct machine *m)
     loop_init(m);
     console_init(m, &the_console);
     irqchip_init(&m->cpus.irqchip, &m->cpus);
+    if (m->cfg->testdev)
+        testdev_init(m);
     serial_init(m);
     status = make_vcpus(m);
     if (!status)

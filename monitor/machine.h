@@ -27,6 +27,9 @@ struct pio_device {
     bool own_lock; /* called without machine.lock */
 };
 extern const struct machine_ops machine_bus_ops;
+/* --- testdev.c: the same behind QEMU's pc-testdev --- */
+extern const struct machine_ops testdev_bus_ops;
+void testdev_init(struct machine *m);
 /* Name of a row of the device table, for machine.pio_count; NULL past its end. */
 const char *pio_device_name(unsigned row);
 

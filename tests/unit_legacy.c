@@ -303,3 +303,43 @@ Test(legacy, calls_after_wakeups_have_the_lock_free)
     cr_expect_eq(pthread_mutex_trylock(&fake.lock), 0);
     cr_expect_eq(pthread_mutex_trylock(&chip->lock), 0);
 }
+
+/* What kvm-unit-tests finds at its addresses on QEMU (hw/misc/pc-testdev.c). */
+Test(legacy, testdev)
+{
+    const struct machine_ops *ops = &testdev_bus_ops;
+
+    ops->pio_write(&fake, 0xe0, 4, 0x12345678);
+    cr_expect_eq(ops->pio_read(&fake, 0xe0, 4), 0x12345678u);
+    cr_expect_eq(ops->pio_read(&fake, 0xe2, 2), 0x1234u);
+    ops->pio_write(&fake, 0xe1, 1, 0xab);
+    cr_expect_eq(ops->pio_read(&fake, 0xe0, 4), 0x1234ab78u);
+    cr_expect_eq(ops->pio_read(&fake, 0xe3, 1), 0x12u);
+    ops->pio_write(&fake, 0xe4, 4, 1);
+    cr_expect_eq(ops->pio_read(&fake, 0xe4, 4), 0u);
+    ops->pio_read(&fake, 0xe3, 4); /* across the end: the machine's own, nobody there */
+    cr_expect_eq(fake.unclaimed_reads, 1u);
+
+    cr_expect_eq(ops->mmio_read(&fake, 0xff000000, 8), 0u);
+    ops->mmio_write(&fake, 0xff00fff8, 8, 0x1122334455667788);
+    cr_expect_eq(ops->mmio_read(&fake, 0xff00fffc, 4), 0x11223344u);
+    cr_expect_eq(ops->mmio_read(&fake, 0xff00ffff, 2), 0xffffu, "past its end");
+    cr_expect_eq(ops->mmio_read(&fake, 0xff010000, 1), 0xffu);
+    cr_expect_eq(ops->mmio_read(&fake, 0xfeffffff, 1), 0xffu);
+    cr_expect_eq(fake.unclaimed_reads, 4u);
+
+    testdev_init(&fake);
+    ops->pio_write(&fake, 0x200b, 4, 1);
+    ops->pio_write(&fake, 0x200b, 4, 0);
+    cr_expect_eq(take(cpu[0]), 0x73, "unmasked, at the BIOS's vector");
+    static const uint16_t icw[][2] = {{0x20, 0x11}, {0x21, 0x20}, {0x21, 4}, {0x21, 1}, {0x21, 0}};
+    for (unsigned i = 0; i < sizeof icw / sizeof icw[0]; i++)
+        ops->pio_write(&fake, icw[i][0], 1, icw[i][1]);
+    ops->pio_write(&fake, 0x2005, 1, 1);
+    cr_expect_eq(take(cpu[0]), 0x25);
+    ops->pio_write(&fake, 0x2005, 1, 0);
+    ops->pio_write(&fake, 0x2018, 1, 1); /* no such line */
+    cr_expect_eq(fake.unclaimed_writes, 1u);
+    ops->pio_write(&fake, 0x80, 1, 0);
+    cr_expect_eq(fake.unclaimed_writes, 1u, "the machine's own ports are behind it");
+}
