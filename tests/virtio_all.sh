@@ -37,15 +37,18 @@ mkdir /disk /share
 mount -t ext4 /dev/vda /disk && mount -t virtiofs share /share && echo "T: mounted"
 ip link set lo up; ip link set eth0 up; ip addr add 10.77.0.2/24 dev eth0
 sum() { sha256sum | cut -d' ' -f1; }
+# What they have to say is put by: hvc0 would cut into it.
 for i in 1 2 3; do
-    (cp /disk/blob /disk/copy$i && echo 3 >/proc/sys/vm/drop_caches && echo "T: disk $(sum </disk/copy$i)") &
-    (cp /share/blob /share/copy$i && echo "T: share $(sum </share/copy$i)") &
-    (echo "T: net $(wget -q -O - http://10.77.0.1:8080/blob | sum)") &
-    vsock_echo send 6000 300000$i &
+    (cp /disk/blob /disk/copy$i && echo 3 >/proc/sys/vm/drop_caches && echo "T: disk $(sum </disk/copy$i)" >/said.disk$i) &
+    (cp /share/blob /share/copy$i && echo "T: share $(sum </share/copy$i)" >/said.share$i) &
+    (echo "T: net $(wget -q -O - http://10.77.0.1:8080/blob | sum)" >/said.net$i) &
+    vsock_echo send 6000 300000$i >/said.vsock$i 2>&1 &
     (seq 1 2000 | sed "s/^/hvc$i /" >/dev/hvc0) &
-    (head -c 65536 /dev/hwrng | wc -c | sed 's/^/T: rng /') &
+    (head -c 65536 /dev/hwrng | wc -c | sed 's/^/T: rng /' >/said.rng$i) &
     wait
 done
+sleep 1
+cat /said.*
 umount /disk /share
 echo "T: done"
 I
