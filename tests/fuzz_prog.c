@@ -86,7 +86,28 @@ static void memory(struct prog *p)
 
     if (fz_pct(p->r, 20))
         indexed(p, &m);
+    else if (fz_pct(p->r, 10))
+        e8(&p->e, 0x67); /* all that is accessed lies low */
     e_op(&p->e, op, any(p), &m, op == 0x63 || fz_pct(p->r, 70));
+    done(p);
+}
+
+/* From the base of FS or GS, with a small index or none. */
+static void of_segment(struct prog *p)
+{
+    static const uint8_t ops[] = {0x8b, 0x89, 0x03, 0x01, 0x3b};
+    struct opnd m = {.base = REG_NONE, .index = REG_NONE};
+
+    if (!fz_native_bases())
+        return;
+    if (fz_pct(p->r, 30)) {
+        indexed(p, &m);
+        m.base = m.index;
+        m.index = REG_NONE;
+    }
+    m.disp = (int)fz_below(p->r, 96);
+    e8(&p->e, 0x64 | fz_below(p->r, 2));
+    e_op(&p->e, ops[fz_below(p->r, sizeof(ops))], any(p), &m, fz_pct(p->r, 70));
     done(p);
 }
 
@@ -169,8 +190,10 @@ static void plain(struct prog *p)
 {
     unsigned what = fz_below(p->r, 100);
 
-    if (what < 45)
+    if (what < 40)
         memory(p);
+    else if (what < 45)
+        of_segment(p);
     else if (what < 55)
         memory_0f(p);
     else if (what < 75)
@@ -208,6 +231,14 @@ static void body(struct prog *p, unsigned parts, uint32_t sub)
     }
 }
 
+static uint64_t place(struct prog *p)
+{
+    /* Some where the pages meet. */
+    uint64_t at = fz_pct(p->r, 30) ? 0xf00 + fz_below(p->r, 0x110) : 0x500 + fz_below(p->r, 0x1500);
+
+    return FZ_DATA + (fz_pct(p->r, 80) ? at & ~7u : at);
+}
+
 static void choose_registers(struct prog *p)
 {
     static const uint8_t odd[] = {R10, R11, R15};
@@ -224,13 +255,24 @@ static void choose_registers(struct prog *p)
             p->bases |= (uint16_t)(1u << r);
     }
     for (unsigned r = 0; r < NGPR; r++)
-        if (is_base(p, r)) {
-            /* Some where the pages meet. */
-            uint64_t at =
-                fz_pct(p->r, 30) ? 0xf00 + fz_below(p->r, 0x110) : 0x500 + fz_below(p->r, 0x1500);
+        if (is_base(p, r))
+            p->c->st.gpr[r] = place(p);
+    if (fz_native_bases()) {
+        p->c->st.fs_base = place(p);
+        p->c->st.gs_base = place(p);
+    }
+}
 
-            p->c->st.gpr[r] = FZ_DATA + (fz_pct(p->r, 80) ? at & ~7u : at);
-        }
+/* RSP comes from so far that the plan loses sight of it (16 MiB) some pushes or pops later. */
+static void far_stack(struct prog *p)
+{
+    int by = ((1 << 24) - 8 * (1 + (int)fz_below(p->r, 5))) * (fz_pct(p->r, 50) ? 1 : -1);
+
+    p->c->st.gpr[RSP] -= (uint64_t)(int64_t)by;
+    e_lea(&p->e, RSP, RSP, REG_NONE, 0, by, 8, 8);
+    done(p);
+    for (unsigned n = 2 + fz_below(p->r, 3); n; n--)
+        stack(p);
 }
 
 static void build(struct prog *p)
@@ -239,6 +281,8 @@ static void build(struct prog *p)
     uint32_t sub = 0, loop;
 
     choose_registers(p);
+    if (fz_pct(p->r, 10))
+        far_stack(p);
     if (fz_pct(p->r, 40)) {
         uint32_t over = e_jmp(&p->e);
 

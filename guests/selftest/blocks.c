@@ -1,8 +1,10 @@
 /* What a translator that looks ahead and checks accesses together must not lose. */
 #include "guests/selftest/selftest.h"
 
-/* Below, at its end, code; above, the stack that runs into it. */
-static uint8_t area[2][4096] __attribute__((aligned(4096)));
+/* Code at the end of a page, and above it the stack that runs into it. */
+static struct {
+    uint8_t code[4096], stack[128][4096];
+} area __attribute__((aligned(4096)));
 static volatile uint64_t cells[8];
 
 /* Until memory is likely to have been found to be linear. */
@@ -24,29 +26,28 @@ static unsigned call_code(void)
 {
     unsigned v;
 
-    __asm__ volatile("call *%1" : "=a"(v) : "r"(area[1] - 8) : "memory");
+    __asm__ volatile("call *%1" : "=a"(v) : "r"(area.stack[0] - 24) : "memory");
     return v;
 }
 
-/* RSP goes so far that following it (by 16 MiB) ends after the third push: the fourth, to the code,
- * is still an access of its own. */
+/* RSP goes so far that following it (by 16 MiB) ends after the third push: the others, to the code,
+ * are still accesses of their own. */
 static void far_pushes(uint64_t code)
 {
-    uint64_t from = (uintptr_t)area[1] + 24 + 0xffffe8;
+    uint64_t from = (uintptr_t)area.stack + 24 + 0xffffe8;
 
     __asm__ volatile("movq %%rsp, %%rbx\n\tmovq %0, %%rsp\n\tleaq -0xffffe8(%%rsp), %%rsp\n\t"
-                     "pushq %%rax\n\tpushq %%rax\n\tpushq %%rax\n\tpushq %1\n\t"
-                     "pushq %%rax\n\tpushq %%rax\n\tmovq %%rbx, %%rsp"
+                     "pushq %%rax\n\tpushq %%rax\n\tpushq %%rax\n\t"
+                     "pushq %%rax\n\tpushq %%rax\n\tpushq %1\n\tmovq %%rbx, %%rsp"
                      :
                      : "r"(from), "r"(code)
                      : "rbx", "memory");
 }
 
-static void test_far_stack(void)
-{
-    uint64_t gs = rdmsr(0xc0000101), bad = 0;
+static uint64_t bad;
 
-    wrmsr(0xc0000101, (uintptr_t)area[1] + 2048);
+static void far_stack(void)
+{
     far_pushes(new_code(0));
     for (unsigned i = 0; i < 100; i++)
         bad += call_code();
@@ -56,11 +57,18 @@ static void test_far_stack(void)
         for (unsigned j = 0; j < 4; j++)
             bad += call_code() != i;
     }
-    check_equal(bad, 0, "pushes into code, far from where RSP was");
-    wrmsr(0xc0000101, gs);
 }
 
 void test_blocks(void)
 {
-    test_far_stack();
+    uint64_t gs = rdmsr(0xc0000101);
+
+    wrmsr(0xc0000101, (uintptr_t)area.stack[1]);
+    __asm__ volatile("movq %%rsp, %%rbx\n\tmovq %0, %%rsp\n\tcall *%1\n\tmovq %%rbx, %%rsp"
+                     :
+                     : "r"(area.stack[127]), "r"(far_stack)
+                     : "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory",
+                       "cc");
+    check_equal(bad, 0, "pushes into code, far from where RSP was");
+    wrmsr(0xc0000101, gs);
 }
