@@ -283,9 +283,17 @@ static int start_engine(struct machine *m)
 static void *map_vcpus(size_t len)
 {
     const uint8_t *secret = (const uint8_t *)getauxval(AT_RANDOM);
-    uintptr_t at = VCPU_LOW + ((uintptr_t)(secret[8] | secret[9] << 8) % VCPU_PAGES) * PAGE_SIZE;
+    void *p = MAP_FAILED;
 
-    return mmap((void *)at, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned i = 8; i < 16 && (p == MAP_FAILED || (uintptr_t)p > INT32_MAX); i += 2) {
+        uintptr_t page = (uintptr_t)(secret[i] | secret[i + 1] << 8) % VCPU_PAGES;
+
+        if (p != MAP_FAILED) /* the heap was in the way */
+            munmap(p, len);
+        p = mmap((void *)(VCPU_LOW + page * PAGE_SIZE), len, PROT_READ | PROT_WRITE,
+                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    }
+    return p;
 }
 
 static int make_vcpus(struct machine *m)

@@ -4,6 +4,10 @@
 #include <sys/mman.h>
 #include "paging/copy.h"
 
+#define RAM_LOW      0x20000000u
+#define RAM_LOW_STEP 0x08000000u
+#define RAM_LOW_LAST 0x70000000u
+
 static void *reserve(uint64_t len, int prot)
 {
     void *p = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -11,20 +15,29 @@ static void *reserve(uint64_t len, int prot)
     return p == MAP_FAILED ? NULL : p;
 }
 
-/* Where host addresses of guest RAM fit a 32-bit displacement, which the translator's linear
- * windows want: above the monitor's own image and heap. NULL when something is there already. */
-static void *reserve_low(uint64_t len, int prot)
+static void *reserve_at(uintptr_t at, uint64_t len, int prot)
 {
-    void *at = (void *)(uintptr_t)0x20000000;
-    void *p = mmap(at, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE,
-                   -1, 0);
+    void *p = mmap((void *)at, len, prot,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
 
     if (p == MAP_FAILED)
         return NULL;
-    if (p != at) { /* kernels before 4.17 take it as a hint */
+    if (p != (void *)at) { /* kernels before 4.17 take it as a hint */
         munmap(p, len);
         return NULL;
     }
+    return p;
+}
+
+/* Where host addresses of guest RAM fit a 32-bit displacement, which the translator's linear
+ * windows want: above the monitor's own image, and above its heap where that is in the way, which
+ * the kernel puts anywhere in the first GiB or so. NULL when something is there everywhere. */
+static void *reserve_low(uint64_t len, int prot)
+{
+    void *p = NULL;
+
+    for (uintptr_t at = RAM_LOW; !p && at <= RAM_LOW_LAST; at += RAM_LOW_STEP)
+        p = reserve_at(at, len, prot);
     return p;
 }
 
