@@ -298,10 +298,16 @@ void bt_window_untimer(struct vcpu *v)
         syscall(SYS_timer_delete, v->bt->win_timer);
 }
 
+/* Windows are of use to translated code only; and with paging off the map is walked by 4 KiB. */
+static bool of_use(const struct vcpu *v)
+{
+    return cpu_code64(&v->cpu) && (v->cpu.cr0 & CR0_PG);
+}
+
 void bt_window_tick(struct vcpu *v)
 {
     v->bt->win_tick = false;
-    if (v->bt->win_attempts < MAX_ATTEMPTS)
+    if (v->bt->win_attempts < MAX_ATTEMPTS && of_use(v))
         try_all(v, bt_key(v) & KEY_CTX);
 }
 
@@ -310,6 +316,8 @@ void bt_window_redo(struct vcpu *v)
     struct bt_vcpu *bv = v->bt;
     unsigned ctx = bt_key(v) & KEY_CTX;
 
+    if (!of_use(v))
+        return; /* later */
     bv->win_redo = false;
     if (!bv->win_budget)
         return;
