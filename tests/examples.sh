@@ -272,4 +272,11 @@ ask "function --vsock, an error" 'x' "{\"error\":\"no JSON: '[' or '{' expected 
 wait $server
 got=$?
 if [ $got -eq 0 ]; then ok "function --vsock ends after its requests"; else not_ok "function --vsock ends after its requests" "status $got $(cat "$tmp/err")"; fi
+for _ in 1 2 3; do # the kernel keeps a killed run's socket for a while
+    serving vsock $g/function --vsock 5000
+    until "$host" ask "$sock" 5000 '{}' >"$tmp/out" 2>&1; do sleep 0.05; done
+    kill -9 $server
+    wait $server 2>/dev/null
+    says "vsock: again at once after kill -9" "hello, world" vsock hello
+done
 finish

@@ -15,10 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define READY_MS      10000
 #define SOCKET_BUFFER (2 << 20)
+#define BIND_TRIES    6 /* pauses of 20, 40, 80 ... ms between them: 620 ms */
 
 extern char **environ;
 
@@ -123,7 +125,8 @@ static int move_up(int *fd)
     return 0;
 }
 
-int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
+/* *taken: a port is not to be had now. */
+static int start(const struct net_options *o, int *fd, bool *taken, char *err, size_t len)
 {
     int sock[2] = {-1, -1}, errors[2] = {-1, -1}, e = 0, status = 0;
     char text[4096] = "", why[512];
@@ -148,6 +151,7 @@ int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
             ;
         if (!WIFEXITED(status) || WEXITSTATUS(status)) {
             e = -EIO;
+            *taken = strstr(text, "Failed to bind");
             reason(text, why, sizeof why);
             snprintf(err, len, "passt does not start: %s", *why ? why : "it says nothing");
         }
@@ -161,5 +165,22 @@ int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
         close(sock[0]);
     else
         *fd = sock[0];
+    return e;
+}
+
+/* The kernel lets go of an ended mayfly's io_uring some 40 ms after its end, and only then does its
+ * passt see that the socket is closed and give the ports back: the next run must not fail of it. */
+int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
+{
+    struct timespec pause = {.tv_nsec = 20000000};
+    bool taken = false;
+    int e = start(o, fd, &taken, err, len);
+
+    for (unsigned i = 1; e && taken && i < BIND_TRIES; i++) {
+        nanosleep(&pause, NULL);
+        pause.tv_nsec *= 2;
+        taken = false;
+        e = start(o, fd, &taken, err, len);
+    }
     return e;
 }

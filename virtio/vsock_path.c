@@ -3,18 +3,24 @@
  *
  * PATH is made here and removed at the end. One that exists already is removed only when it is a
  * socket that nobody listens on any more (connect() says ECONNREFUSED), as a killed monitor leaves
- * it; anything else there is somebody's, and refused.
+ * it; anything else there is somebody's, and refused. The kernel lets go of a killed monitor's
+ * io_uring, which holds the socket, some 40 ms after its end: a listener whose process is no more
+ * is waited for.
  */
 #include "virtio/vsock.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-#define BACKLOG 128
+#define BACKLOG      128
+#define GONE_MS      2000
+#define GONE_STEP_MS 10
 
 static struct vsock *to_unlink;
 
@@ -52,8 +58,8 @@ static int parse(struct vsock *v, const char *arg, char *err, size_t len)
     errno = 0;
     v->cid = strtoull(arg, &end, 10);
     if (errno || v->cid < 3 || v->cid >= 0xffffffffu)
-        return refuse(err, len, -EINVAL,
-                      "CID %.20s cannot be a guest's: 0 to 2 are reserved; 3 to 4294967294", arg);
+        return refuse(err, len, -EINVAL, "this CID cannot be a guest's, 0 to 2 are reserved; %s",
+                      "3 to 4294967294");
     if (strncmp(end, ",uds=", 5))
         return refuse(err, len, -EINVAL, "the Unix socket is missing; %s", form);
     end += 5;
@@ -68,22 +74,40 @@ static int parse(struct vsock *v, const char *arg, char *err, size_t len)
     return 0;
 }
 
+/* errno of a connection to PATH. *gone: it was made, but who listens has ended. */
+static int try_path(const struct sockaddr_un *sa, bool *gone)
+{
+    struct ucred who = {0};
+    socklen_t size = sizeof who;
+    int e = 0, s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    if (s < 0 || connect(s, (const struct sockaddr *)sa, sizeof *sa))
+        e = errno;
+    *gone = !e && !getsockopt(s, SOL_SOCKET, SO_PEERCRED, &who, &size) && who.pid > 0 &&
+            kill(who.pid, 0) && errno == ESRCH;
+    if (s >= 0)
+        close(s);
+    return e;
+}
+
 /* Is PATH there, and may it go? */
 static int clear_path(const struct vsock *v, const struct sockaddr_un *sa, char *err, size_t len)
 {
+    const struct timespec pause = {.tv_nsec = GONE_STEP_MS * 1000000};
     struct stat st;
-    int s, e = 0;
+    bool gone;
+    int e;
 
     if (lstat(v->path, &st))
         return 0; /* or bind() will say why not */
     if (!S_ISSOCK(st.st_mode))
         return refuse(err, len, -EEXIST, "'%s' exists and is no socket; give another path",
                       v->path);
-    s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s < 0 || connect(s, (const struct sockaddr *)sa, sizeof *sa))
-        e = errno;
-    if (s >= 0)
-        close(s);
+    e = try_path(sa, &gone);
+    for (unsigned ms = 0; gone && ms < GONE_MS; ms += GONE_STEP_MS) {
+        nanosleep(&pause, NULL);
+        e = try_path(sa, &gone);
+    }
     if (e != ECONNREFUSED)
         return refuse(err, len, -EADDRINUSE,
                       "'%s' is in use: another program listens there; give another path", v->path);
