@@ -17,8 +17,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 #define QUIET_NS  1000000u
@@ -28,6 +30,7 @@
 static struct termios saved; /* of saved_fd */
 static int saved_fd;
 static atomic_bool raw;
+static volatile sig_atomic_t background; /* SIGTTOU came */
 
 void console_init(struct machine *m, struct console *c)
 {
@@ -63,18 +66,64 @@ void console_raw(struct console *c)
     tcsetattr(0, TCSANOW, &t);
 }
 
-void console_keep(int fd)
+static void on_background(int sig)
 {
-    if (atomic_load(&raw) || tcgetattr(fd, &saved))
-        return;
-    saved_fd = fd;
-    atomic_store(&raw, true);
+    (void)sig;
+    background = 1;
+}
+
+/* A handler, so that the call comes back: with the default action a stopped thread makes it again
+ * at each SIGCONT, and a SIGTERM that came with that is never seen. */
+static void catch_background(void)
+{
+    struct sigaction sa = {.sa_handler = on_background}, old;
+
+    if (!sigaction(SIGTTOU, &sa, &old) && old.sa_handler == SIG_IGN)
+        sigaction(SIGTTOU, &old, NULL);
+}
+
+int console_set(const struct machine *m, int fd, unsigned long call, const void *data)
+{
+    const struct timespec pause = {.tv_nsec = 20000000};
+    bool first = !atomic_load(&raw) && !tcgetattr(fd, &saved);
+
+    if (first) {
+        saved_fd = fd;
+        catch_background();
+        atomic_store(&raw, true);
+    }
+    background = 0;
+    while (ioctl(fd, (int)call, data)) {
+        int err = errno;
+
+        if (first)
+            atomic_store(&raw, false); /* nothing to put back */
+        if (err != EINTR || !background)
+            return -err;
+        /* A background job stops until it is brought to the front. */
+        background = 0;
+        raise(SIGSTOP);
+        nanosleep(&pause, NULL); /* a signal that came meanwhile is the I/O thread's */
+        if (atomic_load(&m->stopping))
+            return -EINTR;
+        if (first)
+            atomic_store(&raw, true);
+    }
+    return 0;
 }
 
 void console_restore(void)
 {
-    if (atomic_exchange(&raw, false))
-        tcsetattr(saved_fd, TCSANOW, &saved);
+    sigset_t set, was;
+
+    if (!atomic_exchange(&raw, false))
+        return;
+    /* From the background too: the end must not be stopped. */
+    sigemptyset(&set);
+    sigaddset(&set, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &set, &was);
+    tcsetattr(saved_fd, TCSANOW, &saved);
+    pthread_sigmask(SIG_SETMASK, &was, NULL);
 }
 
 bool console_is_raw(void)

@@ -34,7 +34,9 @@ int cli_parse_seconds(const char *s, uint64_t *ns);
 /* The options of `mayfly run` (argv[0] is "run"). -1: go on with cfg; else the exit status, all
  * said. */
 int cli_run_options(int argc, char **argv, struct config *cfg);
-extern const char cli_help[];
+extern const char cli_help[], cli_version[];
+/* Print it on stdout; the status, STATUS_FAILURE with a line when it cannot be. */
+int cli_say(const char *text);
 
 /* --- cli_hvt.c --- */
 /* The same for `mayfly hvt`, in the spelling of Solo5's tender. */
@@ -107,8 +109,8 @@ struct console {
 void console_init(struct machine *m, struct console *c);
 /* Raw mode when stdin is our terminal. */
 void console_raw(struct console *c);
-/* The terminal is about to be changed by a program: keep how it is. */
-void console_keep(int fd);
+/* A program changes its terminal, by TCSETS or its like: 0 or -errno. How it was is kept. */
+int console_set(const struct machine *m, int fd, unsigned long call, const void *data);
 /* Put the terminal back. Async-signal-safe, any thread, any number of times. */
 void console_restore(void);
 bool console_is_raw(void);

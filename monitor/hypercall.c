@@ -137,10 +137,10 @@ static int64_t call_tty(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t len)
         if (t->sets && ram_read(&m->ram, gpa, data, t->size))
             return -EFAULT;
         if (t->sets)
-            console_keep((int)(fd & 3));
+            return console_set(m, (int)(fd & 3), t->number, data);
         if (ioctl((int)(fd & 3), (int)t->number, data))
             return -errno;
-        return t->sets || !ram_write(&m->ram, gpa, data, t->size) ? 0 : -EFAULT;
+        return ram_write(&m->ram, gpa, data, t->size) ? -EFAULT : 0;
     }
     return -EINVAL;
 }

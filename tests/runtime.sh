@@ -297,6 +297,9 @@ if command -v script >/dev/null; then
     if grep -qw icanon "$tmp/guest" && ! grep -q -e -icanon -e -isig -e ' -echo ' "$tmp/guest"; then ok "tty: as it was"; else not_ok "tty: as it was" "$(tail -n 8 "$tmp/guest")"; fi
     tty '' "$bb" stty -a
     if grep -q 'intr = ^C.*' "$tmp/guest" && grep -q 'status 0' "$tmp/guest"; then ok "tty: its modes"; else not_ok "tty: its modes" "$(head -n 5 "$tmp/guest")"; fi
+    # In the background it stops where it changes the terminal, and can be ended there.
+    timeout 20 script -qec "$(printf '%q ' timeout -k 5 0.7 "$mayfly" run --engine bt "$bb" sh); echo status \$?; stty -a" /dev/null >"$tmp/guest" 2>&1 </dev/null
+    if grep -q 'status 124' "$tmp/guest" && grep -qw icanon "$tmp/guest"; then ok "tty: ended in the background"; else not_ok "tty: ended in the background" "$(tail -n 8 "$tmp/guest")"; fi
 else
     skipped "tty" "no script(1)"
 fi
