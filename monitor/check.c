@@ -89,11 +89,13 @@ static void cpu(struct text *t)
     line(t, "cpu");
     text_add(t, "%s, %s\n", vendor, name + strspn(name, " "));
     line(t, "features");
+    unsigned any = 0;
+
     for (unsigned i = 0; i < sizeof features / sizeof features[0]; i++) {
         const struct feature *f = &features[i];
 
         if (__get_cpuid_count(f->leaf, 0, &r[0], &r[1], &r[2], &r[3]) && r[f->reg] & (1u << f->bit))
-            text_add(t, "%s ", f->name);
+            text_add(t, "%s%s", any++ ? " " : "", f->name);
     }
     text_add(t, "\n");
     line(t, "tsc");
@@ -193,6 +195,5 @@ int check_main(void)
     kvm(&t);
     kernel(&t);
     limits(&t);
-    msg_write_all(1, t.buf, t.len);
-    return STATUS_OK;
+    return cli_say(t.buf);
 }

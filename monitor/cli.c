@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "vcpu/bt/bt.h"
 
 const char cli_help[] =
@@ -37,8 +38,10 @@ const char cli_help[] =
     "                                             DIR:/PATH at PATH\n"
     "      --console             a virtio console (hvc0), beside the serial port\n"
     "      --rng                 random numbers of the host\n"
-    "      --balloon[=SIZE]      free guest memory goes back to the host, SIZE of it at once\n"
-    "      --env NAME[=VALUE] for a program: in its environment; without VALUE: as it is here\n"
+    "      --balloon[=SIZE[,stats=SECONDS]]       free guest memory goes back to the host, SIZE "
+    "of\n"
+    "                                             it at once; its statistics every SECONDS\n"
+    "      --env NAME[=VALUE]    for a program: in its environment; without VALUE: as it is here\n"
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
     "      --dumpcore DIR    for a Solo5 unikernel: its core there when it aborts\n"
@@ -52,13 +55,17 @@ const char cli_help[] =
     "  -h, --help            this text\n"
     "      --version         mayfly's version\n"
     "\n"
-    "stdin is the guest's console. When it is a terminal, all keys go to the guest but Ctrl-A:\n"
+    "stdin is the guest's console. When it is a terminal, a kernel gets all keys but Ctrl-A:\n"
     "Ctrl-A x quits (status 130), Ctrl-A Ctrl-A sends one Ctrl-A, Ctrl-A h lists these keys.\n"
+    "A program has the terminal as on the host: Ctrl-C ends it.\n"
     "\n"
     "Exit status: the guest's own when it states one, 0 for an orderly power-off or reset;\n"
+    "  123  halted, nothing can wake it    126  an image that cannot be loaded\n"
     "  124  --timeout passed               127  no such image\n"
     "  125  mayfly's failure, wrong usage  134  the guest crashed\n"
-    "  126  an image that cannot be loaded 128+N  stopped by signal N\n";
+    "                                      128+N  stopped by signal N\n";
+
+const char cli_version[] = "mayfly " MAYFLY_VERSION "\n";
 
 #define MAX_ENV 256
 
@@ -131,6 +138,25 @@ static const struct option options[] = {
     {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},
     {NULL, 0, NULL, 0},
 };
+
+int cli_say(const char *text)
+{
+    size_t len = strlen(text);
+
+    while (len) {
+        ssize_t n = write(1, text, len);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            msg_error("stdout: %s", strerror(errno));
+            return STATUS_FAILURE;
+        }
+        text += n;
+        len -= (size_t)n;
+    }
+    return STATUS_OK;
+}
 
 int cli_parse_size(const char *s, uint64_t *bytes)
 {
@@ -417,17 +443,18 @@ int cli_run_options(int argc, char **argv, struct config *cfg)
         case ':':
             return refuse(opt, argv[at]);
         case 'h':
-            msg_write_all(1, cli_help, sizeof cli_help - 1);
-            return STATUS_OK;
+            return cli_say(cli_help);
         case OPT_VERSION:
-            msg_write_all(1, "mayfly " MAYFLY_VERSION "\n", sizeof "mayfly " MAYFLY_VERSION);
-            return STATUS_OK;
+            return cli_say(cli_version);
         }
         if (take_option(opt, optarg, cfg) < 0)
             return STATUS_FAILURE;
     }
     if (optind >= argc) {
-        msg_error("no guest given; mayfly run [OPTIONS] GUEST [ARG...], as in: mayfly run hello");
+        msg_error(
+            status_tender
+                ? "no image given; mayfly hvt [OPTIONS] IMAGE [ARG...]"
+                : "no guest given; mayfly run [OPTIONS] GUEST [ARG...], as in: mayfly run hello");
         return STATUS_FAILURE;
     }
     cfg->guest = argv[optind];

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TAKES "it takes a bzImage, a vmlinux, another ELF kernel or a multiboot image"
+#define TAKES "mayfly takes kernels (bzImage, ELF, multiboot) and static Linux programs"
 
 /* What is in the binary (embed.S). Weak: a test links without it. */
 extern const uint8_t embedded_hello_start[] __attribute__((weak));

@@ -386,6 +386,25 @@ static uint32_t standard_flags(const struct machine *m)
     return flags;
 }
 
+/* Options that this kind of guest has no use for (a Solo5 unikernel's: hvt.c). */
+static int refuse_unused(const struct machine *m)
+{
+    const struct config *cfg = m->cfg;
+
+    if (m->hvt)
+        return 0;
+    if (m->boot.runtime && cfg->initrd) {
+        msg_error("--initrd is for kernels, and '%s' is a program; leave it out", cfg->guest);
+        return STATUS_FAILURE;
+    }
+    if (!m->boot.runtime && (cfg->env || cfg->cwd)) {
+        msg_error("--%s is for programs, and '%s' is a kernel; leave it out",
+                  cfg->env ? "env" : "cwd", cfg->guest);
+        return STATUS_FAILURE;
+    }
+    return 0;
+}
+
 static int load(struct machine *m, struct boot_request *req)
 {
     struct vcpu *v = m->cpus.vcpu[0];
@@ -415,6 +434,10 @@ static int load(struct machine *m, struct boot_request *req)
         msg_error("image '%s': %s", req->kernel.path, m->boot.error);
         return STATUS_BAD_IMAGE;
     }
+    int status = refuse_unused(m);
+
+    if (status)
+        return status;
     /* A runtime guest has the boot block and looks for no tables; a Solo5 unikernel has no such. */
     if (!m->boot.runtime && !m->hvt) {
         acpi_build(&m->ram, m->cpus.nvcpu, m->virtio.ndev);

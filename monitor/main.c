@@ -58,6 +58,8 @@ int main(int argc, char **argv)
         return status >= 0 ? status_own(status) : machine_run(&cfg);
     }
     if (!strcmp(cmd, "check")) {
+        if (argc == 3 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h")))
+            return cli_say(cli_help);
         if (argc > 2) {
             msg_error("check takes no arguments, but got '%s'", argv[2]);
             return STATUS_FAILURE;
@@ -65,12 +67,10 @@ int main(int argc, char **argv)
         return check_main();
     }
     if (!strcmp(cmd, "--help") || !strcmp(cmd, "-h") || !strcmp(cmd, "help")) {
-        msg_write_all(1, cli_help, strlen(cli_help));
-        return STATUS_OK;
+        return cli_say(cli_help);
     }
     if (!strcmp(cmd, "--version")) {
-        msg_write_all(1, "mayfly " MAYFLY_VERSION "\n", sizeof "mayfly " MAYFLY_VERSION);
-        return STATUS_OK;
+        return cli_say(cli_version);
     }
     return usage(cmd);
 }

@@ -77,6 +77,14 @@ want 'unknown boot' 125 'multiboot' run --boot dos "$tmp/exit7"
 want 'seccomp maybe' 125 'on, off' run --seccomp maybe "$tmp/exit7"
 want 'stats without a name' 125 'stats=' run --stats= "$tmp/exit7"
 want 'check with an argument' 125 'no arguments' check now
+want '--env for a kernel' 125 '--env is for programs' run --env A=b "$tmp/exit7"
+want '--cwd for a kernel' 125 '--cwd is for programs' run --cwd /tmp "$tmp/exit7"
+want '--initrd for a program' 125 '--initrd is for kernels' run --initrd "$tmp/text" hello
+for args in --help check --version 'run --help'; do
+    # shellcheck disable=SC2086
+    "$mayfly" $args >/dev/full 2>"$tmp/err"
+    is "$args on a full disk" "125 1" "$? $(grep -c 'stdout: No space' "$tmp/err")"
+done
 
 # --- files -----------------------------------------------------------------------------------------
 want 'no such image' 127 'No such file' run "$tmp/nothing"
