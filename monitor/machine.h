@@ -102,7 +102,7 @@ struct machine {
     struct loop *loop;    /* event loop (loop.c) */
     uint8_t input_vector; /* a runtime guest wants this interrupt when stdin has something */
     struct virtio_bus virtio;
-    bool loopback; /* --net lo: a program's sockets among themselves */
+    bool loopback;   /* --net lo: a program's sockets among themselves */
     struct gdb *gdb; /* --gdb, or NULL */
     struct hvt *hvt; /* a Solo5 unikernel's machine (hvt.h), or NULL */
     uint64_t unclaimed_reads, unclaimed_writes;

@@ -1,6 +1,6 @@
 /*
- * The host's CPUID, each leaf asked once: under a hypervisor every CPUID is an exit, microseconds of
- * a launch that takes some hundred.
+ * The host's CPUID, each leaf asked once: under a hypervisor every CPUID is an exit, microseconds
+ * of a launch that takes some hundred.
  */
 #ifndef VCPU_HOSTCPU_H
 #define VCPU_HOSTCPU_H

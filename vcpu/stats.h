@@ -10,7 +10,7 @@ struct vcpu_stats {
     uint64_t exits[16]; /* by enum exit_reason */
     uint64_t pio_reads, pio_writes, mmio_reads, mmio_writes;
     uint64_t irqs, nmis, exceptions[32];
-    uint64_t insns; /* interpreter: instructions executed */
+    uint64_t insns;              /* interpreter: instructions executed */
     uint64_t hlts, kicks, spins; /* spins: PAUSEs that gave the host CPU away */
     /* bt */
     uint64_t bt_blocks, bt_guest_insns, bt_guest_bytes, bt_host_bytes, bt_translate_ns;

@@ -49,8 +49,8 @@ struct vcpu_exit {
 /* What the machine offers to its CPUs. All may be called from any vCPU thread; the machine locks.
  * size is 1, 2, 4 (pio) or 1..8 (mmio). Unclaimed reads give all-ones. */
 struct machine_ops {
-    /* May pio_read and pio_write be called for this port with the guest's vector state live: no code
-     * on the way uses vector registers? NULL: never. */
+    /* May pio_read and pio_write be called for this port with the guest's vector state live: no
+     * code on the way uses vector registers? NULL: never. */
     bool (*pio_plain)(void *m, uint16_t port, unsigned size);
     uint64_t (*pio_read)(void *m, uint16_t port, unsigned size);
     void (*pio_write)(void *m, uint16_t port, unsigned size, uint64_t val);
@@ -107,7 +107,7 @@ struct vm_cpus {
     unsigned nvcpu;
     uint64_t tsc_hz;
     uint8_t maxphyaddr;
-    bool overcommitted; /* more vCPUs than host CPUs: vcpu_spin() */
+    bool overcommitted;    /* more vCPUs than host CPUs: vcpu_spin() */
     _Atomic bool stop;     /* set once, with vcpu_kick() to all: run() returns EXIT_STOP */
     _Atomic bool last;     /* ... and nobody will look at the CPUs' state again */
     _Atomic uint32_t deaf; /* bit per vCPU: halted with interrupts off (vcpu_never_wakes) */
@@ -143,8 +143,8 @@ struct vcpu {
     unsigned index; /* 0 is the boot processor; also the APIC id */
     struct vcpu_exit exit;
     struct vcpu_stats stats;
-    uint32_t watch_hits;    /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
-    _Atomic uint32_t futex; /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
+    uint32_t watch_hits;            /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
+    _Atomic uint32_t futex;         /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
     uint64_t spin_since, spin_last; /* TSC: vcpu_spin() */
     /* The debugger's: leave run() at a kick; stop after a step, unless RIP is in [from, to). */
     _Atomic bool pause;

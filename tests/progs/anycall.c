@@ -12,8 +12,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define AREA ((char *)0x100000000000) /* ours to be written, mapped and unmapped; nothing around \
-                                       */
+#define AREA                                                                            \
+    ((char *)0x100000000000) /* ours to be written, mapped and unmapped; nothing around \
+                              */
 #define BYTES (1ull << 20)
 
 /* These end the run, wait for good, or take the program's own memory and descriptors. */
