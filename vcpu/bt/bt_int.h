@@ -128,13 +128,12 @@ struct bt_window {
     unsigned moves;
 };
 
-/* The last address at which an access for several (SITE_RUN) was not to be had at once. */
+/* How often an access for several (SITE_RUN) was not to be had at once, since when (TSC). */
 struct bt_cross {
-    uint64_t rip;
-    gva_t lin;
+    uint64_t rip, since;
     unsigned count;
 };
-#define BT_CROSS 64
+#define BT_CROSS 256
 
 /* The shared cache of one machine. */
 struct bt {

@@ -5,8 +5,8 @@
  *
  * They must lie in one page. Should they not, or should anything else keep the TLB from serving all
  * of them at once, the interpreter does the first instruction alone and the rest is a block of its
- * own (SITE_RUN, SITE_END); a site to which that happens over and over at the same address is
- * translated by itself (HINT_TLB).
+ * own (SITE_RUN, SITE_END); a site to which that happens too often is translated by
+ * itself (HINT_TLB).
  *
  * The address stays good for as long as the block runs: pages come to be traced only while this
  * vCPU is at the top of its loop, mappings change in callouts, and those do not come back then.

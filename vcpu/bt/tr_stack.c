@@ -43,7 +43,7 @@ static unsigned run_length(const struct tr *t, unsigned op)
 {
     unsigned n = 0;
 
-    if (t->sti && t->sti == t->i)
+    if ((t->sti && t->sti == t->i) || bt_window_hint(t->bt, t->rip[t->i]) == HINT_TLB)
         return 1;
     while (t->i + n < t->n && n < RUN_MAX) {
         const struct insn *in = &t->in[t->i + n];
