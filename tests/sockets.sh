@@ -39,6 +39,10 @@ for name in sockets net; do
     done
 done
 
+timeout 20 "$mayfly" run --timeout 10 $p/net.musl serve 80 >"$tmp/out" 2>"$tmp/err" </dev/null
+grep -c '^mayfly: net.musl: socket: no network here; run it with --net' "$tmp/err" >"$tmp/got"
+if [ "$(cat "$tmp/got")" = 1 ]; then ok "no network: one line that says so"; else not_ok "no network: one line that says so" "$(head -c 300 "$tmp/err")"; fi
+
 # --- the loopback: as on the host, line by line ------------------------------------------------------
 as_on_the_host() { # NAME ENGINE
     timeout 60 $p/"$1" >"$tmp/want" 2>&1

@@ -263,6 +263,21 @@ void syscalls_report(void)
     monitor_call(MAYFLY_CALL_ASKED, 0, out, n * sizeof *out);
 }
 
+/* A program that wants a network where there is none tells its user little: "bind: Function not
+ * implemented". Unix sockets are what a C library tries and does without. */
+static void tell_no_network(uint64_t domain)
+{
+    enum { UNIX = 1 }; /* AF_UNIX */
+    static bool said;
+
+    if (domain == UNIX || said)
+        return;
+    said = true;
+    say("mayfly: %s: socket: no network here; run it with --net user, --net tap=NAME or --net lo, "
+        "or --vsock",
+        program_name());
+}
+
 void syscall_enter(struct regs *r)
 {
     uint64_t nr = r->error;
@@ -271,6 +286,8 @@ void syscall_enter(struct regs *r)
     syscall_regs = r;
     if (nr < LAST)
         asked[nr]++;
+    if (!fn && nr == __NR_socket)
+        tell_no_network(r->rdi);
     r->rax = fn ? (uint64_t)fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : (uint64_t)-ENOSYS;
     thread_leave(r);
 }
