@@ -128,9 +128,11 @@ struct bt_window {
     unsigned moves;
 };
 
-/* How often an access for several (SITE_RUN) was not to be had at once, since when (TSC). */
+/* How often in succession an access for several (SITE_RUN) was not to be had at once in one page.
+ */
 struct bt_cross {
-    uint64_t rip, since;
+    uint64_t rip;
+    gva_t page;
     unsigned count;
 };
 #define BT_CROSS 256

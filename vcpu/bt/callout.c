@@ -128,13 +128,13 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
         if (r == CPU_OK && !host && (lin & (PAGE_SIZE - 1)) > PAGE_SIZE - size &&
             (host = crossing(v, lin, size, acc, !(info & SITE_RUN)))) {
             if (info & SITE_RUN)
-                bt_page_missed(v, rip);
+                bt_page_missed(v, rip, lin);
             v->stats.bt_crossings++;
             return (uintptr_t)host;
         }
     }
     v->stats.bt_slow_mem++;
     if (info & SITE_RUN)
-        bt_page_missed(v, rip);
+        bt_page_missed(v, rip, lin);
     return by_interp(v, rip, info) ? 0 : 1;
 }

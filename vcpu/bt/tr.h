@@ -257,7 +257,7 @@ void bt_window_traced(struct vm_cpus *vm, gpa_t page);
 enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip);
 /* The first of several accesses, at rip, could not be had together with the others, in a callout.
  */
-void bt_page_missed(struct vcpu *v, uint64_t rip);
+void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin);
 /* A group was not in its window, off bytes beyond its start. */
 void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 

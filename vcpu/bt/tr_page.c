@@ -5,7 +5,7 @@
  *
  * They must lie in one page. Should they not, or should anything else keep the TLB from serving all
  * of them at once, the interpreter does the first instruction alone and the rest is a block of its
- * own (SITE_RUN, SITE_END); a site to which that happens too often is translated by
+ * own (SITE_RUN, SITE_END); a site to which that happens over and over in one page is translated by
  * itself (HINT_TLB).
  *
  * The address stays good for as long as the block runs: pages come to be traced only while this

@@ -26,13 +26,13 @@
 #define MAX_ATTEMPTS 64   /* that change nothing for the better */
 #define MAX_MOVES    4    /* of a window's start or offset: each costs all translations */
 #define REDO_BUDGET  1000 /* windows looked for again at once after a change of mappings */
-#define CROSSINGS    32   /* of accesses that share a look into the TLB (tr_page.c): so many */
-#define CROSS_CYCLES 4000 /* that come as often as this, and they are looked up one by one */
-#define MISSES       6    /* of one group, until it is translated otherwise */
-#define MIN_LEN      (256 * 1024u)
-#define TICK_NS      3000000  /* of CPU time, to the first look */
-#define TICKS_NS     50000000 /* from look to look */
-#define TICK_SIGNAL  (SIGRTMIN + 2)
+#define CROSSINGS    16 /* of one page's end by accesses that share a look into the TLB (tr_page.c) \
+                         */
+#define MISSES      6   /* of one group, until it is translated otherwise */
+#define MIN_LEN     (256 * 1024u)
+#define TICK_NS     3000000  /* of CPU time, to the first look */
+#define TICKS_NS    50000000 /* from look to look */
+#define TICK_SIGNAL (SIGRTMIN + 2)
 
 unsigned bt_window_class(unsigned size)
 {
@@ -379,23 +379,19 @@ enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip)
     return (enum bt_hint) * hint_of((struct bt *)(uintptr_t)bt, rip);
 }
 
-void bt_page_missed(struct vcpu *v, uint64_t rip)
+void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin)
 {
     struct bt *bt = v->vm->bt;
     struct bt_cross *c = &bt->cross[(rip ^ rip >> 8) % BT_CROSS];
     const uint64_t *frame = (const uint64_t *)(uintptr_t)v->hot.ras_rsp;
-    uint64_t now = vcpu_tsc(v);
+    gva_t page = lin & PAGE_MASK;
 
-    if (c->rip != rip)
-        *c = (struct bt_cross){.rip = rip, .since = now};
+    /* What walks through memory comes to the end of every page once. */
+    if (c->rip != rip || c->page != page)
+        *c = (struct bt_cross){.rip = rip, .page = page};
     if (++c->count < CROSSINGS)
         return;
-    bool often = now - c->since < CROSSINGS * (uint64_t)CROSS_CYCLES;
-
     c->count = 0;
-    c->since = now;
-    if (!often)
-        return;
     *hint_of(bt, rip) = HINT_TLB;
     bt_lock(bt);
     struct bt_block *b = bt_block_at(bt, (uint32_t)(*frame - (uintptr_t)bt->rx));
