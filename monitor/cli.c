@@ -45,6 +45,8 @@ const char cli_help[] =
     "      --cwd DIR         for a program: where it starts, in its own tree (default /)\n"
     "      --gdb PORT|unix:PATH[,nowait][,i386]   let GDB connect; the guest waits for it\n"
     "      --dumpcore DIR    for a Solo5 unikernel: its core there when it aborts\n"
+    "                        (mayfly hvt also: --mem=MIB, --block:NAME=FILE,\n"
+    "                        --block-sector-size:NAME=N, --net:NAME=TAP|@FD, --net-mac:NAME=MAC)\n"
     "      --testdev         ports and memory that test suites expect of QEMU's pc-testdev\n"
     "      --bt-cache SIZE   bt: at most so much for translations, 1M to 1G (default 116M)\n"
     "      --timeout SECONDS stop the guest after this time (fractions allowed), status 124\n"

@@ -80,6 +80,8 @@ want 'check with an argument' 125 'no arguments' check now
 want '--env for a kernel' 125 '--env is for programs' run --env A=b "$tmp/exit7"
 want '--cwd for a kernel' 125 '--cwd is for programs' run --cwd /tmp "$tmp/exit7"
 want '--initrd for a program' 125 '--initrd is for kernels' run --initrd "$tmp/text" hello
+"$mayfly" hvt --help >"$tmp/out"
+is 'hvt --help names the options of the tender' 4 "$(grep -o -e '--mem=MIB' -e '--block:' -e '--block-sector-size:' -e '--net-mac:' "$tmp/out" | wc -l)"
 for args in --help check --version 'run --help'; do
     # shellcheck disable=SC2086
     "$mayfly" $args >/dev/full 2>"$tmp/err"
