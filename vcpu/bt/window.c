@@ -26,9 +26,10 @@
 #define MAX_ATTEMPTS 64   /* that change nothing for the better */
 #define MAX_MOVES    4    /* of a window's start or offset: each costs all translations */
 #define REDO_BUDGET  1000 /* windows looked for again at once after a change of mappings */
-#define CROSSINGS    16 /* of one page's end by accesses that share a look into the TLB (tr_page.c) \
-                         */
-#define MISSES      6   /* of one group, until it is translated otherwise */
+#define CROSSINGS                                                                                 \
+    16                /* of one page's end by accesses that share a look into the TLB (tr_page.c) \
+                       */
+#define MISSES      6 /* of one group, until it is translated otherwise */
 #define MIN_LEN     (256 * 1024u)
 #define TICK_NS     3000000  /* of CPU time, to the first look */
 #define TICKS_NS    50000000 /* from look to look */
