@@ -374,11 +374,20 @@ void console_input(struct console *c)
         tell_runtime(c);
         return;
     }
-    for (ssize_t i = 0; i < n; i++) {
-        if (c->tty && c->escape) {
+    if (!c->tty) { /* there is room for n */
+        uint32_t at = (c->rx_head + c->rx_count) % sizeof c->rx;
+        uint32_t run = (uint32_t)sizeof c->rx - at;
+
+        run = run < (uint32_t)n ? run : (uint32_t)n;
+        memcpy(c->rx + at, buf, run);
+        memcpy(c->rx, buf + run, (uint32_t)n - run);
+        c->rx_count += (uint32_t)n;
+    }
+    for (ssize_t i = 0; c->tty && i < n; i++) {
+        if (c->escape) {
             c->escape = false;
             escape_key(c, buf[i]);
-        } else if (c->tty && buf[i] == CTRL_A) {
+        } else if (buf[i] == CTRL_A) {
             c->escape = true;
         } else {
             put(c, buf[i]);
@@ -468,10 +477,15 @@ int console_read(struct machine *m, uint8_t *buf, unsigned len)
     struct console *c = m->console;
     unsigned n = 0;
 
-    for (; n < len && c->rx_count; n++) {
-        buf[n] = c->rx[c->rx_head];
-        c->rx_head = (uint32_t)((c->rx_head + 1) % sizeof c->rx);
-        c->rx_count--;
+    while (n < len && c->rx_count) {
+        uint32_t run = (uint32_t)sizeof c->rx - c->rx_head;
+
+        run = run < c->rx_count ? run : c->rx_count;
+        run = run < len - n ? run : len - n;
+        memcpy(buf + n, c->rx + c->rx_head, run);
+        c->rx_head = (uint32_t)((c->rx_head + run) % sizeof c->rx);
+        c->rx_count -= run;
+        n += run;
     }
     if (!c->rx_count && !c->eof && (n || !c->wanted)) {
         c->wanted = true;
