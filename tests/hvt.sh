@@ -200,7 +200,7 @@ hvt 'no tap' 1 'ip tuntap add' --net:net0=mayflynone $g/hvt_net
 hvt 'bad descriptor' 1 'Bad file descriptor' --net:net0=@77 $g/hvt_net
 hvt 'bad memory' 1 'not a number of MiB' --mem=1G $g/hvt_plain
 hvt 'too much memory' 1 '4 GiB' --mem=4098 $g/hvt_plain
-hvt 'no image' 1 'no guest given' --mem=16
+hvt 'no image' 1 'no image given' --mem=16
 hvt 'image not there' 1 'No such file' "$tmp/none"
 hvt 'another image' 1 '--boot hvt takes' $g/hello
 run 'CPUs' 125 'has one CPU' -c 2 $g/hvt_plain
