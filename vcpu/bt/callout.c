@@ -44,6 +44,7 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
     uint8_t key = bt_key(v);
     /* Since the cache was entered: what another CPU has changed in the code ahead must be seen
      * after a serializing instruction (SDM 3A 9.1.3). */
+    /* A vCPU in the cache has its bt. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
     uint64_t gen = v->bt->ras_gen, flushes = v->tlb.flushes;
     enum step s;
 
