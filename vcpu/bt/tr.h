@@ -266,6 +266,8 @@ void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
 bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
 void tr_pushf(struct tr *t);
 bool tr_string(struct tr *t); /* likewise, of IC_STRING (tr_string.c) */
+/* A new one for instruction i, with the flags put away; NULL: no more in this block. */
+struct cold_rep *tr_cold_rep(struct tr *t);
 void tr_cold_reps(struct tr *t);
 void tr_callout(struct tr *t); /* anything, by the interpreter, within the block */
 /* The same, with the flags put away already; more: of info. */

@@ -158,6 +158,17 @@ static bool rename_all(const struct tr *t, const struct insn *in, struct rename 
     return !(f & F_RM) || in->has_mem || rename_field(in, rn, in->rm, &rn->rm);
 }
 
+struct cold_rep *tr_cold_rep(struct tr *t)
+{
+    if (t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
+        return NULL;
+    struct cold_rep *c = &t->rep[t->nrep++];
+
+    *c = (struct cold_rep){.i = t->i};
+    tr_flags_clobber(t);
+    return c;
+}
+
 void tr_callout_at(struct tr *t, uint32_t more)
 {
     const struct insn *in = &t->in[t->i];

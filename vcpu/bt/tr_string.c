@@ -1,7 +1,8 @@
 /*
- * MOVS, STOS and LODS in the cache: forward, with flat 64-bit addresses. Both operands are checked
- * before anything changes. With REP that takes windows, and a count that does not keep a kick
- * waiting for long, or operands that stay in a page each; what is not so goes to bt_string().
+ * MOVS, STOS and LODS, and CMPS and SCAS with REP, in the cache: forward, with flat 64-bit
+ * addresses. Both operands are checked before anything changes. With REP that takes windows, and a
+ * count that does not keep a kick waiting for long, or operands that stay in a page each; what is
+ * not so goes to bt_string().
  */
 #include "vcpu/bt/tr.h"
 
@@ -65,13 +66,12 @@ static bool rep(struct tr *t)
     bool si = op == 0xa4 || op == 0xa6, compares = op == 0xa6 || op == 0xae;
     struct emit *e = &t->e;
 
-    if (t->plan != PLAN_WINDOW || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]) ||
-        !bias_fits(t, kind) || (si && !bias_fits(t, WIN_READ)))
-        return false;
-    struct cold_rep *c = &t->rep[t->nrep++];
+    struct cold_rep *c;
 
-    *c = (struct cold_rep){.i = t->i, .restore = compares};
-    tr_flags_clobber(t);
+    if (t->plan != PLAN_WINDOW || !bias_fits(t, kind) || (si && !bias_fits(t, WIN_READ)) ||
+        !(c = tr_cold_rep(t)))
+        return false;
+    c->restore = compares;
     /* When comparing, a count of 0, which leaves the flags alone, is too large as well. */
     e_lea(e, H_B, RCX, REG_NONE, 0, compares ? -1 : 0, 8, 8);
     e8(e, 0x49); /* cmp r11, imm32 */
@@ -137,12 +137,10 @@ static bool rep_in_page(struct tr *t)
     unsigned op = in->opcode & 0xfe;
     struct emit *e = &t->e;
 
-    if ((op != 0xa4 && op != 0xaa) || t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
-        return false;
-    struct cold_rep *c = &t->rep[t->nrep++];
+    struct cold_rep *c;
 
-    *c = (struct cold_rep){.i = t->i};
-    tr_flags_clobber(t);
+    if ((op != 0xa4 && op != 0xaa) || !(c = tr_cold_rep(t)))
+        return false;
     e8(e, 0x48); /* cmp rcx, imm32 */
     e8(e, 0x81);
     e8(e, 0xf9);

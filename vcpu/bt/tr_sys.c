@@ -130,17 +130,6 @@ static unsigned source(struct tr *t, unsigned r)
     return src;
 }
 
-static struct cold_rep *cold_rep(struct tr *t)
-{
-    if (t->nrep == sizeof(t->rep) / sizeof(t->rep[0]))
-        return NULL;
-    struct cold_rep *c = &t->rep[t->nrep++];
-
-    *c = (struct cold_rep){.i = t->i};
-    tr_flags_clobber(t);
-    return c;
-}
-
 /* RDFSBASE RDGSBASE WRFSBASE WRGSBASE; writing what is not canonical faults. */
 static bool fsgsbase(struct tr *t)
 {
@@ -155,7 +144,7 @@ static bool fsgsbase(struct tr *t)
         done(t, in->rm);
         return true;
     }
-    struct cold_rep *c = wide ? cold_rep(t) : NULL;
+    struct cold_rep *c = wide ? tr_cold_rep(t) : NULL;
 
     if (wide && !c)
         return false;
@@ -194,7 +183,7 @@ static bool set_cr8(struct tr *t)
 {
     struct emit *e = &t->e;
 
-    struct cold_rep *c = cold_rep(t);
+    struct cold_rep *c = tr_cold_rep(t);
 
     if (!c)
         return false;
