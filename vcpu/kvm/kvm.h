@@ -100,6 +100,7 @@ int kvm_get_tsc(struct vcpu *v);
 
 /* kvm_lapic.c: the register page of KVM_GET/SET_LAPIC. now: guest TSC. */
 void kvm_lapic_to_page(struct vcpu *v, struct kvm_lapic_state *page);
+bool kvm_lapic_is_reset(const struct vcpu *v);
 void kvm_lapic_from_page(struct vcpu *v, const struct kvm_lapic_state *page);
 
 /* kvm_irq.c */
@@ -111,8 +112,32 @@ void kvm_irq_ioapic_written(struct vm_cpus *vm);
 
 /* kvm_cpuid.c */
 int kvm_cpuid_set(struct vcpu *v, const char **what);
-/* Have a thread of its own ask KVM what it supports while the VM is made. dev_fd stays open. */
+/* Learn what KVM supports: from the launch before, or have a thread of its own ask while the VM is
+ * made. dev_fd stays open. Once, before any vCPU. */
 void kvm_cpuid_prefetch(int dev_fd);
+
+#define KVM_CPUID_ENTRIES 256
+struct kvm_cpuid_buf {
+    struct kvm_cpuid2 head;
+    struct kvm_cpuid_entry2 e[KVM_CPUID_ENTRIES];
+};
+
+/* kvm_cpuid_cache.c: that answer in a file. The key is what it depends on; false: unknown. */
+struct kvm_cpuid_key {
+    uint64_t magic;
+    uint64_t kvm_inode;
+    uint64_t cpu;
+    char boot_id[36];
+    char pad[4];
+};
+#define KVM_CPUID_PATH 256
+bool kvm_cpuid_key(struct kvm_cpuid_key *key);
+/* Where the file is for this user; false: nowhere. */
+bool kvm_cpuid_cache_path(char *path, size_t len);
+bool kvm_cpuid_cache_load(const char *path, const struct kvm_cpuid_key *key,
+                          struct kvm_cpuid_buf *out);
+void kvm_cpuid_cache_save(const char *path, const struct kvm_cpuid_key *key,
+                          const struct kvm_cpuid_buf *buf);
 
 /* kvm_debug.c: tell KVM what the debugger wants of v. 0 or -errno. */
 int kvm_debug_apply(struct vcpu *v);

@@ -10,19 +10,14 @@
 #include <signal.h>
 #include "vcpu/except.h"
 
-#define MAX_ENTRIES 256
-
-struct cpuid_buf {
-    struct kvm_cpuid2 head;
-    struct kvm_cpuid_entry2 e[MAX_ENTRIES];
-};
-
-/* KVM_GET_SUPPORTED_CPUID, asked once a process: KVM asks the CPU for some sixty leaves, which
- * under a hypervisor are as many exits, 0.34 ms here, as dear as the VM itself. */
+/* KVM_GET_SUPPORTED_CPUID, asked once a process, and seldom that: see kvm_cpuid_cache.c. */
 static struct {
     pthread_mutex_t lock;
     bool done;
-    struct cpuid_buf buf;
+    bool keep; /* it came from KVM, and key and path say where to put it */
+    struct kvm_cpuid_key key;
+    char path[KVM_CPUID_PATH];
+    struct kvm_cpuid_buf buf;
 } supported = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static int ask_kvm(int dev_fd)
@@ -31,7 +26,7 @@ static int ask_kvm(int dev_fd)
 
     pthread_mutex_lock(&supported.lock);
     if (!supported.done) {
-        supported.buf.head.nent = MAX_ENTRIES;
+        supported.buf.head.nent = KVM_CPUID_ENTRIES;
         r = kvm_ioctl(dev_fd, KVM_GET_SUPPORTED_CPUID, &supported.buf);
         supported.done = r == 0;
     }
@@ -50,7 +45,16 @@ void kvm_cpuid_prefetch(int dev_fd)
     pthread_t t;
     sigset_t all, old;
 
-    /* Signals are for other threads. */
+    if (supported.done)
+        return;
+    if (kvm_cpuid_cache_path(supported.path, sizeof supported.path) &&
+        kvm_cpuid_key(&supported.key)) {
+        supported.done = kvm_cpuid_cache_load(supported.path, &supported.key, &supported.buf);
+        supported.keep = !supported.done;
+    }
+    if (supported.done)
+        return;
+    /* A thread of its own asks while the VM is made. Signals are for others. */
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     if (!pthread_create(&t, NULL, asker, (void *)(intptr_t)dev_fd))
@@ -58,11 +62,21 @@ void kvm_cpuid_prefetch(int dev_fd)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
+/* On the thread of a vCPU, which may open files until it is confined. */
+static void keep(void)
+{
+    pthread_mutex_lock(&supported.lock);
+    if (supported.keep)
+        kvm_cpuid_cache_save(supported.path, &supported.key, &supported.buf);
+    supported.keep = false;
+    pthread_mutex_unlock(&supported.lock);
+}
+
 static const struct kvm_cpuid_entry2 *find(uint32_t leaf, uint32_t sub)
 {
-    const struct cpuid_buf *b = &supported.buf;
+    const struct kvm_cpuid_buf *b = &supported.buf;
 
-    for (unsigned i = 0; i < b->head.nent && i < MAX_ENTRIES; i++)
+    for (unsigned i = 0; i < b->head.nent && i < KVM_CPUID_ENTRIES; i++)
         if (b->e[i].function == leaf &&
             (!(b->e[i].flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || b->e[i].index == sub))
             return &b->e[i];
@@ -148,12 +162,18 @@ static bool has_subleaves(uint32_t leaf)
     return false;
 }
 
+/* As long as the machine's table can be. */
+struct cpuid_list {
+    struct kvm_cpuid2 head;
+    struct kvm_cpuid_entry2 e[sizeof((struct cpuid_table *)0)->leaf / sizeof(struct cpuid_leaf)];
+};
+
 /* From the machine's table, as this vCPU sees it. */
-static void from_table(const struct vcpu *v, struct cpuid_buf *out)
+static void from_table(const struct vcpu *v, struct cpuid_list *out)
 {
     const struct cpuid_table *t = v->vm->cpuid;
 
-    for (unsigned i = 0; i < t->n && out->head.nent < MAX_ENTRIES; i++) {
+    for (unsigned i = 0; i < t->n && out->head.nent < sizeof out->e / sizeof out->e[0]; i++) {
         struct kvm_cpuid_entry2 *e = &out->e[out->head.nent++];
         uint32_t r[4];
 
@@ -173,7 +193,7 @@ static void from_table(const struct vcpu *v, struct cpuid_buf *out)
 
 int kvm_cpuid_set(struct vcpu *v, const char **what)
 {
-    struct cpuid_buf out = {0};
+    struct cpuid_list out;
     int r;
 
     if (!v->vm->cpuid) {
@@ -184,6 +204,8 @@ int kvm_cpuid_set(struct vcpu *v, const char **what)
     r = ask_kvm(v->vm->kvm->dev_fd);
     if (r)
         return r;
+    keep();
+    out.head = (struct kvm_cpuid2){0};
     from_table(v, &out);
     /* XSAVE components that the guest can have, so that the others are never live. */
     const struct kvm_cpuid_entry2 *xs = find(0xd, 0);

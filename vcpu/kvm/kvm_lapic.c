@@ -52,6 +52,26 @@ void kvm_lapic_to_page(struct vcpu *v, struct kvm_lapic_state *page)
     put(page, APIC_TIMER_DIVIDE, l->timer_divide);
 }
 
+/* As RESET leaves KVM's, LINT0 of the boot processor included (KVM_X86_QUIRK_LINT0_REENABLED, which
+ * only the maker of a VM can switch off). */
+bool kvm_lapic_is_reset(const struct vcpu *v)
+{
+    const struct lapic *l = &v->lapic;
+    uint32_t set = 0;
+
+    for (unsigned i = 0; i < 8; i++)
+        set |= l->isr[i] | l->tmr[i] | atomic_load(&l->irr[i]) | atomic_load(&l->irr_level[i]);
+    return !set && l->id == v->index &&
+           l->base_msr ==
+               ((uint64_t)LAPIC_BASE | APIC_BASE_ENABLE | (v->index ? 0 : APIC_BASE_BSP)) &&
+           !l->tpr && !l->ldr && l->dfr == UINT32_MAX && l->svr == 0xff && !l->esr && !l->icr_low &&
+           !l->icr_high && l->lvt_timer == APIC_LVT_MASKED && l->lvt_thermal == APIC_LVT_MASKED &&
+           l->lvt_perf == APIC_LVT_MASKED &&
+           l->lvt_lint0 == (v->index ? APIC_LVT_MASKED : (uint32_t)APIC_DM_EXTINT << 8) &&
+           l->lvt_lint1 == APIC_LVT_MASKED && l->lvt_error == APIC_LVT_MASKED && !l->timer_icr &&
+           !l->timer_divide && !l->tsc_deadline;
+}
+
 /* SDM 3A figure 11-10: bits 0, 1 and 3; 111 is by 1. */
 static unsigned divide_by(uint32_t reg)
 {

@@ -59,7 +59,9 @@ static const struct msr_row msr_table[] = {
 #define NMSRS (sizeof msr_table / sizeof msr_table[0])
 _Static_assert(NMSRS <= 64, "kvm_vcpu.msr_missing is a mask of rows");
 
-#define MSR_TSC 0x10u
+#define MSR_TSC         0x10u
+#define MSR_MISC_ENABLE 0x1a0u
+#define MSR_PAT         0x277u
 
 struct msr_list {
     struct kvm_msrs head;
@@ -71,13 +73,19 @@ static uint64_t *msr_field(struct cpu *c, unsigned row)
     return (uint64_t *)(void *)((uint8_t *)c + msr_table[row].offset);
 }
 
-/* The rows that this KVM has, from row on: fills list and rows, returns the count. */
-static unsigned msr_rows(const struct vcpu *v, struct msr_list *list, uint8_t *rows, unsigned row)
+/* The rows that this KVM has, from row on: fills list and rows, returns the count. skip_zero:
+ * without those whose value is 0, which is what RESET leaves (SDM 3A table 9-1) and a new vCPU has;
+ * but not of the PAT and IA32_MISC_ENABLE. */
+static unsigned msr_rows(struct vcpu *v, struct msr_list *list, uint8_t *rows, unsigned row,
+                         bool skip_zero)
 {
     unsigned n = 0;
 
     for (; row < NMSRS; row++) {
         if (v->kvm->msr_missing >> row & 1)
+            continue;
+        if (skip_zero && !*msr_field(&v->cpu, row) && msr_table[row].index != MSR_PAT &&
+            msr_table[row].index != MSR_MISC_ENABLE)
             continue;
         list->e[n] = (struct kvm_msr_entry){.index = msr_table[row].index};
         rows[n++] = (uint8_t)row;
@@ -93,7 +101,7 @@ int kvm_move_msrs(struct vcpu *v, bool set)
     uint8_t rows[NMSRS];
     unsigned row = 0, n;
 
-    while ((n = msr_rows(v, &list, rows, row))) {
+    while ((n = msr_rows(v, &list, rows, row, set && v->kvm->fresh))) {
         if (set)
             for (unsigned i = 0; i < n; i++)
                 list.e[i].data = *msr_field(&v->cpu, rows[i]);
@@ -155,11 +163,13 @@ int kvm_set_tsc(struct vcpu *v)
 
     /* The offset itself, the same for all CPUs, where KVM takes it (Linux 5.16). */
     v->kvm->have_tsc_offset = tsc_offset_attr(v, KVM_SET_DEVICE_ATTR, &val) == 0;
-    if (v->kvm->have_tsc_offset) {
+    if (v->kvm->have_tsc_offset && v->cpu.tsc_offset) {
         long r = tsc_offset_attr(v, KVM_GET_DEVICE_ATTR, &val);
 
         return r ? (int)r : val == v->cpu.tsc_offset ? 0 : -ENOTSUP;
     }
+    if (v->kvm->have_tsc_offset)
+        return 0;
     val = rdtsc() + v->cpu.tsc_offset;
     return kvm_one_msr(v, true, MSR_TSC, &val);
 }

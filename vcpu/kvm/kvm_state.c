@@ -72,6 +72,32 @@ static bool pae_paging(const struct cpu *c)
         (s)->apic_base = (v)->lapic.base_msr;                  \
     } while (0)
 
+static struct kvm_regs regs_to_kvm(const struct cpu *c)
+{
+    const uint64_t *g = c->gpr;
+
+    return (struct kvm_regs){
+        .rax = g[RAX],
+        .rbx = g[RBX],
+        .rcx = g[RCX],
+        .rdx = g[RDX],
+        .rsi = g[RSI],
+        .rdi = g[RDI],
+        .rsp = g[RSP],
+        .rbp = g[RBP],
+        .r8 = g[R8],
+        .r9 = g[R9],
+        .r10 = g[R10],
+        .r11 = g[R11],
+        .r12 = g[R12],
+        .r13 = g[R13],
+        .r14 = g[R14],
+        .r15 = g[R15],
+        .rip = c->rip,
+        .rflags = c->rflags,
+    };
+}
+
 /* The same KVM has 64-bit paging only and drops CR0.PG of the others without a word. */
 static int check_paging(struct vcpu *v, const char **what)
 {
@@ -85,10 +111,27 @@ static int check_paging(struct vcpu *v, const char **what)
     return r ? (int)r : s.cr0 & CR0_PG ? 0 : -ENOTSUP;
 }
 
+/* A new boot processor's first registers go in with its first KVM_RUN, which saves two ioctls. Not
+ * what needs a look afterwards, or has a state that depends on them already. */
+static bool sregs_with_run(const struct vcpu *v)
+{
+    return v->kvm->fresh && v->index == 0 && !v->vm->debug && kvm_lapic_is_reset(v) &&
+           (!(v->cpu.cr0 & CR0_PG) || (v->cpu.efer & EFER_LMA));
+}
+
 static int set_sregs(struct vcpu *v, const char **what)
 {
     long r;
 
+    if (sregs_with_run(v)) {
+        struct kvm_sregs *s = &v->kvm->run->s.regs.sregs;
+
+        zero_bytes(s, sizeof *s);
+        SREGS_TO_KVM(s, v);
+        v->kvm->run->s.regs.regs = regs_to_kvm(&v->cpu);
+        v->kvm->run->kvm_dirty_regs = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+        return 0;
+    }
     if (v->vm->kvm->sregs2) {
         struct kvm_sregs2 s = {0};
 
@@ -160,32 +203,6 @@ static void sregs_from_kvm(struct vcpu *v, const struct kvm_sregs *s)
     v->lapic.base_msr = s->apic_base;
 }
 
-static struct kvm_regs regs_to_kvm(const struct cpu *c)
-{
-    const uint64_t *g = c->gpr;
-
-    return (struct kvm_regs){
-        .rax = g[RAX],
-        .rbx = g[RBX],
-        .rcx = g[RCX],
-        .rdx = g[RDX],
-        .rsi = g[RSI],
-        .rdi = g[RDI],
-        .rsp = g[RSP],
-        .rbp = g[RBP],
-        .r8 = g[R8],
-        .r9 = g[R9],
-        .r10 = g[R10],
-        .r11 = g[R11],
-        .r12 = g[R12],
-        .r13 = g[R13],
-        .r14 = g[R14],
-        .r15 = g[R15],
-        .rip = c->rip,
-        .rflags = c->rflags,
-    };
-}
-
 static void regs_from_kvm(struct cpu *c, const struct kvm_regs *r)
 {
     const uint64_t g[NGPR] = {r->rax, r->rcx, r->rdx, r->rbx, r->rsp, r->rbp, r->rsi, r->rdi,
@@ -216,7 +233,7 @@ static int set_fpu(struct vcpu *v, const char **what)
     long r = kvm_ioctl(k->fd, KVM_SET_XSAVE, &k->xsave);
 
     /* XCR0 is 1 from reset on and cannot change without CPUID's XSAVE bit. */
-    if (!r && (k->xstate_mask & 4 || v->cpu.xcr0 != 1)) {
+    if (!r && ((k->xstate_mask & 4 && !k->fresh) || v->cpu.xcr0 != 1)) {
         *what = "KVM_SET_XCRS";
         r = kvm_ioctl(k->fd, KVM_SET_XCRS, &xcrs);
     }
@@ -353,6 +370,8 @@ static int set_lapic(struct vcpu *v)
     struct kvm_lapic_state page = {0};
     uint64_t deadline = v->lapic.tsc_deadline;
 
+    if (v->kvm->fresh && kvm_lapic_is_reset(v))
+        return 0;
     kvm_lapic_to_page(v, &page);
     long r = kvm_ioctl(v->kvm->fd, KVM_SET_LAPIC, &page);
 
@@ -376,7 +395,7 @@ int kvm_import(struct vcpu *v, const char **what)
     if ((r = set_sregs(v, what)))
         return r;
     *what = "KVM_SET_REGS";
-    if ((r = (int)kvm_ioctl(fd, KVM_SET_REGS, &regs)))
+    if (!v->kvm->run->kvm_dirty_regs && (r = (int)kvm_ioctl(fd, KVM_SET_REGS, &regs)))
         return r;
     if ((r = set_fpu(v, what)))
         return r;
