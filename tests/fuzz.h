@@ -12,6 +12,7 @@
  *   fuzz_native.c   on the host CPU, with its faults caught
  *   fuzz_engine.c   in a guest at CPL 3, by interp or bt
  *   fuzz_compare.c  what must be equal, and what a difference looks like in print
+ *   fuzz_effects.c  what the decoder says an instruction touches, against what it does
  *   fuzz_cpu.c      the command
  *
  * A case is a function of (seed, index): a failure prints both.
@@ -182,5 +183,13 @@ void fz_print_case(const struct fz_case *c);
 /* Put the vector state in the form that says everything: components in their initial state are
  * written out, pointers are zero. */
 void fz_normalize(uint8_t *xsave);
+
+/* --- fuzz_effects.c --- */
+void fz_effects_init(unsigned nforms);
+/* c, a single instruction, did a in interp: is what it touched what the decoder says? */
+bool fz_effects(const struct fz_case *c, const struct fz_result *a);
+/* Prints how many forms there were. enough: there were so many cases that whatever is missing from
+ * the tables would have been noticed; false if not. */
+bool fz_effects_tally(unsigned nforms, bool enough);
 
 #endif

@@ -73,6 +73,10 @@ static void run_case(unsigned debug)
     bad |= have_native && differ(&nat, FZ_NATIVE, &btr, FZ_BT, debug);
     if (!have_native || fzcase.sequence)
         bad |= differ(&itp, FZ_INTERP, &btr, FZ_BT, debug);
+    if (!fz_effects(&fzcase, &itp)) { /* last: it uses the memory that itp points to */
+        failures[fzcase.form]++;
+        bad = true;
+    }
     failed += bad;
     passed += !bad;
     if (!fzcase.sequence && have_native && itp.vector == FZ_END)
@@ -191,6 +195,7 @@ static int init(void)
     nforms = fz_forms_init();
     covered = calloc(nforms, 1);
     failures = calloc(nforms + 1, sizeof(*failures));
+    fz_effects_init(nforms);
     signal(SIGALRM, on_alarm);
     fz_crash = on_crash;
     return covered && failures ? 0 : -1;
@@ -247,6 +252,7 @@ int main(void)
     }
     t = now() - start;
     tally();
+    failed += !fz_effects_tally(nforms, i >= 150 * (uint64_t)nforms);
     fz_engine_tally();
     printf("SEED=%lu: %lu single, %lu sequences, %lu programs, %.0f cases/s\n", seed, i, q, p,
            (double)(i + q + p) / t);
