@@ -247,6 +247,17 @@ static int rdtsc(struct vcpu *v, const struct insn *in, bool with_aux)
     return done_pair(v, in, vcpu_tsc(v));
 }
 
+/* VMCALL, VMMCALL: CPUID says KVM (cpuid.c), and KVM answers either, at CPL 0 with -KVM_ENOSYS what
+ * it does not know and elsewhere with -KVM_EPERM (Linux,
+ * Documentation/virt/kvm/x86/hypercalls.rst). */
+static int hypercall(struct vcpu *v, const struct insn *in)
+{
+    int64_t result = privileged(v) ? -1 : -1000;
+
+    op_set_gpr(v, in, RAX, in->mode == 8 ? 8 : 4, (uint64_t)result);
+    return op_done(v, in);
+}
+
 /* 0F 01 */
 static int group7(struct vcpu *v, const struct insn *in)
 {
@@ -254,7 +265,9 @@ static int group7(struct vcpu *v, const struct insn *in)
 
     switch (in->modrm >> 3 & 7) {
     case 0:
-        return in->has_mem ? store_table(v, in, &c->gdtr) : ud(v); /* VMCALL and kin: no VMX */
+        if (in->has_mem)
+            return store_table(v, in, &c->gdtr);
+        return in->modrm == 0xc1 ? hypercall(v, in) : ud(v); /* VMLAUNCH and kin: no VMX */
     case 1:
         if (in->has_mem)
             return store_table(v, in, &c->idtr);
@@ -268,7 +281,9 @@ static int group7(struct vcpu *v, const struct insn *in)
             return xgetbv(v, in);
         return in->modrm == 0xd1 ? xsetbv(v, in) : ud(v);
     case 3:
-        return in->has_mem ? load_table(v, in, &c->idtr) : ud(v);
+        if (in->has_mem)
+            return load_table(v, in, &c->idtr);
+        return in->modrm == 0xd9 ? hypercall(v, in) : ud(v); /* VMRUN and kin: no SVM */
     case 4:
         return smsw(v, in);
     case 6:
