@@ -248,13 +248,28 @@ static bool static_pie(const struct elf *e)
     return e->type == ET_DYN && e->is64 && e->entry && dynamic && zero;
 }
 
+/* Linux enters a program at a virtual address. An entry that only makes sense as a physical one is a
+ * kernel's, whatever its OSABI byte says: ld writes "GNU" there for IFUNCs (OSv). */
+static bool entry_is_physical(const struct elf *e)
+{
+    for (unsigned i = 0; i < e->nsegment; i++) {
+        const struct elf_segment *s = &e->segment[i];
+
+        if (s->type == PT_LOAD && e->entry >= s->vaddr && e->entry - s->vaddr < s->memsz)
+            return false;
+    }
+    return elf_has_phys(e, e->entry);
+}
+
 /* The system a program was linked for, from the ABI tag (LSB: note "GNU" type 1, word 0), the
  * OSABI byte and the notes of other systems; NULL when nothing says so. */
 static const char *program_of(const struct elf *e)
 {
-    uint32_t len, os;
+    uint32_t len = 0, os;
     const uint8_t *tag = elf_note(e, "GNU", NT_GNU_ABI_TAG, &len);
 
+    if (entry_is_physical(e))
+        return NULL;
     if (tag && len >= sizeof os) {
         memcpy(&os, tag, sizeof os);
         if (os == ELF_NOTE_OS_LINUX)

@@ -96,6 +96,7 @@ Test(boot_refuse, refusals)
          "a damaged program: segment 1 is not aligned"},
         {img_elf((struct img_elf){.base = 0x400000, .relro = true}), 0,
          "a damaged program: segment 1 is not aligned"},
+        {img_elf((struct img_elf){.osabi = ELFOSABI_LINUX, .vbase = VBASE}), 0, NULL},
         {img_elf((struct img_elf){.base = 0x400000}), 0, NULL},
         {img_elf((struct img_elf){.base = 0x500000, .relro = true}), 0, NULL},
         {img_elf((struct img_elf){.note = {{"Solo5", 0x31494241, 8, 1}}}), 0, "a Solo5 unikernel"},
