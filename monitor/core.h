@@ -9,6 +9,7 @@
 #ifndef MONITOR_CORE_H
 #define MONITOR_CORE_H
 
+#include <signal.h>
 #include <stdatomic.h>
 #include "monitor/machine.h"
 #include "virtio/console.h"
@@ -181,8 +182,23 @@ void loop_flush_soon(struct machine *m);
 _Noreturn void loop_finish(struct machine *m);
 /* Until the process ends, with a system call that every filter allows. */
 _Noreturn void wait_forever(void);
+/* End the process now: I/O thread. */
+_Noreturn void loop_end_now(int status);
+/* The I/O thread is wanted. Async-signal-safe, where that thread is the one interrupted. */
+void loop_undoze(void);
+
+/* --- signals.c --- */
 /* Handlers for SIGINT and friends that end the process at once with 128+N: for the launch. */
 void signals_early(void);
+/* From here on they are the I/O thread's; blocked in the caller and the threads it starts. */
+void signals_begin(const struct machine *m);
+/* Take them out of the mask of the I/O thread. */
+void signals_open(sigset_t *mask);
+bool signals_waiting(void);
+/* I/O thread: do what those that came mean. When to call again, in ns, 0: when one comes. */
+uint64_t signals_take(struct machine *m);
+/* MAYFLY_CALL_SIGNALS: those that came for the program, bit N-1. Lock held. */
+int64_t signals_asked(struct machine *m);
 
 /* --- machine.c --- */
 /* The run is over and somebody is at machine_last_words(). */

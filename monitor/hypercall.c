@@ -194,6 +194,9 @@ void hypercall_write(struct machine *m, uint16_t port, unsigned size, uint64_t v
     case MAYFLY_CALL_ASKED:
         c.ret = call_asked(m, c.gpa, c.len);
         break;
+    case MAYFLY_CALL_SIGNALS:
+        c.ret = signals_asked(m);
+        break;
     default:
         c.ret = -ENOSYS;
     }

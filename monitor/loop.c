@@ -58,49 +58,9 @@ struct loop {
 
 static struct loop the_loop;
 
-/* --- signals --- */
-
-static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-#define NSIGNALS (sizeof stop_signals / sizeof stop_signals[0])
-static volatile sig_atomic_t signal_seen;
-static volatile sig_atomic_t resized;
-static atomic_bool loop_takes_signals;
-
-static void on_signal(int sig)
+void loop_undoze(void)
 {
-    if (!atomic_load(&loop_takes_signals)) {
-        console_restore();
-        _exit(status_own(STATUS_SIGNAL + sig));
-    }
-    signal_seen = sig;
     atomic_store(&the_loop.dozes, 0);
-}
-
-static void on_resize(int sig)
-{
-    (void)sig;
-    resized = 1;
-}
-
-void signals_early(void)
-{
-    struct sigaction sa = {.sa_handler = on_signal}, old;
-
-    for (unsigned i = 0; i < NSIGNALS; i++) {
-        /* nohup, and a script's background job, have a signal ignored: it stays so. */
-        if (!sigaction(stop_signals[i], &sa, &old) && old.sa_handler == SIG_IGN)
-            sigaction(stop_signals[i], &old, NULL);
-    }
-    sa.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &sa, NULL);
-}
-
-static void stop_set(sigset_t *set)
-{
-    sigemptyset(set);
-    for (unsigned i = 0; i < NSIGNALS; i++)
-        sigaddset(set, stop_signals[i]);
-    sigaddset(set, SIGWINCH);
 }
 
 /* --- timers --- */
@@ -266,21 +226,10 @@ static void on_dying(void)
 
 /* --- the thread --- */
 
-static _Noreturn void end_now(int status)
+_Noreturn void loop_end_now(int status)
 {
     console_restore();
     _exit(status);
-}
-
-static void take_signal(struct machine *m)
-{
-    int sig = signal_seen;
-
-    signal_seen = 0;
-    /* The machine has stopped and still we are here (output that nobody reads): no more waiting. */
-    if (m->cpus.stop)
-        end_now(status_own(STATUS_SIGNAL + sig));
-    machine_stop(m, status_own(STATUS_SIGNAL + sig), "signal");
 }
 
 bool loop_lock(struct machine *m)
@@ -321,7 +270,7 @@ static uint64_t take_deadlines(struct machine *m, struct loop *l)
             l->timed_out = true;
             /* Stopped before that, but nobody reads the last of the output: no more waiting. */
             if (m->cpus.stop)
-                end_now(STATUS_TIMEOUT);
+                loop_end_now(STATUS_TIMEOUT);
             machine_stop(m, STATUS_TIMEOUT, "timeout");
         } else if (!next || end < next) {
             next = end;
@@ -331,12 +280,12 @@ static uint64_t take_deadlines(struct machine *m, struct loop *l)
         if (!l->stop_by)
             l->stop_by = now + STOP_PATIENCE_NS;
         if (atomic_load(&l->finish))
-            end_now(machine_last_words(m));
+            loop_end_now(machine_last_words(m));
         if (!atomic_load(&machine_finishing)) {
             /* A vCPU that does not come back in time is left where it is. */
             if (now >= l->stop_by && !atomic_exchange(&machine_finishing, true)) {
                 console_flush(m, FLUSH_TRY);
-                end_now(machine_last_words(m));
+                loop_end_now(machine_last_words(m));
             }
             if (!next || l->stop_by < next)
                 next = l->stop_by;
@@ -488,8 +437,10 @@ static int open_all(struct machine *m, struct loop *l)
 
 static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mask)
 {
-    uint64_t next = take_deadlines(m, l), t;
+    uint64_t answer = signals_take(m), next = take_deadlines(m, l), t;
 
+    if (answer && (!next || answer < next))
+        next = answer;
     /* The receiver was switched on: stdin flows once it has been on for a moment. */
     t = console_settles_at(m->console);
     if (t && clock_ns() >= t)
@@ -512,14 +463,8 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
     if (atomic_load(&l->look) || atomic_load(&m->virtio.bells))
         next = 1;
     io_wait(l->io, next, mask);
-    if (signal_seen)
-        take_signal(m);
     if (atomic_load(&l->dying))
         console_restore();
-    if (resized) {
-        resized = 0;
-        hvc_resized(m->console);
-    }
     if (atomic_exchange(&l->look, false) && m->console->rx_count)
         take_input(m, console_pump);
 }
@@ -539,7 +484,7 @@ static void doze(struct loop *l, const sigset_t *mask)
     while (atomic_load(&l->dozes))
         syscall(SYS_futex, &l->dozes, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
     sigprocmask(SIG_SETMASK, &blocked, NULL);
-    if (signal_seen)
+    if (signals_waiting())
         atomic_store(&l->look, true);
 }
 
@@ -550,15 +495,13 @@ static void *loop_thread(void *arg)
     sigset_t mask;
 
     sigprocmask(SIG_SETMASK, NULL, &mask);
-    for (unsigned i = 0; i < NSIGNALS; i++)
-        sigdelset(&mask, stop_signals[i]);
-    sigdelset(&mask, SIGWINCH);
+    signals_open(&mask);
     doze(l, &mask);
     int err = open_all(m, l);
 
     if (err) {
         msg_error("the I/O thread cannot start: %s", strerror(-err));
-        end_now(STATUS_FAILURE);
+        loop_end_now(STATUS_FAILURE);
     }
     hostfault_dying = on_dying;
     for (;;)
@@ -580,13 +523,7 @@ void loop_init(struct machine *m)
 
 int loop_start(struct machine *m)
 {
-    sigset_t set;
-
-    stop_set(&set);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    if (m->console->hvc)
-        sigaction(SIGWINCH, &(struct sigaction){.sa_handler = on_resize}, NULL);
     atomic_store(&m->loop->dozes, may_doze(m));
-    atomic_store(&loop_takes_signals, true);
+    signals_begin(m);
     return -pthread_create(&m->loop->thread, NULL, loop_thread, m);
 }

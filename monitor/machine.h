@@ -101,6 +101,7 @@ struct machine {
     struct console *console;
     struct loop *loop;    /* event loop (loop.c) */
     uint8_t input_vector; /* a runtime guest wants this interrupt when stdin has something */
+    uint64_t signals;     /* that came for a program and that it has not asked for yet: bit N-1 */
     struct virtio_bus virtio;
     bool loopback;   /* --net lo: a program's sockets among themselves */
     struct gdb *gdb; /* --gdb, or NULL */

@@ -78,6 +78,8 @@ enum {
                               gives. At the end the terminal is as it was. */
     MAYFLY_CALL_INPUT = 5, /* is there something to read (or the end)? 1, or 0 and then the
                               interrupt fd, as with READ */
+    MAYFLY_CALL_SIGNALS = 8, /* the signals that came for the program, bit N-1, none twice: asked
+                                when MAYFLY_VECTOR_SIGNAL came. Who does not ask soon is ended. */
 };
 
 struct mayfly_asked {
@@ -87,6 +89,7 @@ struct mayfly_asked {
 };
 #define MAYFLY_ASKED_MAX 512u
 
+#define MAYFLY_VECTOR_SIGNAL 0x43u  /* an interrupt that comes unasked for */
 #define MAYFLY_WRITE_THROUGH 0x100u /* with fd 1 */
 
 /* PT_NOTE: name "mayfly", this type, desc = u32 version. */

@@ -260,7 +260,7 @@ void trap(struct regs *r)
         if (!f.signal)
             f.signal = SIGSEGV;
         signal_fault(r, &f);
-    } else if (r->vector >= VECTOR_TIMER && r->vector <= VECTOR_NET) {
+    } else if (r->vector >= VECTOR_TIMER && r->vector <= VECTOR_SIGNAL) {
         if (xapic)
             xapic_eoi();
         else
@@ -269,6 +269,8 @@ void trap(struct regs *r)
             net_interrupt();
         if (r->vector == VECTOR_TIMER)
             armed = NEVER;
+        if (r->vector == VECTOR_SIGNAL)
+            signals_from_host();
         thread_interrupt(r->vector == VECTOR_INPUT);
     }
     if (user)

@@ -75,6 +75,7 @@ void thread_timers_changed(void);
 void signal_fault(struct regs *r, const struct fault *f);
 /* NULL: the process. -EAGAIN: too many real-time signals wait. */
 int signal_send(struct thread *t, int sig, int code, uint64_t value);
+void signals_from_host(void); /* some came to mayfly */
 void signal_thread_ends(const struct thread *t);
 bool signal_waits(const struct thread *t); /* one that would be taken now */
 void signal_deliver(struct regs *r);

@@ -62,7 +62,13 @@ struct regs {
 /* --- start.S --- */
 extern char syscall_entry[], thread_begin[];
 /* The IDT has gates for exceptions and for vectors 0x40-0x4f. */
-enum { VECTOR_TIMER = 0x40, VECTOR_INPUT = 0x41, VECTOR_NET = 0x42, VECTOR_SPURIOUS = 0x4f };
+enum {
+    VECTOR_TIMER = 0x40,
+    VECTOR_INPUT = 0x41,
+    VECTOR_NET = 0x42,
+    VECTOR_SIGNAL = MAYFLY_VECTOR_SIGNAL,
+    VECTOR_SPURIOUS = 0x4f
+};
 extern uint64_t kernel_sp; /* where the running thread's kernel stack begins */
 void switch_stacks(uint64_t *save, uint64_t load);
 /* 0, or -EFAULT: part may have been copied. */

@@ -158,6 +158,16 @@ int signal_send(struct thread *to, int sig, int code, uint64_t value)
     return 0;
 }
 
+void signals_from_host(void)
+{
+    /* Before there is a program there is none to be told: the monitor ends who does not ask. */
+    uint64_t which = current ? (uint64_t)monitor_call(MAYFLY_CALL_SIGNALS, 0, NULL, 0) : 0;
+
+    for (int sig = 1; which && sig < SIGRTMIN; sig++)
+        if (which & BIT(sig))
+            signal_send(NULL, sig, SI_USER, 0);
+}
+
 static void restart(struct regs *r, bool again)
 {
     if (r->vector != (uint64_t)-1 || (int64_t)r->rax != -ERESTARTSYS)
