@@ -44,4 +44,5 @@ void bare_main(void)
     test_user();
     test_debug();
     test_blocks();
+    test_survival();
 }

@@ -11,6 +11,7 @@ void test_paging(void);
 void test_user(void);
 void test_debug(void);
 void test_blocks(void);
+void test_survival(void);
 
 /* Single accesses as functions for bare_try(). */
 void try_read(void *p);
