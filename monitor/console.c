@@ -370,7 +370,11 @@ void console_input(struct console *c)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n <= 0) {
-        c->eof = true; /* or an error, such as EIO after a hang-up: nothing more comes */
+        c->in_error = n < 0 ? errno : 0;
+        c->eof = true; /* after an error too nothing more comes */
+        /* A program is told as it would be on the host; EIO is a terminal's hang-up. */
+        if (c->in_error && c->in_error != EIO && !c->m->boot.runtime)
+            msg_error("stdin: cannot read the guest's input: %s", strerror(c->in_error));
         tell_runtime(c);
         return;
     }
@@ -493,5 +497,5 @@ int console_read(struct machine *m, uint8_t *buf, unsigned len)
     }
     if (n || !len)
         return (int)n;
-    return c->eof ? 0 : -EAGAIN;
+    return c->eof ? -c->in_error : -EAGAIN;
 }

@@ -97,6 +97,7 @@ struct console {
     bool flowing;         /* the guest's receiver has been on for long enough */
     atomic_bool settling; /* it went on at on_since */
     atomic_bool eof, wanted;
+    int in_error;      /* eof: an errno instead of it */
     uint64_t on_since; /* ns */
     /* hvc.c; all but hvc_reads is the I/O thread's */
     struct virtio_dev *hvc; /* the virtio console, or NULL */
@@ -151,6 +152,8 @@ int devices_create(struct machine *m);
 int devices_attach(struct machine *m, struct io *io);
 /* For the runtime's boot block. */
 void devices_describe(const struct machine *m, struct boot_request *req);
+/* How many network cards have an address (ip=); *first: the first card is one of them. */
+unsigned devices_addressed(const struct machine *m, bool *first);
 /* cmdline with the devices announced in it, for a guest that does not look into ACPI: before the
  * arguments of its init or application ("-- ..."), else at the end. NULL: no memory. */
 const char *devices_cmdline(const struct machine *m, const char *cmdline);

@@ -159,6 +159,23 @@ void devices_describe(const struct machine *m, struct boot_request *req)
     }
 }
 
+unsigned devices_addressed(const struct machine *m, bool *first)
+{
+    unsigned cards = 0, n = 0;
+
+    *first = false;
+    for (unsigned i = 0; i < m->virtio.ndev; i++) {
+        if (m->virtio.dev[i]->ops->id != VIRTIO_ID_NET)
+            continue;
+        bool has = net_address_of(m->virtio.dev[i])->address;
+
+        *first |= has && !cards;
+        cards++;
+        n += has;
+    }
+    return n;
+}
+
 const char *devices_cmdline(const struct machine *m, const char *cmdline)
 {
     unsigned n = m->virtio.ndev;

@@ -56,7 +56,7 @@ static int listen_tcp(struct gdb *g, const char *arg, unsigned port)
         getsockname(g->listen_fd, (struct sockaddr *)&sa, &len))
         return failed(arg);
     msg_error("gdb: %s; in GDB: target remote 127.0.0.1:%u",
-              nowait ? "the guest may be stopped" : "the guest waits", ntohs(sa.sin_port));
+              nowait ? "the guest does not wait" : "the guest waits", ntohs(sa.sin_port));
     return 0;
 }
 
@@ -121,7 +121,7 @@ static int listen_unix(struct gdb *g, const char *arg, const char *path, size_t 
     if (listen(g->listen_fd, 1))
         return failed(arg);
     msg_error("gdb: %s; in GDB: target remote %s",
-              nowait ? "the guest may be stopped" : "the guest waits", g->path);
+              nowait ? "the guest does not wait" : "the guest waits", g->path);
     return 0;
 }
 

@@ -500,7 +500,8 @@ static void *loop_thread(void *arg)
     int err = open_all(m, l);
 
     if (err) {
-        msg_error("the I/O thread cannot start: %s", strerror(-err));
+        msg_error("the I/O thread cannot start: %s%s", strerror(-err),
+                  err == -EMFILE ? "; allow more of them (ulimit -n)" : "");
         loop_end_now(STATUS_FAILURE);
     }
     hostfault_dying = on_dying;

@@ -390,6 +390,7 @@ static uint32_t standard_flags(const struct machine *m)
 static int refuse_unused(const struct machine *m)
 {
     const struct config *cfg = m->cfg;
+    bool first;
 
     if (m->hvt)
         return 0;
@@ -400,6 +401,19 @@ static int refuse_unused(const struct machine *m)
     if (!m->boot.runtime && (cfg->env || cfg->cwd)) {
         msg_error("--%s is for programs, and '%s' is a kernel; leave it out",
                   cfg->env ? "env" : "cwd", cfg->guest);
+        return STATUS_FAILURE;
+    }
+    unsigned cards = devices_addressed(m, &first);
+
+    if (cards && !m->boot.runtime) {
+        msg_error(
+            "--net ip= is for programs, and '%s' is a kernel: it has to set its address itself; "
+            "leave it out",
+            cfg->guest);
+        return STATUS_FAILURE;
+    }
+    if (cards > first) {
+        msg_error("--net ip= is for the first card; leave it out of the others");
         return STATUS_FAILURE;
     }
     return 0;

@@ -53,8 +53,8 @@ void console_write(struct machine *m, const void *buf, size_t len); /* any threa
 /* The serial port's receive FIFO has room again (the guest read a byte, or enabled reception): what
  * is kept back from stdin may go on. Any thread, lock held; cheap. */
 void console_rx_space(struct machine *m);
-/* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input,
- * -EAGAIN when none is here yet (and from then on stdin is being read). Lock held. */
+/* For a guest that reads stdin by hypercall: the bytes that are here, 0 at the end of input, an
+ * -errno, -EAGAIN when none is here yet (and from then on stdin is being read). Lock held. */
 int console_read(struct machine *m, uint8_t *buf, unsigned len);
 /* Would it give something, or the end? If not, stdin is being read from then on. */
 int console_ready(struct machine *m);

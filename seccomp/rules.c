@@ -114,13 +114,13 @@ static const struct rule {
     /* rng: entropy for the guest. */
     {SYS_getrandom, IO, ANY, 0, 0},
 
-    /* net: what the driver takes from a tap. */
+    /* net: what the driver takes from a tap; the end of the stream to passt, or to a program. */
+    {SYS_shutdown, IO, ANY, 0, 0},
     {SYS_ioctl, IO, EQUAL, 1, TUNSETOFFLOAD},
 
     /* vsock: the sockets of the host's programs, and PATH's end. */
     {SYS_socket, VSOCK, EQUAL, 0, AF_UNIX},
     {SYS_connect, VSOCK, ANY, 0, 0},
-    {SYS_shutdown, VSOCK, ANY, 0, 0},
     {SYS_stat, VSOCK | GDB, ANY, 0, 0}, /* --gdb unix:PATH too */
     {SYS_unlink, VSOCK | GDB, ANY, 0, 0},
 

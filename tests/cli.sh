@@ -79,6 +79,8 @@ want 'stats without a name' 125 'stats=' run --stats= "$tmp/exit7"
 want 'check with an argument' 125 'no arguments' check now
 want '--env for a kernel' 125 '--env is for programs' run --env A=b "$tmp/exit7"
 want '--cwd for a kernel' 125 '--cwd is for programs' run --cwd /tmp "$tmp/exit7"
+want 'ip= for a kernel' 125 'ip= is for programs' run --net user,ip=10.0.2.15/24 "$tmp/exit7"
+want 'ip= for the second card' 125 'ip= is for the first card' run --net user --net user,ip=10.0.2.15/24 hello
 want '--initrd for a program' 125 '--initrd is for kernels' run --initrd "$tmp/text" hello
 "$mayfly" hvt --help >"$tmp/out"
 is 'hvt --help names the options of the tender' 4 "$(grep -o -e '--mem=MIB' -e '--block:' -e '--block-sector-size:' -e '--net-mac:' "$tmp/out" | wc -l)"
@@ -139,6 +141,9 @@ run "--stats=$tmp/old" "$tmp/exit7" 2>"$tmp/err"
 is 'a run with statistics' 7 $? "$(cat "$tmp/err")"
 is 'JSON replaces the old content' '{ }' "$(sed -n '1p;$p' "$tmp/old" | tr '\n' ' ' | sed 's/ $//')"
 is 'JSON has the status' 1 "$(grep -c '"status": 7' "$tmp/old")"
+run --stats=/dev/full "$tmp/exit7" 2>"$tmp/err"
+is 'JSON that cannot be written: the status is the guest'"'"'s' 7 $?
+is 'JSON that cannot be written is told' 1 "$(grep -c "^mayfly: stats file '/dev/full': No space left" "$tmp/err")"
 run --stats "$tmp/exit7" 2>"$tmp/err"
 is 'the table has the launch steps' 1 "$(grep -c loaded_to_first_insn "$tmp/err")"
 

@@ -247,6 +247,14 @@ want=$?
 "$mayfly" run --engine bt --timeout 10 "$bb" cat <&- >/dev/null 2>&1
 got=$?
 if [ $got -eq $want ]; then ok "closed stdin"; else not_ok "closed stdin" "status $got, on the host $want"; fi
+"$bb" cat </tmp >/dev/null 2>"$tmp/host"
+want="$? $(cat "$tmp/host")"
+"$mayfly" run --engine bt --timeout 10 "$bb" cat </tmp >/dev/null 2>"$tmp/err"
+got="$? $(cat "$tmp/err")"
+if [ "$got" = "$want" ]; then ok "a directory as stdin"; else not_ok "a directory as stdin" "$got, on the host $want"; fi
+(ulimit -n 10 && exec "$mayfly" run --engine bt --timeout 10 --net user "$bb" echo hi >/dev/null 2>"$tmp/err")
+got=$?
+if [ $got -eq 125 ] && grep -q 'ulimit -n' "$tmp/err" && [ "$(wc -l <"$tmp/err")" -eq 1 ]; then ok "few open files"; else not_ok "few open files" "status $got $(cat "$tmp/err")"; fi
 "$bb" echo hi >&- 2>/dev/null
 want=$?
 "$mayfly" run --engine bt --timeout 10 "$bb" echo hi >&- 2>/dev/null

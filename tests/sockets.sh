@@ -186,6 +186,7 @@ inside $p/net.glibc datagrams 127.0.0.1 9090 100 | is 'user: hostfwd, datagrams'
 inside $p/net.glibc datagrams 127.0.0.1 9090 0
 wait $server
 tail -n 1 "$tmp/serving" | is 'user: the server ends' 'served 250'
+inside ss -ltn | grep -c ':9090 ' | is 'user: hostfwd, the port is free after the end' 0
 for i in 1 2 3 4; do guest "$bb" echo run $i; done | is 'user: hostfwd, one run after the other' 'run 1
 run 2
 run 3

@@ -237,10 +237,10 @@ int io_create(struct io **out, enum io_backend want)
         /* For tests, and for whoever distrusts io_uring. */
         err = getenv("MAYFLY_NO_IO_URING") ? -EPERM : uring_create(io);
         if (err) {
-            io->refused = getenv("MAYFLY_NO_IO_URING")
-                              ? "MAYFLY_NO_IO_URING is set"
-                              : (err == -EPERM ? "this system forbids it"
-                                               : "this kernel's is missing or too old");
+            io->refused = getenv("MAYFLY_NO_IO_URING") ? "MAYFLY_NO_IO_URING is set"
+                          : err == -EPERM              ? "this system forbids it"
+                          : err == -EMFILE ? "too few open files are allowed (ulimit -n)"
+                                           : "this kernel's is missing or too old";
             want = IO_BACKEND_POLL;
             err = 0;
         }

@@ -146,6 +146,14 @@ static void reset(struct virtio_dev *dev)
     n->backend->reset(n);
 }
 
+static void stop(struct virtio_dev *dev)
+{
+    struct net *n = (struct net *)dev;
+
+    if (n->backend->stop)
+        n->backend->stop(n);
+}
+
 static const struct virtio_ops net_ops = {
     .name = "net",
     .id = VIRTIO_ID_NET,
@@ -153,6 +161,7 @@ static const struct virtio_ops net_ops = {
     .start = start,
     .notify = notify,
     .reset = reset,
+    .stop = stop,
 };
 
 /* Locally administered, for one run. */

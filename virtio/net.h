@@ -82,6 +82,7 @@ struct net_backend {
     void (*rx)(struct net *n); /* there may be new receive buffers */
     void (*tx)(struct net *n); /* there may be frames to send */
     void (*reset)(struct net *n);
+    void (*stop)(struct net *n); /* may be NULL */
 };
 
 struct net_filter {

@@ -119,7 +119,7 @@ static int move_up(int *fd)
     int up = fcntl(*fd, F_DUPFD_CLOEXEC, 10);
 
     if (up < 0)
-        return -errno;
+        return errno == EINVAL ? -EMFILE : -errno; /* 10 is past the limit */
     close(*fd);
     *fd = up;
     return 0;
@@ -158,7 +158,8 @@ static int start(const struct net_options *o, int *fd, bool *taken, char *err, s
     } else if (e == -ENOENT) {
         snprintf(err, len, "passt is not installed; apt-get install passt");
     } else {
-        snprintf(err, len, "cannot start passt: %s", strerror(-e));
+        snprintf(err, len, "cannot start passt: %s%s", strerror(-e),
+                 e == -EMFILE ? "; allow more of them (ulimit -n)" : "");
     }
     close(errors[0]);
     if (e)
@@ -168,8 +169,9 @@ static int start(const struct net_options *o, int *fd, bool *taken, char *err, s
     return e;
 }
 
-/* The kernel lets go of an ended mayfly's io_uring some 40 ms after its end, and only then does its
- * passt see that the socket is closed and give the ports back: the next run must not fail of it. */
+/* The kernel lets go of the io_uring of a mayfly that was killed some 40 ms after its end, and only
+ * then does its passt see that the socket is closed and give the ports back: the next run must not
+ * fail of it. */
 int net_passt_start(const struct net_options *o, int *fd, char *err, size_t len)
 {
     struct timespec pause = {.tv_nsec = 20000000};

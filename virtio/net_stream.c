@@ -16,12 +16,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #define FRAMES     64u
 #define TX_IOVS    4096u
 #define WRITE_IOVS 1024u /* UIO_MAXIOV */
 #define AHEAD      8192u
 #define PASST_MTU  65520u
+#define STOP_MS    200
 
 struct tx_frame {
     struct virtq_chain chain;
@@ -349,11 +352,22 @@ static int stream_attach(struct net *n)
     return s->file < 0 ? s->file : 0;
 }
 
+/* passt ends, and gives its ports back, when it sees the end of the stream: now, and not when the
+ * kernel gets around to our io_uring. */
+static void stream_stop(struct net *n)
+{
+    struct pollfd p = {.fd = ((struct stream *)n->state)->fd};
+
+    if (!shutdown(p.fd, SHUT_WR))
+        poll(&p, 1, STOP_MS);
+}
+
 static const struct net_backend stream_backend = {.attach = stream_attach,
                                                   .start = stream_start,
                                                   .rx = stream_rx,
                                                   .tx = stream_tx,
-                                                  .reset = stream_reset};
+                                                  .reset = stream_reset,
+                                                  .stop = stream_stop};
 
 int net_stream_open(struct net *n, int fd, bool restricted, char *err, size_t len)
 {

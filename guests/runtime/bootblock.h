@@ -66,7 +66,8 @@ enum {
     MAYFLY_CALL_WRITE = 1,    /* fd 1: console, 2: the monitor's stderr; ret = bytes taken. The
                                  console may keep them for a while, and tell of an error at the next
                                  write; MAYFLY_WRITE_THROUGH: not so */
-    MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet. fd:
+    MAYFLY_CALL_READ = 2,     /* stdin: bytes, 0 at its end, -EAGAIN when nothing is there yet,
+                                 another errno where it cannot be read. fd:
                                  0, or a vector >= 32: then -EAGAIN comes at once, and that interrupt
                                  when there is something to read */
     MAYFLY_CALL_EXIT = 3,     /* ends the machine with status len & 255 */
