@@ -169,6 +169,11 @@ static int kvm_vm_init(struct vm_cpus *vm, const char **what)
         if (r)
             goto fail;
     }
+    r = kvm_emulate_init();
+    if (r) {
+        *what = "mapping the interpreter's stub area";
+        goto fail;
+    }
     r = kvm_kick_signal_init();
     if (r) {
         *what = "the kick's signal handler";

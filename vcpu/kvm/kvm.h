@@ -56,6 +56,8 @@ struct kvm_vcpu {
     struct kvm_run *run;
     _Atomic bool in_run; /* between the last look at kicks and the return of KVM_RUN */
     bool fresh;          /* nothing was imported yet: KVM's own reset state */
+    bool in_flight;      /* KVM was injecting something when it was last exported */
+    bool emulate;        /* the exit was for an instruction that KVM cannot emulate */
     bool ext_injected;   /* KVM_INTERRUPT was used since the last export */
     bool have_tsc_offset;
     uint64_t msr_missing; /* rows of kvm_msr.c's table that this KVM does not have */
@@ -84,6 +86,13 @@ enum exit_reason kvm_vcpu_run(struct vcpu *v);
 void kvm_vcpu_kick(struct vcpu *v);
 int kvm_kick_signal_init(void);
 
+/* kvm_emulate.c */
+int kvm_emulate_init(void);
+int kvm_emulate_thread_init(struct vcpu *v);
+/* struct cpu is the truth, KVM could not execute the instruction at its RIP: do it. True when KVM
+ * can go on; else v->exit says why not. */
+bool kvm_emulate(struct vcpu *v);
+
 /* kvm_state.c: struct cpu and struct lapic <-> KVM. 0 or -errno with *what naming the ioctl.
  * kvm_export() wants kvm_run's synchronised registers to be fresh. deliver: an event that KVM was
  * about to inject is delivered in software; 1 when that ended in a shutdown. */
@@ -91,6 +100,10 @@ int kvm_import(struct vcpu *v, const char **what);
 int kvm_export(struct vcpu *v, bool deliver, const char **what);
 /* Does struct vcpu differ from what KVM holds? */
 bool kvm_stale(const struct vcpu *v);
+
+/* kvm_regs.c: their part of it. */
+int kvm_set_regs(struct vcpu *v, const char **what);
+int kvm_get_regs(struct vcpu *v, const char **what);
 
 /* kvm_msr.c */
 int kvm_move_msrs(struct vcpu *v, bool set);

@@ -73,19 +73,27 @@ static uint64_t *msr_field(struct cpu *c, unsigned row)
     return (uint64_t *)(void *)((uint8_t *)c + msr_table[row].offset);
 }
 
-/* The rows that this KVM has, from row on: fills list and rows, returns the count. skip_zero:
- * without those whose value is 0, which is what RESET leaves (SDM 3A table 9-1) and a new vCPU has;
- * but not of the PAT and IA32_MISC_ENABLE. */
+/* Has KVM this value already: the one it was last seen with, or in a new vCPU what RESET leaves
+ * (SDM 3A table 9-1), 0 but for two? */
+static bool held(struct vcpu *v, unsigned row)
+{
+    uint64_t val = *msr_field(&v->cpu, row);
+    uint32_t index = msr_table[row].index;
+
+    if (v->kvm->held)
+        return val == *msr_field(&v->kvm->cpu, row);
+    return v->kvm->fresh && !val && index != MSR_PAT && index != MSR_MISC_ENABLE;
+}
+
+/* The rows that this KVM has, from row on: fills list and rows, returns the count. set: without
+ * those it need not be told. */
 static unsigned msr_rows(struct vcpu *v, struct msr_list *list, uint8_t *rows, unsigned row,
-                         bool skip_zero)
+                         bool set)
 {
     unsigned n = 0;
 
     for (; row < NMSRS; row++) {
-        if (v->kvm->msr_missing >> row & 1)
-            continue;
-        if (skip_zero && !*msr_field(&v->cpu, row) && msr_table[row].index != MSR_PAT &&
-            msr_table[row].index != MSR_MISC_ENABLE)
+        if ((v->kvm->msr_missing >> row & 1) || (set && held(v, row)))
             continue;
         list->e[n] = (struct kvm_msr_entry){.index = msr_table[row].index};
         rows[n++] = (uint8_t)row;
@@ -101,7 +109,7 @@ int kvm_move_msrs(struct vcpu *v, bool set)
     uint8_t rows[NMSRS];
     unsigned row = 0, n;
 
-    while ((n = msr_rows(v, &list, rows, row, set && v->kvm->fresh))) {
+    while ((n = msr_rows(v, &list, rows, row, set))) {
         if (set)
             for (unsigned i = 0; i < n; i++)
                 list.e[i].data = *msr_field(&v->cpu, rows[i]);

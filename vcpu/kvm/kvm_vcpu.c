@@ -145,6 +145,10 @@ int kvm_vcpu_init(struct vcpu *v, const char **what)
     r = kvm_cpuid_set(v, what);
     if (!r)
         r = set_tsc_khz(v, what);
+    if (!r) {
+        *what = "setting up a vCPU thread's signal stack";
+        r = kvm_emulate_thread_init(v);
+    }
     if (r)
         kvm_vcpu_fini(v);
     return r;
@@ -287,6 +291,7 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
         *out = EXIT_HLT;
         return 1;
     case KVM_EXIT_INTERNAL_ERROR:
+        v->kvm->emulate = run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION;
         *out = fail(v, internal_error(run->internal.suberror), 0);
         note_bytes(v);
         return 1;
@@ -399,8 +404,11 @@ static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
         return reason; /* ten ioctls less */
     reason = complete(v, reason);
     /* After a crash the event that led to it is no news; the state at RIP is. */
-    int r = kvm_export(v, reason != EXIT_ERROR && reason != EXIT_SHUTDOWN, &what);
+    int r =
+        kvm_export(v, v->kvm->emulate || (reason != EXIT_ERROR && reason != EXIT_SHUTDOWN), &what);
 
+    if (r)
+        v->kvm->emulate = false;
     if (r > 0)
         reason = EXIT_SHUTDOWN;
     else if (r < 0 && reason != EXIT_ERROR)
@@ -425,7 +433,8 @@ static bool must_leave(struct vcpu *v, enum exit_reason *reason)
     return true;
 }
 
-enum exit_reason kvm_vcpu_run(struct vcpu *v)
+/* From struct cpu to struct cpu. */
+static enum exit_reason run_once(struct vcpu *v)
 {
     struct kvm_vcpu *k = v->kvm;
     struct kvm_run *run = k->run;
@@ -470,4 +479,15 @@ enum exit_reason kvm_vcpu_run(struct vcpu *v)
             break;
     }
     return leave(v, reason);
+}
+
+enum exit_reason kvm_vcpu_run(struct vcpu *v)
+{
+    enum exit_reason reason;
+
+    do {
+        v->kvm->emulate = false;
+        reason = run_once(v);
+    } while (reason == EXIT_ERROR && v->kvm->emulate && kvm_emulate(v));
+    return v->exit.reason;
 }

@@ -1,0 +1,34 @@
+/*
+ * What KVM cannot execute, the interpreter does, one instruction at a time: an access to a device
+ * with a vector register, and on KVMs that interpret kernel code themselves whatever their emulator
+ * lacks (SSE, CMPXCHG16B, POPCNT, XGETBV...). Dear, some twenty system calls an instruction, but
+ * exact, and the guest need not know.
+ */
+#include "vcpu/kvm/kvm.h"
+
+#include "vcpu/hostexec.h"
+#include "vcpu/interp.h"
+
+/* The interpreter runs vector instructions on the host's own unit. Before the thread is confined:
+ * it needs memory that can be executed. */
+int kvm_emulate_init(void)
+{
+    return hostexec_init();
+}
+
+int kvm_emulate_thread_init(struct vcpu *v)
+{
+    return hostfault_thread_init(v);
+}
+
+bool kvm_emulate(struct vcpu *v)
+{
+    /* An event went first and is delivered: where it leads is KVM's to try. */
+    if (v->kvm->in_flight)
+        return true;
+    enum step s = interp_step(v);
+
+    fpu_put(v);
+    v->exit.rip = v->cpu.rip;
+    return s != STEP_EXIT;
+}
