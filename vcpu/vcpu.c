@@ -25,11 +25,22 @@ uint64_t vcpu_tsc(const struct vcpu *v)
     return rdtsc() + v->cpu.tsc_offset;
 }
 
+void vcpu_close_windows(struct vcpu *v)
+{
+    uint64_t *limit = &v->hot.win_limit[0][0][0];
+
+    for (unsigned i = 0; i < sizeof(v->hot.win_limit) / sizeof(*limit); i++)
+        __atomic_store_n(&limit[i], 0, __ATOMIC_RELAXED);
+}
+
 void vcpu_kick(struct vcpu *v)
 {
-    /* kicked before poll_ptr: see vcpu_take_kick(). */
-    atomic_store(&v->kicked, 1);
+    /* kicked before the rest: see vcpu_take_kick(). */
+    bool was = atomic_exchange(&v->kicked, 1);
+
     atomic_store(&v->poll_ptr, NULL);
+    if (!was && atomic_load(&v->windows))
+        vcpu_close_windows(v);
     if (v->vm->engine_kick)
         v->vm->engine_kick(v);
     if (atomic_exchange(&v->futex, 0) == 1)

@@ -129,9 +129,12 @@ struct vcpu {
     _Atomic(uint32_t *) poll_ptr;
     uint32_t poll_word;
     _Atomic uint32_t kicked; /* 1: someone wants the CPU to look up: set before poll_ptr */
-    bool cold;               /* interp: code that will hardly come again, decode and forget */
-    uint8_t debug;           /* DEBUG_*: what the debugger wants of this CPU, 0 without one */
-    bool fpu_live;           /* vector state is in the host registers, cpu.xsave is stale */
+    /* Windows of hot.win_limit are open: a kick closes them, so that the next comparison with one
+     * leaves the cache (window.c opens them again). */
+    _Atomic bool windows;
+    bool cold;     /* interp: code that will hardly come again, decode and forget */
+    uint8_t debug; /* DEBUG_*: what the debugger wants of this CPU, 0 without one */
+    bool fpu_live; /* vector state is in the host registers, cpu.xsave is stale */
     struct bt_hot hot;
     struct bt_vcpu *bt;
     struct kvm_vcpu *kvm;
@@ -155,6 +158,9 @@ struct vcpu {
 
 /* From any thread, async-signal-safe: make run() or vcpu_wait() look at pending events soon. */
 void vcpu_kick(struct vcpu *v);
+
+/* All limits to 0, in order: a window of which any is seen closed has its first one closed. */
+void vcpu_close_windows(struct vcpu *v);
 
 /* Engine side: take note of a kick (clears it, restores poll_ptr). True when there was one. */
 bool vcpu_take_kick(struct vcpu *v);

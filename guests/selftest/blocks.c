@@ -59,10 +59,34 @@ static void far_stack(void)
     }
 }
 
+/* Deeper than any stack of return addresses that a translator keeps beside the guest's, with an
+ * instruction at every depth that it is likely to leave to others. */
+#define DEPTH 20000
+__asm__(".pushsection .text\n"
+        "descend:\n\t"
+        "xlatb\n\taddq %rax, %rdx\n\tsubl $1, %ecx\n\tjz 1f\n\t"
+        "call descend\n"
+        "1:\taddq $1, %rsi\n\tret\n"
+        ".popsection");
+
+static void deep(void)
+{
+    static const uint8_t table[2] = {1, 1};
+    uint64_t sum = 0, back = 0;
+
+    __asm__ volatile("movq %%rsp, %%rdi\n\tmovq %3, %%rsp\n\tcall descend\n\tmovq %%rdi, %%rsp"
+                     : "+d"(sum), "+S"(back)
+                     : "a"(0ull), "r"(area.stack[127]), "b"(table), "c"(DEPTH)
+                     : "rdi", "memory", "cc");
+    check_equal(sum, DEPTH, "calls, very deep");
+    check_equal(back, DEPTH, "returns from very deep");
+}
+
 void test_blocks(void)
 {
     uint64_t gs = rdmsr(0xc0000101);
 
+    deep();
     wrmsr(0xc0000101, (uintptr_t)area.stack[1]);
     __asm__ volatile("movq %%rsp, %%rbx\n\tmovq %0, %%rsp\n\tcall *%1\n\tmovq %%rbx, %%rsp"
                      :

@@ -90,6 +90,14 @@ static void do_jump_noncanonical(void *p)
 {
     __asm__ volatile("jmp *%0" : : "r"(p));
 }
+static void do_ret_noncanonical(void *p)
+{
+    __asm__ volatile("pushq %0\n\tmovq %%rsp, %%rcx\n\tret" : : "r"(p) : "rcx", "memory");
+}
+static void do_ret_pop_noncanonical(void *p)
+{
+    __asm__ volatile("pushq %0\n\tmovq %%rsp, %%rcx\n\tret $24" : : "r"(p) : "rcx", "memory");
+}
 static void do_aligned_sse(void *p)
 {
     __asm__ volatile("movaps (%0), %%xmm0" : : "r"(p) : "memory");
@@ -132,6 +140,13 @@ static void test_vectors(void)
     check_equal(bare_try(do_load_selector, (void *)0x1000, &f), 1 + 13, "#GP selector beyond GDT");
     check_equal(f.error, 0x1000, "#GP error code is the selector");
     check_equal(bare_try(do_jump_noncanonical, NONCANONICAL, &f), 1 + 13, "#GP jump non-canonical");
+    check_equal(bare_try(do_ret_noncanonical, NONCANONICAL, &f), 1 + 13,
+                "#GP return non-canonical");
+    check_equal(*(uint8_t *)f.rip, 0xc3, "#GP at the RET");
+    check_equal(f.rsp, f.rcx, "#GP leaves what RET would have popped");
+    check_equal(bare_try(do_ret_pop_noncanonical, NONCANONICAL, &f), 1 + 13, "#GP RET imm");
+    check_equal(*(uint8_t *)f.rip, 0xc2, "#GP at the RET imm");
+    check_equal(f.rsp, f.rcx, "#GP leaves what RET imm would have popped");
     check_equal(bare_try(do_aligned_sse, frames[0] + 8, &f), 1 + 13, "#GP unaligned movaps");
 }
 

@@ -53,6 +53,7 @@ enum {
 
 enum bt_exit {
     BTX_JUMP = 1, /* indirect branch missed the jump cache: cpu.rip is the target */
+    BTX_RET,      /* likewise a RET; hot.tmp2 is its cache offset */
     BTX_INTERP,   /* interpret the instruction at cpu.rip */
     BTX_AGAIN,    /* a callout ended the block: look around, then go on at cpu.rip */
     BTX_FAULT,    /* the host faulted in the copy of the instruction at cpu.rip */
@@ -93,9 +94,9 @@ struct bt_miss {
 struct bt_map {
     uint32_t host;
     uint16_t guest;
-    bool poll;  /* the load of a poll: a fault there goes to stub */
-    bool saved; /* the guest's flags are in hot.flags */
-    uint32_t stub;
+    bool poll;     /* the load of a poll: a fault there goes to stub */
+    bool saved;    /* the guest's flags are in hot.flags */
+    uint32_t stub; /* of a RET: the bytes it pops */
 };
 
 struct bt_block {
@@ -167,6 +168,7 @@ struct bt {
     bool bmi2; /* of the host */
     /* glue, cache offsets */
     uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
+    uint32_t g_ret_miss[TLB_CTXS], g_ras_empty[TLB_CTXS];
 };
 
 /* --- cache.c --- */

@@ -169,6 +169,11 @@ void e_patch(uint8_t *rw, uint32_t site, uint32_t target)
     __atomic_store_n((uint32_t *)(void *)(rw + site), rel, __ATOMIC_RELEASE);
 }
 
+void e_jcc_to(struct emit *e, unsigned cc, uint32_t target)
+{
+    e_patch(e->rw, e_jcc(e, cc), target);
+}
+
 void e_jmp_to(struct emit *e, uint32_t target)
 {
     e_patch(e->rw, e_jmp(e), target);

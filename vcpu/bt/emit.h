@@ -83,6 +83,7 @@ void e_lea(struct emit *e, unsigned dst, unsigned base, unsigned index, unsigned
 /* Branches within the cache: emit with a rel32 to be set, and set it. */
 uint32_t e_jmp(struct emit *e); /* returns the offset of the rel32 */
 uint32_t e_jcc(struct emit *e, unsigned cc);
+void e_jcc_to(struct emit *e, unsigned cc, uint32_t target);
 void e_jmp_to(struct emit *e, uint32_t target);
 void e_call_to(struct emit *e, uint32_t target);
 void e_patch(uint8_t *rw, uint32_t site, uint32_t target); /* one aligned store when site is */

@@ -6,6 +6,7 @@
  */
 #include "vcpu/bt/emit.h"
 #include "vcpu/bt/glue.h"
+#include "vcpu/bt/tr.h"
 
 static const uint8_t saved[] = {RBX, RBP, R12, R13, R14, R15};
 
@@ -178,6 +179,29 @@ static void make_insn(struct bt *bt, struct emit *e)
     leave_again(e, 16);
 }
 
+/*
+ * A RET came to where the last CALL was made and not to its own target, H_A: by the jump cache
+ * then. H_B is its site, flags are in hot.flags. The CALL's entry is gone with that: a return
+ * address changed on the stack, as retpolines do, leaves the callers' entries good. The bottom of
+ * the stack comes here too and stays.
+ */
+static void make_ret_miss(struct bt *bt, struct emit *e, unsigned ctx)
+{
+    bt->g_ras_empty[ctx] = e->at;
+    e_lea(e, RSP, RSP, REG_NONE, 0, -8, 8, 8);
+    bt->g_ret_miss[ctx] = e->at;
+    e_gs_store(e, H_B, VOFF(hot.tmp2));
+    e_gs(e, 0x83, 7, VOFF(kicked), false); /* cmp dword gs:[kicked], 0 */
+    e8(e, 0);
+    uint32_t kicked = e_jcc(e, 5), miss = bt_jc_probe(e, ctx);
+
+    bt_jc_go(e, ctx, false);
+    e_patch(e->rw, kicked, e->at);
+    e_patch(e->rw, miss, e->at);
+    e_mov_imm(e, H_B, BTX_RET);
+    e_jmp_to(e, bt->g_exit_slot);
+}
+
 void bt_glue_init(struct bt *bt)
 {
     struct emit e = {.rw = bt->rw, .at = 0};
@@ -186,6 +210,8 @@ void bt_glue_init(struct bt *bt)
     make_exits(bt, &e);
     make_mem(bt, &e);
     make_insn(bt, &e);
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        make_ret_miss(bt, &e, ctx);
     bt->start = (e.at + 63) & ~63u;
     bt->used = bt->start;
 }

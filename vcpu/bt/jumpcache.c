@@ -10,6 +10,32 @@
 #define NPAGES_HASH (sizeof(((struct bt_vcpu *)0)->jc_pages) * 8)
 #define LIST_MAX    (sizeof(((struct jc_list *)0)->slot) / sizeof(uint32_t))
 
+static int32_t table(unsigned ctx)
+{
+    return (int32_t)(offsetof(struct vcpu, jc) + sizeof(struct jc_entry) * JC_ENTRIES * ctx);
+}
+
+uint32_t bt_jc_probe(struct emit *e, unsigned ctx)
+{
+    e_mov(e, H_B, H_A);
+    e8(e, 0x41); /* and r11d, mask */
+    e8(e, 0x81);
+    e8(e, 0xe3);
+    e32(e, (JC_ENTRIES - 1) << 1);
+    e_gs_index(e, 0x3b, H_A, H_B, 3, table(ctx));
+    return e_jcc(e, 5);
+}
+
+void bt_jc_go(struct emit *e, unsigned ctx, bool call)
+{
+    e_self(e); /* jmp or call gs:[r11 * 8 + code] */
+    e8(e, 0x42);
+    e8(e, 0xff);
+    e8(e, (call ? 2 : 4) << 3 | 4);
+    e8(e, 0xdd);
+    e_self_disp(e, table(ctx) + 8);
+}
+
 /* A RIP whose own slot is another: an empty entry. */
 static uint64_t no_rip(unsigned slot)
 {

@@ -45,6 +45,16 @@ bool bt_wants_interp(const struct vcpu *v)
 
 /* --- host faults in translated code --- */
 
+/* Is what lies at off the CALL of a callout, after the PUSH of its argument? */
+static bool is_callout(const struct bt *bt, uint32_t off)
+{
+    const uint8_t *p = bt->rw + off;
+    uint32_t rel;
+
+    __builtin_memcpy(&rel, p + 1, 4);
+    return *p == 0xe8 && (off + 5 + rel == bt->g_mem || off + 5 + rel == bt->g_insn);
+}
+
 static uintptr_t host_fault(struct vcpu *v, uintptr_t pc, unsigned trapno, uintptr_t addr,
                             void *ctx)
 {
@@ -56,9 +66,10 @@ static uintptr_t host_fault(struct vcpu *v, uintptr_t pc, unsigned trapno, uintp
     if (!b)
         return 0;
     if (trapno == VEC_PF && addr - (uintptr_t)v->bt->ras < PAGE_SIZE) {
-        /* The return stack is full: start it anew, at the same push. */
+        /* The return stack is full: start it anew, at the same push; a callout's CALL (glue.c) has
+         * another before it. */
         hostfault_set_gpr(ctx, RSP, v->hot.ras_base);
-        return pc;
+        return is_callout(bt, off) ? pc - 5 : pc;
     }
     for (unsigned k = 0; k < b->nmap && b->map[k].host <= off - b->code; k++)
         m = &b->map[k];
@@ -250,6 +261,19 @@ static struct bt_block *block_here(struct vcpu *v, struct where *w, bool plain, 
     return r ? NULL : b;
 }
 
+/* The RET at cache offset hot.tmp2 went to a non-canonical address. */
+static void undo_ret(struct vcpu *v)
+{
+    const struct bt_block *b = bt_block_at(v->vm->bt, (uint32_t)v->hot.tmp2);
+
+    for (unsigned k = 0; b && k < b->nmap; k++)
+        if (b->code + b->map[k].host == (uint32_t)v->hot.tmp2) {
+            v->cpu.gpr[RSP] -= b->map[k].stub;
+            v->cpu.rip = b->rip + b->map[k].guest;
+        }
+    cpu_gp0(&v->cpu);
+}
+
 /* The branch at hot.tmp2 went to a non-canonical address: it faults itself (SDM 2A JMP, CALL, RET).
  */
 static void undo_branch(struct vcpu *v, uint64_t info)
@@ -393,6 +417,7 @@ static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
 
     bt_world_enter(v);
     if (vcpu_take_kick(v)) {
+        bt_window_open(v);
         if (vcpu_must_leave(v, r))
             return CPU_FAULT;
         look = true;
@@ -437,11 +462,15 @@ static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r
         *look = v->hot.sti_ptr == 0 || v->cpu.nmi_pending;
         return err && cannot_deliver(v, r);
     case BTX_JUMP:
+    case BTX_RET:
         *look = false;
         v->stats.bt_jc_misses++;
         if (canonical(v->cpu.rip))
             return false;
-        undo_branch(v, info);
+        if (BTX_KIND(info) == BTX_RET)
+            undo_ret(v);
+        else
+            undo_branch(v, info);
         return cannot_deliver(v, r);
     case BTX_POLL:
         *look = false;
@@ -495,9 +524,8 @@ static enum exit_reason run(struct vcpu *v)
         link_gen = __atomic_load_n(&v->vm->bt->gen, __ATOMIC_RELAXED);
         info = enter(v, code);
         if (info > UINT32_MAX && (info & BTX_MISS_TAG)) {
-            bt_window_missed(v, (struct bt_miss *)(uintptr_t)(info & ~(uint64_t)BTX_MISS_TAG),
-                             v->hot.tmp2);
-            plain = true;
+            plain = bt_window_missed(
+                v, (struct bt_miss *)(uintptr_t)(info & ~(uint64_t)BTX_MISS_TAG), v->hot.tmp2);
             continue;
         }
         if (info > UINT32_MAX) {

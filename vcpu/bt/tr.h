@@ -96,7 +96,6 @@ struct pending {
     uint32_t poll;        /* 1 + index in map of its poll, 0 none */
     bool saved, dead;     /* flags at the exit: in hot.flags; or nobody will read them */
     int32_t undo;         /* indirect */
-    enum { BR_JUMP, BR_CALL, BR_RET } how; /* indirect */
 };
 
 struct tr {
@@ -120,6 +119,8 @@ struct tr {
     /* What H_A holds just now: a guest register without a host's, REG_NONE, or HELD_PAGE + n, the
      * host address of the start of group n - 1. */
     uint16_t held;
+    int32_t sp;    /* what RSP is beyond H_SP just now */
+    bool lag;      /* it may be, after this instruction */
     bool keep;     /* the instruction just emitted left H_A to held */
     bool saved;    /* the guest's flags are in hot.flags, EFLAGS is scratch */
     unsigned poll; /* 1 + index in map of the poll at the start, 0 none */
@@ -133,6 +134,11 @@ struct tr {
     unsigned nmap;
     struct pending pend[BT_MAX_SIDES + 4];
     unsigned npend;
+    struct {
+        uint32_t site; /* rel32 to set to where value lies */
+        uint64_t value;
+    } lit[BT_MAX_SIDES + 4];
+    unsigned nlit;
 };
 
 /* Jump cache slots filled since they were last emptied, ctx << JC_BITS | slot; n beyond the array:
@@ -198,6 +204,8 @@ void tr_plan_windows(struct tr *t);
 bool tr_windows(const struct tr *t);
 /* The comparisons that belong in front of instruction i. */
 void tr_checks(struct tr *t);
+/* Does every way from the start to the branch at i pass a comparison? Then it polls (window.c). */
+bool tr_checks_by(const struct tr *t, unsigned i);
 /* Likewise when n instructions from i on are emitted as one. */
 void tr_checks_run(struct tr *t, unsigned n);
 void tr_misses(struct tr *t);
@@ -232,6 +240,12 @@ static inline bool tr_spilled(unsigned r)
     return r == R10 || r == R11 || r == R15;
 }
 
+/* --- jumpcache.c, what is emitted --- */
+/* Look H_A up in the jump cache; returns the rel32 taken when it is not there. H_B is its index. */
+uint32_t bt_jc_probe(struct emit *e, unsigned ctx);
+/* Then: jump there, or call. */
+void bt_jc_go(struct emit *e, unsigned ctx, bool call);
+
 /* --- ras.c --- */
 #define RAS_SIZE (16 * PAGE_SIZE) /* after a guard page */
 int bt_ras_init(struct vcpu *v);
@@ -258,8 +272,10 @@ enum bt_hint bt_window_hint(const struct bt *bt, uint64_t rip);
 /* The first of several accesses, at rip, could not be had together with the others, in a callout.
  */
 void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin);
-/* A group was not in its window, off bytes beyond its start. */
-void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
+/* A kick was taken: the windows it closed are good again. */
+void bt_window_open(struct vcpu *v);
+/* A group was not in its window, off bytes beyond its start. False: it was, but for a kick. */
+bool bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 
 /* --- tr_insn.c --- */
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
@@ -278,6 +294,13 @@ void tr_stack(struct tr *t);
 /* The 8 bytes of i's memory operand into hot.tmp. */
 void tr_load_operand(struct tr *t, uint32_t more);
 void tr_store_imm32(struct tr *t, uint64_t imm); /* to t->m */
+/* Instruction i comes: is H_SP to have caught up, or to lag? True: it does nothing but move RSP,
+ * and is done. */
+bool tr_sp_follow(struct tr *t);
+/* RSP += add, perhaps not yet in H_SP. */
+void tr_sp_add(struct tr *t, int32_t add);
+/* H_SP = RSP. Flags stay as they are. */
+void tr_sp_settle(struct tr *t);
 /* t->m = the slot that a push of 8 bytes writes; then RSP. */
 void tr_push_slot(struct tr *t, uint32_t more);
 void tr_push_done(struct tr *t);

@@ -53,23 +53,28 @@ static bool closes_loop(const struct insn *in)
     return (int64_t)in->imm < 0;
 }
 
-/* Every loop has a branch backwards, or an indirect one, and a block with one polls. (A RET into
- * the middle of a block pairs with a CALL there, which came by the start.) CALLs poll whichever way
- * they go: functions that each call the next one twice are no loop, and yet do not end. */
+/* Every loop has a branch backwards, or an indirect one, and a block with one polls, by a
+ * comparison with a window on the way there or else by itself. (A RET into the middle of a block
+ * pairs with a CALL there, which came by the start.) CALLs poll whichever way they go: functions
+ * that each call the next one twice are no loop, and yet do not end. */
 void tr_poll_start(struct tr *t)
 {
-    bool wanted = false;
+    unsigned i = 0;
 
-    for (unsigned i = 0; i < t->n; i++)
-        wanted |= closes_loop(&t->in[i]);
     t->i = 0;
-    t->poll = wanted && !(bt_debug & BT_DBG_NO_INLINE) ? poll(t, VOFF(poll_ptr)) : 0;
+    t->poll = 0;
+    while (i < t->n && !closes_loop(&t->in[i]))
+        i++;
+    if (i < t->n && !(bt_debug & BT_DBG_NO_INLINE) && !tr_checks_by(t, i))
+        t->poll = poll(t, VOFF(poll_ptr));
 }
 
 static struct pending *new_direct(struct tr *t, uint64_t target)
 {
     struct pending *p = &t->pend[t->npend++];
     struct bt_link *l = bt_meta_alloc(t->bt, sizeof(*l));
+
+    tr_sp_settle(t);
 
     *l = (struct bt_link){
         .from = t->b, .next_out = t->b->out, .target = target, .flags_saved = t->saved};
@@ -100,90 +105,63 @@ void tr_exit_sti(struct tr *t, uint64_t target)
     t->ended = true;
 }
 
-/* The guest's return address onto the return stack; a CALL's or the callee's landing comes after.
- */
-static void ras_push(struct tr *t, uint64_t next)
+/* Where the callee's RET comes back to, if the address it took from the guest's stack, in H_A, is
+ * this one. Flags are in hot.flags. */
+static void landing(struct tr *t, uint64_t next)
 {
     struct emit *e = &t->e;
 
     if ((uint64_t)(int64_t)(int32_t)next == next) {
-        e8(e, 0x68);
+        e8(e, 0x49); /* cmp r10, imm32 */
+        e8(e, 0x81);
+        e8(e, 0xfa);
         e32(e, (uint32_t)next);
     } else {
-        e_mov_imm(e, H_B, next);
-        e8(e, 0x41); /* push r11 */
-        e8(e, 0x53);
+        e8(e, 0x4c); /* cmp r10, [rip + its place] */
+        e8(e, 0x3b);
+        e8(e, 0x15);
+        e32(e, 0);
+        t->lit[t->nlit].site = e->at - 4;
+        t->lit[t->nlit++].value = next;
     }
-}
-
-static int32_t jc_table(const struct tr *t)
-{
-    return (int32_t)(offsetof(struct vcpu, jc) + sizeof(struct jc_entry) * JC_ENTRIES * tr_ctx(t));
-}
-
-/* Look H_A up in the jump cache; returns the rel32 taken when it is not there. H_B is its index. */
-static uint32_t jc_probe(struct tr *t)
-{
-    struct emit *e = &t->e;
-
-    e_mov(e, H_B, H_A);
-    e8(e, 0x41); /* and r11d, mask */
-    e8(e, 0x81);
-    e8(e, 0xe3);
-    e32(e, (JC_ENTRIES - 1) << 1);
-    e_gs_index(e, 0x3b, H_A, H_B, 3, jc_table(t));
-    return e_jcc(e, 5);
-}
-
-/* jmp (digit 4) or call (2) gs:[r11 * 8 + code] */
-static void jc_go(struct tr *t, unsigned digit)
-{
-    struct emit *e = &t->e;
-
-    e_self(e);
-    e8(e, 0x42);
-    e8(e, 0xff);
-    e8(e, digit << 3 | 4);
-    e8(e, 0xdd);
-    e_self_disp(e, jc_table(t) + 8);
-}
-
-/* Where the callee's RET comes back to: flags are in hot.flags. */
-static void landing(struct tr *t, uint64_t next)
-{
+    e_jcc_to(e, 5, t->bt->g_ret_miss[tr_ctx(t)]);
     t->saved = true;
     if (t->i + 1 == t->n)
         tr_exit_direct(t, next);
 }
 
-/* H_A is the target. undo: bytes to give back to RSP if it is not canonical. next: of BR_CALL. */
-static void exit_indirect(struct tr *t, int32_t undo, int how, uint64_t next)
+/* H_A is the target. undo: bytes to give back to RSP if it is not canonical. next: of a CALL. */
+static void exit_indirect(struct tr *t, int32_t undo, bool call, uint64_t next)
 {
     struct emit *e = &t->e;
     struct pending *p = &t->pend[t->npend++];
 
+    tr_sp_settle(t);
     if (!t->saved)
         e_flags_save(e, true);
     t->saved = true;
-    *p = (struct pending){.i = t->i, .saved = true, .undo = undo, .how = how};
-    if (how == BR_RET) {
-        /* No poll: a RET that hits pairs with a CALL, and to come round to that again takes a
-         * branch backwards or an indirect one. */
-        e_mem(e, 0x3b, H_A, RSP, 8); /* cmp r10, [rsp + 8] */
-        p->site = e_jcc(e, 5);
-        e8(e, 0xc2); /* ret 8 */
-        e8(e, 8);
-        e8(e, 0);
-    } else {
-        if (how == BR_CALL)
-            ras_push(t, next);
-        p->site = jc_probe(t);
-        jc_go(t, how == BR_CALL ? 2 : 4);
-        if (how == BR_CALL) {
-            landing(t, next);
-            return;
-        }
-    }
+    *p = (struct pending){.i = t->i, .saved = true, .undo = undo};
+    p->site = bt_jc_probe(e, tr_ctx(t));
+    bt_jc_go(e, tr_ctx(t), call);
+    if (call)
+        landing(t, next);
+    else
+        t->ended = true;
+}
+
+/* RET, its target in H_A, pop bytes off the stack. No poll: a RET that hits pairs with a CALL, and
+ * to come round to that again takes a branch backwards or an indirect one. H_B says which RET it
+ * was. */
+static void exit_ret(struct tr *t, int32_t pop)
+{
+    struct emit *e = &t->e;
+
+    tr_sp_settle(t);
+    if (!t->saved)
+        e_flags_save(e, true);
+    tr_mark(t)->stub = (uint32_t)pop;
+    e_mov_imm(e, H_B, e->at);
+    e8(e, 0xc3);
     t->ended = true;
 }
 
@@ -193,7 +171,6 @@ static void exit_call(struct tr *t, uint64_t target, uint64_t next)
     struct pending *p = new_direct(t, target);
     struct emit *e = &t->e;
 
-    ras_push(t, next);
     e_align_rel32(e, 1);
     e8(e, 0xe8);
     e32(e, 0);
@@ -218,6 +195,7 @@ void tr_exit_interp(struct tr *t, uint64_t rip)
 {
     struct emit *e = &t->e;
 
+    tr_sp_settle(t);
     e_mov_imm(e, H_A, rip);
     e_mov_imm(e, H_B, exit_kind(&t->in[t->i]));
     e_jmp_to(e, t->saved || !t->live[t->i] ? t->bt->g_exit_slot : t->bt->g_exit_live);
@@ -254,29 +232,10 @@ static void stub_direct(struct tr *t, const struct pending *p)
     e_jmp_to(e, slot ? t->bt->g_exit_slot : t->bt->g_exit_live);
 }
 
-static void stub_indirect(struct tr *t, struct pending *p)
+static void stub_indirect(struct tr *t, const struct pending *p)
 {
     struct emit *e = &t->e;
 
-    if (p->how == BR_CALL) {
-        e_lea(e, RSP, RSP, REG_NONE, 0, 8, 8, 8); /* nobody will come back to this one */
-    } else if (p->how == BR_RET) {
-        /* Not where the last CALL came from. That CALL's entry goes, unless it is the bottom: a
-         * return address changed on the stack, as retpolines do, leaves the callers' entries good.
-         */
-        e_gs(e, 0x3b, RSP, VOFF(hot.ras_base), true); /* cmp rsp, gs:[ras_base] */
-        e8(e, 0x73);                                  /* jae over the lea */
-        e8(e, 5);
-        e_lea(e, RSP, RSP, REG_NONE, 0, 16, 8, 8);
-        t->i = p->i;
-        p->poll = poll(t, VOFF(poll_ptr));
-        uint32_t miss = jc_probe(t);
-
-        jc_go(t, 4);
-        e_patch(e->rw, miss, e->at);
-    }
-    if (p->poll)
-        t->map[p->poll - 1].stub = e->at;
     e_mov_imm(e, H_B, t->rip[p->i]);
     e_gs_store(e, H_B, VOFF(hot.tmp2));
     e_mov_imm(e, H_B, (uint32_t)(BTX_JUMP | BTX_UNDO(p->undo)));
@@ -293,6 +252,10 @@ void tr_stubs(struct tr *t)
             stub_direct(t, p);
         else
             stub_indirect(t, p);
+    }
+    for (unsigned k = 0; k < t->nlit; k++) {
+        e_patch(t->e.rw, t->lit[k].site, t->e.at);
+        e64(&t->e, t->lit[k].value);
     }
     if (t->poll) {
         t->map[t->poll - 1].stub = t->e.at;
@@ -331,13 +294,13 @@ static void indirect(struct tr *t, bool call)
 
         if (r != H_A)
             e_mov(e, H_A, r);
-        exit_indirect(t, 0, BR_JUMP, 0);
+        exit_indirect(t, 0, false, 0);
         return;
     }
     if (call)
         push_return(t, t->rip[t->i] + in->len);
     e_gs_load(e, H_A, VOFF(hot.tmp));
-    exit_indirect(t, call ? 8 : 0, call ? BR_CALL : BR_JUMP, t->rip[t->i] + in->len);
+    exit_indirect(t, call ? 8 : 0, call, t->rip[t->i] + in->len);
 }
 
 static void ret(struct tr *t)
@@ -347,8 +310,8 @@ static void ret(struct tr *t)
 
     tr_access(t, 0, H_SP, 0, 8, false, SITE_END);
     e_op(&t->e, 0x8b, H_A, &t->m, true);
-    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, pop, 8, 8);
-    exit_indirect(t, -pop, BR_RET, 0);
+    tr_sp_add(t, pop);
+    exit_ret(t, pop);
 }
 
 static void jcc(struct tr *t, uint64_t target, uint64_t next)

@@ -108,7 +108,8 @@ static void choose_point(struct tr *t, struct tr_group *g)
         }
 }
 
-#define MOVED 4096 /* more than sum() changes by where tr_checks_run() moves a comparison */
+/* More than sum() changes by where tr_checks_run() moves a comparison, or than RSP lags. */
+#define MOVED 8192
 
 /* What the comparison adds to the registers; false: perhaps more than a displacement. */
 static bool sum(const struct tr *t, const struct tr_group *g, int64_t *add)
@@ -144,7 +145,7 @@ static void settle(struct tr *t)
 
             window_for(t, g->kind, &bias);
             bias += a->disp;
-            if (g->dead || bias != (int32_t)bias)
+            if (g->dead || bias < INT32_MIN + MOVED || bias > INT32_MAX - MOVED)
                 a->group = 0;
             else
                 a->disp = bias;
@@ -202,6 +203,7 @@ static void check(struct tr *t, struct tr_group *g)
     unsigned base, index;
     int64_t add;
 
+    tr_sp_settle(t);
     sum(t, g, &add);
     tr_flags_clobber(t);
     base = fetch(t, g->at, g->base, H_A);
@@ -238,6 +240,15 @@ void tr_checks(struct tr *t)
         for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++)
             if (g->at == t->i && !g->dead && !g->done)
                 check(t, g);
+}
+
+bool tr_checks_by(const struct tr *t, unsigned i)
+{
+    if (t->plan == PLAN_WINDOW)
+        for (const struct tr_group *g = t->group; g < t->group + t->ngroup; g++)
+            if (g->at <= i && !g->dead)
+                return true;
+    return false;
 }
 
 void tr_checks_run(struct tr *t, unsigned n)
@@ -283,6 +294,8 @@ bool tr_window_simple(struct tr *t, unsigned k, unsigned base)
     if (t->plan != PLAN_WINDOW || !a->group)
         return false;
     t->m = (struct opnd){.base = (uint8_t)base, .index = REG_NONE, .disp = (int32_t)a->disp};
+    if (base == H_SP)
+        t->m.disp += t->sp;
     return true;
 }
 
@@ -308,6 +321,8 @@ void tr_window_registers(struct tr *t)
     unsigned base = in->base == BASE_RIP ? REG_NONE : in->base, index = in->index;
 
     t->m = (struct opnd){.scale = in->scale, .disp = (int32_t)t->acc[t->i][0].disp};
+    if (base == RSP)
+        t->m.disp += t->sp;
     if (in->seg == SEG_FS || in->seg == SEG_GS) {
         tr_segment_base(t, in->seg);
         index = base;

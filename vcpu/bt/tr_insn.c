@@ -165,6 +165,7 @@ struct cold_rep *tr_cold_rep(struct tr *t)
     struct cold_rep *c = &t->rep[t->nrep++];
 
     *c = (struct cold_rep){.i = t->i};
+    tr_sp_settle(t);
     tr_flags_clobber(t);
     return c;
 }
@@ -181,6 +182,7 @@ void tr_callout_at(struct tr *t, uint32_t more)
     if (string && in->addrsize == 8 && in->seg != SEG_FS && in->seg != SEG_GS &&
         !(t->b->key & KEY_ODD))
         info |= SITE_STRING | in->opsize;
+    tr_sp_settle(t);
     e_mov_imm(e, H_A, t->rip[t->i]);
     e8(e, 0x68);
     e32(e, info);

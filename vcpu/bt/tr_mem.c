@@ -153,6 +153,7 @@ void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint3
 {
     struct cold *c = &t->cold[t->ncold++];
 
+    tr_sp_settle(t);
     tr_flags_clobber(t);
     make_linear(t, &l);
     *c = (struct cold){.rip = t->rip[t->i], .i = t->i, .lin = l};

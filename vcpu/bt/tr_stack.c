@@ -1,5 +1,102 @@
-/* Stack instructions: PUSH, POP, LEAVE, PUSHF, runs of them as one access. */
+/*
+ * Stack instructions: PUSH, POP, LEAVE, PUSHF, runs of them as one access.
+ *
+ * Where nothing can leave the block in between, H_SP lags behind the guest's RSP by t->sp, which
+ * goes into the displacements of what is accessed through it: pushes and pops that are checked by a
+ * window need no arithmetic each. Whatever may leave the block, or look at RSP, has it settled.
+ */
 #include "vcpu/bt/tr.h"
+
+#define LAG_MAX 4096
+
+void tr_sp_settle(struct tr *t)
+{
+    if (t->sp)
+        e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, t->sp, 8, 8);
+    t->sp = 0;
+}
+
+void tr_sp_add(struct tr *t, int32_t add)
+{
+    t->sp += add;
+    if (!t->lag || t->sp > LAG_MAX || t->sp < -LAG_MAX)
+        tr_sp_settle(t);
+}
+
+/* RSP += *add, and nobody reads the flags of that. */
+static bool moves_sp(const struct tr *t, int64_t *add)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode, digit = in->reg & 7;
+
+    if (insn_class(in) != IC_ALU || in->map != 0 || in->opsize != 8 || in->lock)
+        return false;
+    if (op == 0x8d) {
+        *add = in->disp;
+        return in->reg == RSP && in->base == RSP && in->index == REG_NONE && in->addrsize == 8;
+    }
+    *add = digit == 0 ? (int64_t)in->imm : -(int64_t)in->imm;
+    return (op == 0x81 || op == 0x83) && !in->has_mem && in->rm == RSP &&
+           (digit == 0 || digit == 5) && !t->live[t->i + 1];
+}
+
+/* Can the ALU instruction neither fault nor leave the block, and does it use RSP for nothing but
+ * an address in a window? */
+static bool alu_lags(const struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+
+    if ((in->map == 0 && (in->opcode == 0xf6 || in->opcode == 0xf7) && (in->reg & 7) >= 6) ||
+        (in->map == 1 && in->opcode == 0xc7) || (in->info->flags & OF_BITMEM))
+        return false;
+    if (!((in->gpr_read | in->gpr_write) >> RSP & 1))
+        return !in->has_mem || t->acc[t->i][0].used || (in->map == 0 && in->opcode == 0x8d);
+    return t->acc[t->i][0].used && in->base == RSP && in->reg != RSP && !(in->gpr_write >> RSP & 1);
+}
+
+static bool stack_lags(const struct tr *t);
+
+/* May H_SP lag behind in, and after, this instruction? */
+static bool lags(const struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode;
+
+    if (t->plan != PLAN_WINDOW)
+        return false;
+    for (unsigned k = 0; k < 2; k++)
+        if (t->acc[t->i][k].used && !t->acc[t->i][k].group)
+            return false;
+    switch (insn_class(in)) {
+    case IC_ALU:
+        return alu_lags(t);
+    case IC_STACK:
+        return stack_lags(t);
+    case IC_BRANCH: /* CALL, RET */
+        return in->map == 0 &&
+               (op == 0xe8 || op == 0xc2 || op == 0xc3 ||
+                (op == 0xff && (in->reg & 7) == 2 && (in->has_mem ? in->base : in->rm) != RSP));
+    default:
+        return false;
+    }
+}
+
+bool tr_sp_follow(struct tr *t)
+{
+    int64_t add;
+
+    if (t->plan == PLAN_WINDOW && moves_sp(t, &add) && add >= -LAG_MAX && add <= LAG_MAX) {
+        t->lag = true;
+        tr_flags_use(t, true);
+        tr_sp_add(t, (int32_t)add);
+        t->keep = true;
+        return true;
+    }
+    t->lag = lags(t);
+    if (!t->lag)
+        tr_sp_settle(t);
+    return false;
+}
 
 void tr_push_slot(struct tr *t, uint32_t more)
 {
@@ -8,7 +105,7 @@ void tr_push_slot(struct tr *t, uint32_t more)
 
 void tr_push_done(struct tr *t)
 {
-    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, -8, 8, 8);
+    tr_sp_add(t, -8);
 }
 
 static void push_reg(struct tr *t, unsigned r)
@@ -75,6 +172,21 @@ static bool run_in_page(const struct tr *t, unsigned n, unsigned k)
     return true;
 }
 
+/* PUSH or POP of a plain register other than RSP, or PUSH imm, in a window. */
+static bool stack_lags(const struct tr *t)
+{
+    const struct insn *in = &t->in[t->i];
+    unsigned op = in->opcode;
+
+    if (in->map || in->opsize != 8)
+        return false;
+    if (op == 0x68 || op == 0x6a)
+        return true;
+    if (op < 0x50 || op > 0x5f || in->rm == RSP)
+        return false;
+    return run_in_window(t, run_length(t, op & 0xf8), op < 0x58);
+}
+
 /* n pushes or pops checked as one access, m[] where they go; if it cannot be had at once, the
  * interpreter does the first alone and the rest is a block of its own. */
 static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
@@ -94,8 +206,9 @@ static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
     for (unsigned k = 0; k < n; k++) {
         m[k] = t->m;
         if (window)
-            m[k] = (struct opnd){
-                .base = H_SP, .index = REG_NONE, .disp = (int32_t)t->acc[t->i + k][push].disp};
+            m[k] = (struct opnd){.base = H_SP,
+                                 .index = REG_NONE,
+                                 .disp = (int32_t)t->acc[t->i + k][push].disp + t->sp};
         m[k].disp += step * (int32_t)k;
     }
     t->keep = window || page;
@@ -109,7 +222,7 @@ static void push_run(struct tr *t, unsigned n)
     locate_run(t, n, true, m);
     for (unsigned k = 0; k < n; k++)
         e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m[k], true);
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, -8 * (int32_t)n, 8, 8);
+    tr_sp_add(t, -8 * (int32_t)n);
     t->i += n - 1;
 }
 
@@ -131,7 +244,7 @@ static void pop_run(struct tr *t, unsigned n)
     locate_run(t, n, false, m);
     for (unsigned k = 0; k < n; k++)
         pop_into(t, t->in[t->i + k].rm, &m[k]);
-    e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, 8 * (int32_t)n, 8, 8);
+    tr_sp_add(t, 8 * (int32_t)n);
     t->i += n - 1;
 }
 
@@ -155,7 +268,7 @@ static void pop_reg(struct tr *t, unsigned r)
         return;
     }
     pop_into(t, r, &t->m);
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
+    tr_sp_add(t, 8);
 }
 
 /* POP m, its address not made of RSP, which it would count from after the increment (SDM 2B). */

@@ -33,7 +33,11 @@ static bool set_ac(struct tr *t, bool on)
     e_gs(&t->e, 0x80, on ? 1 : 4, VOFF(cpu.rflags) + 2, false);
     e8(&t->e, on ? FL_AC >> 16 : ~(FL_AC >> 16) & 0xff);
     /* Returns that cross the change must not find what was called before it. */
+    unsigned ctx = on && (t->v->cpu.cr4 & CR4_SMAP) ? TLB_SUPER_AC : TLB_SUPER;
+
     e_gs_load(&t->e, RSP, VOFF(hot.ras_base));
+    e_mov_imm(&t->e, H_B, (uintptr_t)t->bt->rx + t->bt->g_ras_empty[ctx]);
+    e_mem(&t->e, 0x89, H_B, RSP, 0);
     t->n = t->i + 1;
     t->b->len = (uint16_t)(next - t->b->rip);
     tr_exit_direct(t, next);

@@ -169,6 +169,8 @@ static bool goes_on(struct tr *t, unsigned *sides, bool *again)
     if ((int64_t)in->imm >= 0)
         return true;
     *again = t->rip[t->n] + in->imm == t->b->rip;
+    if (!*again)
+        return true;
     for (unsigned i = 0; i < t->n; i++)
         if (t->again[i])
             body = t->n - i - 1;
@@ -267,9 +269,10 @@ static void emit_block(struct tr *t)
     for (t->i = 0; t->i < t->n; t->i++) {
         unsigned first = t->ncold;
 
-        tr_checks(t);
         t->keep = false;
-        one(t);
+        tr_checks(t);
+        if (!tr_sp_follow(t))
+            one(t);
         if (!t->keep)
             t->held = REG_NONE;
         bool sti = t->sti == t->i && t->sti;
@@ -331,7 +334,8 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     t->e = (struct emit){.rw = bt->rw, .at = bt->used};
     if (v->vm->nvcpu == 1 && (uintptr_t)v <= INT32_MAX - sizeof(*v) && !(bt_debug & BT_DBG_NO_LOW))
         t->e.self = (uint32_t)(uintptr_t)v;
-    t->n = t->ncold = t->nrep = t->nmap = t->npend = 0;
+    t->n = t->ncold = t->nrep = t->nmap = t->npend = t->nlit = 0;
+    t->sp = 0;
     t->saved = t->ended = false;
     t->held = REG_NONE;
     t->sti = 0;

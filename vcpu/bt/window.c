@@ -5,7 +5,8 @@
  * 32-bit constant, which is baked into translated code.
  *
  * What code bakes in (start, offset) is the machine's (bt->win); how far the window reaches now is
- * each vCPU's own (hot.win_limit), 0 while it must not be used. A window is a TLB entry in the
+ * each vCPU's own (hot.win_limit), 0 while it must not be used, or until a kick has been noticed:
+ * that is how blocks that compare with a window poll. A window is a TLB entry in the
  * architecture's sense: A and, for writing, D are set in every entry it was made from, and it goes
  * when such an entry would (vcpu_note_*). No page of translated code lies in a window for writing.
  */
@@ -51,12 +52,50 @@ static unsigned class_size(unsigned c)
     return c <= 6 ? 1u << c : (c - 5) * 64;
 }
 
+static void write_limits(struct vcpu *v, unsigned ctx, unsigned kind)
+{
+    uint64_t len = v->bt->win_len[ctx][kind];
+
+    for (unsigned c = 0; c < WIN_CLASSES; c++)
+        __atomic_store_n(&v->hot.win_limit[ctx][kind][c], len ? len - class_size(c) + 1 : 0,
+                         __ATOMIC_RELAXED);
+}
+
+/* Limits were written: a kick that came before, and found them closed or half open, counts. The
+ * kicker sets kicked, then reads windows; here it is the other way round. */
+static void opened(struct vcpu *v)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    if (atomic_load(&v->kicked))
+        vcpu_close_windows(v);
+}
+
 static void set_limits(struct vcpu *v, unsigned ctx, unsigned kind, uint64_t len, bool global)
 {
-    for (unsigned c = 0; c < WIN_CLASSES; c++)
-        v->hot.win_limit[ctx][kind][c] = len ? len - class_size(c) + 1 : 0;
     v->bt->win_len[ctx][kind] = len;
     v->bt->win_global[ctx][kind] = global;
+    if (len)
+        atomic_store(&v->windows, true);
+    write_limits(v, ctx, kind);
+    opened(v);
+}
+
+void bt_window_open(struct vcpu *v)
+{
+    if (!atomic_load_explicit(&v->windows, memory_order_relaxed))
+        return;
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < WIN_KINDS; kind++)
+            if (v->bt->win_len[ctx][kind])
+                write_limits(v, ctx, kind);
+    opened(v);
+}
+
+/* Has a kick closed it? */
+static bool closed(const struct vcpu *v, unsigned ctx, unsigned kind)
+{
+    return v->bt->win_len[ctx][kind] &&
+           __atomic_load_n(&v->hot.win_limit[ctx][kind][0], __ATOMIC_RELAXED) == 0;
 }
 
 /* The stretch around lin: linear start, end, offset to guest-physical. */
@@ -402,19 +441,26 @@ void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin)
     bt_unlock(bt);
 }
 
-void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
+bool bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
 {
     struct bt *bt = v->vm->bt;
     unsigned ctx = bt_key(v) & KEY_CTX, other = m->kind ^ WIN_STACK;
     uint64_t lin = off + bt->win[ctx][m->kind].lo;
     uint8_t *hint = hint_of(bt, m->rip);
 
-    v->stats.bt_window_misses++;
     /* The instruction is still to come, and no interrupt before it (SDM 2B STI). */
     if (m->shadow)
         v->cpu.int_shadow = SHADOW_STI;
+    if (atomic_load(&v->kicked) || closed(v, ctx, m->kind)) {
+        /* Closed later than the kick was taken: that is over. */
+        v->stats.bt_polls++;
+        if (!atomic_load(&v->kicked))
+            bt_window_open(v);
+        return false;
+    }
+    v->stats.bt_window_misses++;
     if (++m->count < MISSES)
-        return;
+        return true;
     /* Another block with the same instruction may have been quicker: try first what it learnt. */
     if (*hint == m->hint)
         *hint = *hint == HINT_NONE && lin - bt->win[ctx][other].lo < v->bt->win_len[ctx][other]
@@ -424,6 +470,7 @@ void bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
     if (m->block->valid)
         bt_block_kill(bt, m->block);
     bt_unlock(bt);
+    return true;
 }
 
 void bt_window_traced(struct vm_cpus *vm, gpa_t page)
