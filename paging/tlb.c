@@ -13,11 +13,18 @@ static void clear_entry(struct tlb *tlb, unsigned ctx, unsigned kind, unsigned s
     tlb->e[ctx][kind][slot] = (struct tlb_entry){.last = EMPTY_LAST(slot)};
 }
 
-static void no_large(struct tlb *tlb, unsigned half)
+static void no_huge(struct tlb *tlb, unsigned half)
 {
-    tlb->large[half].lo = ~(gva_t)0;
-    tlb->large[half].hi = 0;
-    tlb->large[half].global = false;
+    tlb->huge[half].lo = ~(gva_t)0;
+    tlb->huge[half].hi = 0;
+    tlb->huge[half].global = false;
+}
+
+static void no_large(struct tlb *tlb, bool global)
+{
+    if (tlb->any_large[global])
+        zero_bytes(tlb->large[global], sizeof(tlb->large[global]));
+    tlb->any_large[global] = false;
 }
 
 void tlb_init(struct tlb *tlb)
@@ -26,8 +33,11 @@ void tlb_init(struct tlb *tlb)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
             for (unsigned slot = 0; slot < 2; slot++)
                 clear_entry(tlb, ctx, kind, slot);
-    no_large(tlb, 0);
-    no_large(tlb, 1);
+    no_huge(tlb, 0);
+    no_huge(tlb, 1);
+    no_large(tlb, false);
+    no_large(tlb, true);
+    tlb->four = false;
 }
 
 /* Packed for the filled list: ctx and kind above the slot's bits. */
@@ -43,19 +53,41 @@ static void unpack(unsigned p, unsigned *ctx, unsigned *kind, unsigned *slot)
     *kind = (p >> TLB_BITS) % TLB_KINDS;
 }
 
-static void note_large(struct tlb *tlb, gva_t lin, bool global)
+static void note_huge(struct tlb *tlb, gva_t lin, bool global)
 {
     unsigned half = (unsigned)(lin >> 63);
 
-    if (lin < tlb->large[half].lo)
-        tlb->large[half].lo = lin & ~(GIB - 1);
-    if (lin > tlb->large[half].hi)
-        tlb->large[half].hi = lin | (GIB - 1);
-    tlb->large[half].global |= global;
+    if (lin < tlb->huge[half].lo)
+        tlb->huge[half].lo = lin & ~(GIB - 1);
+    if (lin > tlb->huge[half].hi)
+        tlb->huge[half].hi = lin | (GIB - 1);
+    tlb->huge[half].global |= global;
+}
+
+/* The number of lin's 2 MiB. Those with the same number share their slots. */
+static unsigned granule(gva_t lin)
+{
+    return (unsigned)(lin >> 21) & (TLB_LARGE - 1);
+}
+
+static void note_large(struct tlb *tlb, gva_t lin, bool global, uint64_t page_size)
+{
+    unsigned g = granule(lin);
+
+    if (page_size >= GIB) {
+        note_huge(tlb, lin, global);
+        return;
+    }
+    tlb->large[global][g / 8] |= (uint8_t)(1u << (g % 8));
+    tlb->any_large[global] = true;
+    if (page_size > 2 * MIB) { /* one of two, and which, does not matter: 4 MiB */
+        tlb->large[global][g / 8] |= (uint8_t)(1u << ((g ^ 1) % 8));
+        tlb->four = true;
+    }
 }
 
 void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, void *host,
-              bool global, bool large)
+              bool global, uint64_t page_size)
 {
     unsigned slot = tlb_slot(lin);
     struct tlb_entry *e = &tlb->e[ctx][kind][slot];
@@ -70,8 +102,8 @@ void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, 
         *gmap |= bit;
     else
         *gmap &= (uint8_t)~bit;
-    if (large)
-        note_large(tlb, lin, global);
+    if (page_size > PAGE_SIZE)
+        note_large(tlb, lin, global, page_size);
     tlb->fills++;
     if (!listed) {
         if (tlb->filled[global].n < MAX_FILLED)
@@ -120,13 +152,14 @@ void tlb_flush_nonglobal(struct tlb *tlb)
         tlb->filled[0].n = 0;
     }
     for (unsigned half = 0; half < 2; half++)
-        if (!tlb->large[half].global)
-            no_large(tlb, half);
+        if (!tlb->huge[half].global)
+            no_huge(tlb, half);
+    no_large(tlb, false);
 }
 
 /* Pages above 4 KiB are entered by 4 KiB pieces; INVLPG drops the whole mapping (SDM 3A 4.10.4.1),
- * so every piece that any such page may have left goes: those within 1 GiB of lin. */
-static void flush_large(struct tlb *tlb, gva_t lin)
+ * so every piece that any such page may have left goes: of 1 GiB those within 1 GiB of lin; */
+static void flush_huge(struct tlb *tlb, gva_t lin)
 {
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
@@ -135,19 +168,43 @@ static void flush_large(struct tlb *tlb, gva_t lin)
                     clear_entry(tlb, ctx, kind, slot);
 }
 
-void tlb_flush_page(struct tlb *tlb, gva_t lin)
+/* and of 2 MiB whatever is in their slots, so that the bit is not needed any more. */
+static void flush_large(struct tlb *tlb, gva_t lin)
 {
-    unsigned slot = tlb_slot(lin);
+    unsigned g = granule(lin), slot = tlb_slot(lin & ~(2 * MIB - 1));
+
+    for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
+        for (unsigned kind = 0; kind < TLB_KINDS; kind++) {
+            zero_bytes(&tlb->e[ctx][kind][slot], 2 * MIB / PAGE_SIZE * sizeof(struct tlb_entry));
+            if (slot == 0) {
+                clear_entry(tlb, ctx, kind, 0);
+                clear_entry(tlb, ctx, kind, 1);
+            }
+        }
+    tlb->large[0][g / 8] &= (uint8_t) ~(1u << (g % 8));
+    tlb->large[1][g / 8] &= (uint8_t) ~(1u << (g % 8));
+}
+
+bool tlb_flush_page(struct tlb *tlb, gva_t lin)
+{
+    unsigned slot = tlb_slot(lin), g = granule(lin);
 
     tlb->flushes++;
-    if (lin >= tlb->large[lin >> 63].lo && lin <= tlb->large[lin >> 63].hi) {
+    bool huge = lin >= tlb->huge[lin >> 63].lo && lin <= tlb->huge[lin >> 63].hi;
+
+    if (huge)
+        flush_huge(tlb, lin);
+    if (huge || ((tlb->large[0][g / 8] | tlb->large[1][g / 8]) >> (g % 8) & 1)) {
         flush_large(tlb, lin);
-        return;
+        if (tlb->four)
+            flush_large(tlb, lin ^ 2 * MIB);
+        return true;
     }
     for (unsigned ctx = 0; ctx < TLB_CTXS; ctx++)
         for (unsigned kind = 0; kind < TLB_KINDS; kind++)
             if (tlb_page(&tlb->e[ctx][kind][slot]) == (lin & PAGE_MASK))
                 clear_entry(tlb, ctx, kind, slot);
+    return false;
 }
 
 void tlb_drop_writes(struct tlb *tlb, const void *host_page)

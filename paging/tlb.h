@@ -17,6 +17,7 @@
 
 #define TLB_BITS    12
 #define TLB_ENTRIES (1u << TLB_BITS)
+#define TLB_LARGE   4096u
 
 struct tlb_entry {
     uint64_t add;  /* hva less linear address */
@@ -36,12 +37,16 @@ struct tlb {
         uint32_t n;
         uint16_t entry[8192];
     } filled[2];
-    /* Linear ranges that hold pieces of pages above 4 KiB, low and high half of the address space:
-     * an INVLPG inside flushes by range. Empty when lo > hi. */
+    /* Where INVLPG drops more than a page: pieces of pages of 2 and 4 MiB may be in the 2 MiB of
+     * which the number, by TLB_LARGE, has its bit set, [1] those that survive a CR3 write; four:
+     * there were some of 4 MiB. Pieces of 1 GiB are in the linear ranges huge, low and high half of
+     * the address space, empty when lo > hi. */
+    uint8_t large[2][TLB_LARGE / 8];
+    bool any_large[2], four;
     struct {
         gva_t lo, hi;
         bool global;
-    } large[2];
+    } huge[2];
     uint8_t global[TLB_CTXS][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
     uint64_t fills, flushes, misses;
 };
@@ -53,13 +58,14 @@ static inline unsigned tlb_slot(gva_t lin)
 
 void tlb_init(struct tlb *tlb);
 
-/* Enter the translation of lin's page. */
+/* Enter the translation of lin's 4 KiB, which are of a page of page_size. */
 void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, void *host,
-              bool global, bool large);
+              bool global, uint64_t page_size);
 
-void tlb_flush_all(struct tlb *tlb);             /* CR0/CR4/EFER changes, INVPCID all */
-void tlb_flush_nonglobal(struct tlb *tlb);       /* MOV CR3 */
-void tlb_flush_page(struct tlb *tlb, gva_t lin); /* INVLPG: all sets, all kinds */
+void tlb_flush_all(struct tlb *tlb);       /* CR0/CR4/EFER changes, INVPCID all */
+void tlb_flush_nonglobal(struct tlb *tlb); /* MOV CR3 */
+/* INVLPG: all sets, all kinds. True: it may have been a large page, all of which is gone. */
+bool tlb_flush_page(struct tlb *tlb, gva_t lin);
 
 /* Drop every write entry whose host page is host_page: the page just became traced. */
 void tlb_drop_writes(struct tlb *tlb, const void *host_page);

@@ -66,7 +66,6 @@ static int refill(struct vcpu *v, gva_t lin, unsigned acc, struct page_ref *out)
     if (!host)
         return CPU_OK;
     enum tlb_ctx ctx = mem_tlb_ctx(v, acc);
-    bool large = r.page_size > PAGE_SIZE;
     uint8_t attr = __atomic_load_n(&ram->attr[page >> PAGE_SHIFT], __ATOMIC_RELAXED);
 
     if (((acc & ACC_WRITE) && (attr & RAM_ATTR_RO)) || ((acc & ACC_FETCH) && (attr & RAM_ATTR_NX)))
@@ -76,13 +75,13 @@ static int refill(struct vcpu *v, gva_t lin, unsigned acc, struct page_ref *out)
     if (watch_any(v) && !(acc & ACC_FETCH) && watch_page(v, lin))
         return CPU_OK;
     if (acc & ACC_FETCH)
-        tlb_fill(&v->tlb, ctx, TLB_X, lin, host, r.global, large);
+        tlb_fill(&v->tlb, ctx, TLB_X, lin, host, r.global, r.page_size);
     else
-        tlb_fill(&v->tlb, ctx, TLB_R, lin, host, r.global, large);
+        tlb_fill(&v->tlb, ctx, TLB_R, lin, host, r.global, r.page_size);
     /* A write entry only once D is set, so that the first write to the page walks. */
     if (!(acc & ACC_FETCH) && ((acc & ACC_WRITE) || r.write_ok) &&
         !(attr & (RAM_ATTR_CODE | RAM_ATTR_RO)))
-        tlb_fill(&v->tlb, ctx, TLB_W, lin, host, r.global, large);
+        tlb_fill(&v->tlb, ctx, TLB_W, lin, host, r.global, r.page_size);
     return CPU_OK;
 }
 

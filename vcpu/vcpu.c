@@ -242,7 +242,8 @@ void vcpu_note_paging(struct vcpu *v)
 
 void vcpu_note_invlpg(struct vcpu *v, gva_t lin)
 {
-    tlb_flush_page(&v->tlb, lin);
+    bool large = tlb_flush_page(&v->tlb, lin);
+
     if (v->bt)
-        bt_note_invlpg(v, lin);
+        bt_note_invlpg(v, lin, large);
 }

@@ -35,7 +35,7 @@ void bt_memory(const struct vm_cpus *vm, struct bt_memory *m);
 /* Flushes of translations that the architecture asks for, on the vCPU's own thread. */
 void bt_note_cr3(struct vcpu *v);
 void bt_note_paging(struct vcpu *v);
-void bt_note_invlpg(struct vcpu *v, gva_t lin);
+void bt_note_invlpg(struct vcpu *v, gva_t lin, bool large); /* large: more than lin's 4 KiB */
 
 /* The debugger has set a breakpoint at lin: what was translated of it goes. No vCPU is in run(). */
 void bt_note_breakpoint(struct vm_cpus *vm, gva_t lin);

@@ -129,7 +129,7 @@ static void drop_page(struct jc_entry *jc, gva_t page)
     }
 }
 
-void bt_note_invlpg(struct vcpu *v, gva_t lin)
+void bt_note_invlpg(struct vcpu *v, gva_t lin, bool large)
 {
     unsigned h = page_hash(lin);
 
@@ -138,7 +138,7 @@ void bt_note_invlpg(struct vcpu *v, gva_t lin)
     if (lin >> 63)
         unlink_cross(v->vm->bt);
     /* A large page may be dropped whole, whichever piece of it lin is. */
-    if (v->tlb.large[lin >> 63].lo <= lin && lin <= v->tlb.large[lin >> 63].hi) {
+    if (large) {
         clear_all(v);
         return;
     }
