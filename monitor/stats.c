@@ -67,7 +67,8 @@ static const struct counter {
     C("bt", bt_lookups),        C("bt", bt_jc_misses),     C("bt", bt_tlb_refills),
     C("bt", bt_slow_mem),       C("bt", bt_crossings),     C("bt", bt_callouts),
     C("bt", bt_fallbacks),      C("bt", bt_smc),           C("bt", bt_polls),
-    C("bt", bt_cold_runs),      C("bt", bt_window_misses),
+    C("bt", bt_cold_runs),      C("bt", bt_window_misses), C("bt", bt_copied),
+    C("bt", bt_moved),
 #undef C
 };
 

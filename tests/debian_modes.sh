@@ -25,10 +25,11 @@ boot() {
 stat() {
     sed -n "s/^ *\"$1\": \([0-9]*\),*$/\1/p" "$tmp/stats" | head -n 1
 }
-for option in chain liveness window trace low; do
+for option in chain liveness window trace low move; do
     boot --bt-no-$option
 done
 boot --bt-eager
+boot --bt-eager --bt-move-low
 boot --bt-one-insn
 boot --bt-cache 1M
 flushes=$(stat bt_flushes)

@@ -88,7 +88,7 @@ static void single(uint64_t index)
     static const unsigned modes[8] = {0,
                                       FZ_WINDOWS,
                                       BT_DBG_NO_LIVENESS,
-                                      0,
+                                      BT_DBG_MOVE_LOW,
                                       BT_DBG_NO_INLINE,
                                       0,
                                       FZ_WINDOWS,
@@ -128,6 +128,7 @@ static void sequence(uint64_t index)
                                      BT_DBG_NO_LIVENESS,
                                      BT_DBG_NO_INLINE,
                                      BT_DBG_NO_TRACE | BT_DBG_NO_LOW,
+                                     BT_DBG_MOVE_LOW,
                                      BT_DBG_ONE_INSN,
                                      BT_DBG_ONE_INSN | BT_DBG_NO_LIVENESS};
 
@@ -142,6 +143,8 @@ static void program(uint64_t index)
                                      FZ_WINDOWS,
                                      BT_DBG_NO_CHAIN | FZ_WINDOWS | BT_DBG_NO_LOW,
                                      BT_DBG_NO_LIVENESS,
+                                     BT_DBG_MOVE_LOW,
+                                     BT_DBG_MOVE_LOW | BT_DBG_NO_CHAIN | BT_DBG_NO_LOW,
                                      BT_DBG_NO_TRACE | BT_DBG_NO_LOW,
                                      BT_DBG_NO_TRACE | FZ_WINDOWS};
 

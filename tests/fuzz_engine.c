@@ -15,6 +15,8 @@
 
 #define KERNEL 0xffff800000000000u /* linear address of gpa 0 */
 #define STEPS  20000
+/* That much further up is all of it again, and once more. */
+#define ELSEWHERE ((uint64_t)16 << 30)
 
 /* Guest-physical. Neighbours in linear space are not neighbours here. */
 enum {
@@ -57,6 +59,8 @@ static void build(struct vmfix *f)
     vmf_poke64(f, VMF_PML4, P_PDPT | rw);
     vmf_poke64(f, P_PDPT, P_PD | rw);
     vmf_poke64(f, P_PD + (FZ_CODE >> 21) * 8, P_PT | rw);
+    for (unsigned k = 1; k < 3; k++) /* twice more, ELSEWHERE */
+        vmf_poke64(f, P_PDPT + (ELSEWHERE >> 30) * k * 8, P_PD | rw);
     pte(f, FZ_CODE, P_CODE0 | rw);
     pte(f, FZ_CODE + 0x1000, P_CODE1 | rw);
     pte(f, FZ_DATA, P_DATA0 | rw);
@@ -247,6 +251,42 @@ static void set_windows(bool on)
     }
 }
 
+/* Take note of what the arena holds, or put it back: only what has changed, so that translations of
+ * the rest stay. */
+static void keep_memory(bool back)
+{
+    static const gpa_t gpa[4] = {P_CODE0, P_CODE1, P_DATA0, P_DATA1};
+    static uint8_t kept[4][PAGE_SIZE];
+
+    for (unsigned i = 0; i < 4; i++) {
+        uint8_t *page = bvm.ram.base + gpa[i];
+
+        if (!back) {
+            memcpy(kept[i], page, PAGE_SIZE);
+        } else if (memcmp(page, kept[i], PAGE_SIZE)) {
+            memcpy(page, kept[i], PAGE_SIZE);
+            ram_written(&bvm.ram, gpa[i], PAGE_SIZE);
+        }
+    }
+}
+
+/* The same code at other addresses first, for translations that the run then uses where it is: in
+ * turn a copy, and one moved. What becomes of these runs does not matter. */
+static void run_elsewhere(const struct fz_case *c)
+{
+    unsigned places = 1 + (unsigned)(c->index & 1);
+
+    keep_memory(false);
+    for (unsigned k = 1; k <= places; k++) {
+        put_state(&bvm, c);
+        bvm.v->cpu.rip += k * ELSEWHERE;
+        bvm.v->cpu.halted = false;
+        engine_bt.run(bvm.v);
+        fpu_put(bvm.v);
+        keep_memory(true);
+    }
+}
+
 void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
 {
     bt_debug = (debug & ~(unsigned)FZ_WINDOWS) | BT_DBG_EAGER;
@@ -255,6 +295,8 @@ void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
         vcpu_note_paging(bvm.v);
     set_windows((debug & FZ_WINDOWS) && !c->code_in_data);
     put_memory(&bvm, c);
+    if (debug & BT_DBG_MOVE_LOW)
+        run_elsewhere(c);
     put_state(&bvm, c);
     bvm.v->cpu.halted = false;
     engine_bt.run(bvm.v);
@@ -288,8 +330,10 @@ void fz_engine_tally(void)
 {
     const struct vcpu_stats *s = &bvm.v->stats;
 
-    printf("bt: %lu runs, %lu with windows; %lu blocks, %lu chained, %lu TLB refills, %lu slow "
-           "accesses, %lu callouts, %lu fallbacks, %lu flushes, %lu kicks at polls\n",
-           bt_runs, windowed, s->bt_blocks, s->bt_chains, s->bt_tlb_refills, s->bt_slow_mem,
-           s->bt_callouts, s->bt_fallbacks, s->bt_flushes, s->bt_polls);
+    printf(
+        "bt: %lu runs, %lu with windows; %lu blocks, %lu chained, %lu TLB refills, %lu slow "
+        "accesses, %lu callouts, %lu fallbacks, %lu flushes, %lu kicks at polls, %lu copied, %lu "
+        "moved\n",
+        bt_runs, windowed, s->bt_blocks, s->bt_chains, s->bt_tlb_refills, s->bt_slow_mem,
+        s->bt_callouts, s->bt_fallbacks, s->bt_flushes, s->bt_polls, s->bt_copied, s->bt_moved);
 }

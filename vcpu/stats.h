@@ -15,7 +15,7 @@ struct vcpu_stats {
     /* bt */
     uint64_t bt_blocks, bt_guest_insns, bt_guest_bytes, bt_host_bytes, bt_translate_ns;
     uint64_t bt_retranslations, bt_flushes, bt_chains, bt_lookups, bt_jc_misses;
-    uint64_t bt_window_misses;
+    uint64_t bt_window_misses, bt_copied, bt_moved;
     uint64_t bt_tlb_refills, bt_slow_mem, bt_crossings, bt_callouts, bt_fallbacks, bt_smc, bt_polls,
         bt_cold_runs;
     uint64_t bt_fallback_op[1024]; /* by map << 8 | opcode (map 0-3) */

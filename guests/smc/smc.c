@@ -4,9 +4,7 @@
  * it, runs it again. Cross-modification through another linear address is followed by a jump and
  * CPUID, as SDM 3A 8.1.3 asks; changes through the same address need neither on any CPU since P6.
  */
-#include "guests/bare/bare.h"
-
-typedef uint64_t (*code_fn)(void);
+#include "guests/smc/smc.h"
 
 static uint8_t *emit(uint8_t *p, const char *bytes, unsigned n)
 {
@@ -16,38 +14,12 @@ static uint8_t *emit(uint8_t *p, const char *bytes, unsigned n)
 }
 #define EMIT(p, s) ((p) = emit((p), s, sizeof(s) - 1))
 
-static void put32(uint8_t *p, uint32_t v)
-{
-    *(volatile uint32_t *)p = v;
-}
-
 /* mov $v, %eax; ret */
 static void make_const(uint8_t *p, uint32_t v)
 {
     p[0] = 0xb8;
     put32(p + 1, v);
     *(volatile uint8_t *)(p + 5) = 0xc3;
-}
-
-static uint64_t run(const void *p)
-{
-    return ((code_fn)(uintptr_t)p)();
-}
-
-static void serialize(void)
-{
-    uint32_t r[4];
-
-    cpuid(0, 0, r);
-}
-
-/* Many rounds; the first wrong result is the one reported. */
-static void expect_run(const void *p, uint64_t want, uint64_t *bad)
-{
-    uint64_t got = run(p);
-
-    if (got != want && *bad == ~0ull)
-        *bad = got << 32 | want;
 }
 
 static void test_patch_other(void)
@@ -337,4 +309,5 @@ void bare_main(void)
     test_retarget();
     test_int3();
     test_fault();
+    test_elsewhere();
 }

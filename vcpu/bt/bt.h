@@ -16,6 +16,8 @@ enum {
     BT_DBG_NO_LOW = 128,    /* struct vcpu from GS, also where there is only one */
     BT_DBG_EAGER = 32,      /* translate at first sight: nothing is too cold */
     BT_DBG_ONE_INSN = 8,    /* one instruction a block */
+    BT_DBG_NO_MOVE = 256,   /* translate anew what is met at another address */
+    BT_DBG_MOVE_LOW = 512,  /* also code at low addresses can be met at others, for tests */
 };
 extern unsigned bt_debug;
 

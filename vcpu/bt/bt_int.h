@@ -8,9 +8,10 @@
  * block key and always 0 in the host; x87/SSE/AVX are the host's own.
  *
  * A block is keyed by (guest-physical address, RIP, key): RIP because translated code holds
- * constants made of it, the physical address so that a remapped page never runs old code. It lies
- * in one page but for at most one last instruction that straddles into the next (page2). It goes on
- * after conditional branches forwards and after calls, and repeats the body of a short loop.
+ * constants made of it (move.c changes them), the physical address so that a remapped page never
+ * runs old code. It lies in one page but for at most one last instruction that straddles into the
+ * next (page2). It goes on after conditional branches forwards and after calls, and repeats the
+ * body of a short loop.
  *
  * Control leaves the cache by the glue made in glue.c: exits return to bt_run()'s loop, callouts
  * return into the block. Every exit leaves struct cpu complete but for the vector state.
@@ -118,6 +119,21 @@ struct bt_block {
     struct bt_link *out;           /* its own */
     struct bt_map *map;
     unsigned nmap;
+    uint32_t *reloc; /* what depends on rip, enum bt_reloc << 16 | offset in the code (move.c) */
+    uint16_t nreloc;
+    bool fixed;     /* it cannot be moved to another rip */
+    uint32_t asked; /* when it was last looked up, in bt->asked */
+};
+
+/* What a place in a block's code holds that is made of its RIP, or of where it lies in the cache.
+ */
+enum bt_reloc {
+    RELOC_ADDR, /* 8 bytes: a linear address */
+    RELOC_TLB,  /* 4 bytes: displacement of the TLB slot of one */
+    RELOC_JC,   /* 4 bytes: displacement of the jump cache slot of one */
+    RELOC_LINK, /* 8 bytes: struct bt_link * of its own */
+    RELOC_GLUE, /* rel32 to the glue */
+    RELOC_SITE  /* 4 bytes: a cache offset */
 };
 
 /* What translated code bakes in of a linear window (window.c). */
@@ -161,11 +177,14 @@ struct bt {
     unsigned depth;
     _Atomic bool stopped;
     uint64_t gen; /* bumped by every invalidation */
+    uint32_t asked;
     struct bt_window win[TLB_CTXS][WIN_KINDS];
     struct bt_cross cross[BT_CROSS];
     uint8_t hint[1 << 12]; /* enum bt_hint by hash of RIP */
     _Atomic bool flush_wanted;
     bool bmi2; /* of the host */
+    /* The only struct vcpu's address, when it is in the low 2 GiB (struct emit); else 0. */
+    uint32_t self;
     /* glue, cache offsets */
     uint32_t g_exit_live, g_exit_slot, g_mem, g_insn, g_enter;
     uint32_t g_ret_miss[TLB_CTXS], g_ras_empty[TLB_CTXS];
@@ -180,6 +199,8 @@ void *bt_meta_alloc(struct bt *bt, size_t size);
 bool bt_cache_room(const struct bt *bt);
 void bt_cache_ahead(struct bt *bt);
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key);
+/* The first block of the list by hash_next that holds all for gpa and key, at whatever RIP. */
+struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint8_t key);
 /* Enter a finished block. */
 void bt_block_add(struct bt *bt, struct bt_block *b);
 /* Writes to the page of gpa are to be noticed from now on. The world stops if it was not so: not
@@ -189,7 +210,19 @@ void bt_block_kill(struct bt *bt, struct bt_block *b);
 struct bt_block *bt_block_at(const struct bt *bt, uint32_t off); /* by cache offset */
 void bt_code_written(void *opaque, gpa_t gpa, uint64_t len);
 void bt_link_to(struct bt *bt, struct bt_link *l, struct bt_block *to);
+void bt_link_undo(struct bt *bt, struct bt_link *l);
+/* The jump caches may still point at b's code: no more. */
+void bt_block_forget(struct bt *bt, const struct bt_block *b);
 void bt_unlink_cross(struct bt *bt);
+
+/* --- move.c --- */
+/* May what is at rip be used for another address, and the reverse? */
+bool bt_movable(const struct vcpu *v, uint64_t rip, uint8_t key);
+/* A translation of the same bytes for another RIP, made to be one for rip; NULL: there is none. At
+ * the top of the loop, bt->lock held. */
+struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key);
+/* Is the code at cpu.rip translated, for whatever address? */
+bool bt_known(struct vcpu *v);
 
 /* --- jumpcache.c --- */
 void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool global);

@@ -148,17 +148,22 @@ void bt_cache_flush(struct bt *bt)
 }
 
 /* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table.
- * All bits differ from one linear address of a page to the next: programs move from run to run. */
-static unsigned hash_of(const struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
+ * Not of RIP: what is translated for other addresses is found as well. */
+static unsigned hash_of(const struct bt *bt, gpa_t gpa, uint8_t key)
 {
-    uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u ^ (rip >> 14) * 0xc2b2ae3d27d4eb4fu;
+    uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u;
 
     return (unsigned)(gpa >> 1 ^ far >> 40 ^ (uint64_t)key << 6) & (bt->hash_size - 1);
 }
 
+struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint8_t key)
+{
+    return bt->hash[hash_of(bt, gpa, key)];
+}
+
 struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
 {
-    struct bt_block *b = bt->hash[hash_of(bt, gpa, rip, key)];
+    struct bt_block *b = bt_block_first(bt, gpa, key);
 
     while (b && !(b->gpa == gpa && b->rip == rip && b->key == key))
         b = b->hash_next;
@@ -180,9 +185,15 @@ void bt_trace_page(struct vcpu *v, gpa_t gpa)
     bt_world_start(v);
 }
 
+/* One page may be mapped behind itself. */
+static bool two_pages(const struct bt_block *b)
+{
+    return b->page2 != ~(gpa_t)0 && b->page2 >> PAGE_SHIFT != b->gpa >> PAGE_SHIFT;
+}
+
 void bt_block_add(struct bt *bt, struct bt_block *b)
 {
-    unsigned h = hash_of(bt, b->gpa, b->rip, b->key);
+    unsigned h = hash_of(bt, b->gpa, b->key);
 
     b->valid = true;
     b->hash_next = bt->hash[h];
@@ -190,7 +201,7 @@ void bt_block_add(struct bt *bt, struct bt_block *b)
     bt->order[bt->norder++] = b;
     b->page_next[0] = bt->page[b->gpa >> PAGE_SHIFT];
     bt->page[b->gpa >> PAGE_SHIFT] = b;
-    if (b->page2 != ~(gpa_t)0) {
+    if (two_pages(b)) {
         b->page_next[1] = bt->page[b->page2 >> PAGE_SHIFT];
         bt->page[b->page2 >> PAGE_SHIFT] = b;
     }
@@ -230,6 +241,13 @@ static void drop_xlink(struct bt *bt, struct bt_link *l)
         }
 }
 
+void bt_link_undo(struct bt *bt, struct bt_link *l)
+{
+    if (l->to && l->cross_page)
+        drop_xlink(bt, l);
+    unlink_out(bt, l);
+}
+
 void bt_unlink_cross(struct bt *bt)
 {
     for (struct bt_link *l = bt->xlinks; l; l = l->next_x)
@@ -254,27 +272,25 @@ static void page_remove(struct bt *bt, struct bt_block *b, uint64_t pfn)
 
 void bt_block_kill(struct bt *bt, struct bt_block *b)
 {
-    struct bt_block **p = &bt->hash[hash_of(bt, b->gpa, b->rip, b->key)];
+    struct bt_block **p = &bt->hash[hash_of(bt, b->gpa, b->key)];
 
     while (*p != b)
         p = &(*p)->hash_next;
     *p = b->hash_next;
     page_remove(bt, b, b->gpa >> PAGE_SHIFT);
-    if (b->page2 != ~(gpa_t)0)
+    if (two_pages(b))
         page_remove(bt, b, b->page2 >> PAGE_SHIFT);
-    while (b->in) {
-        if (b->in->cross_page)
-            drop_xlink(bt, b->in);
-        unlink_out(bt, b->in);
-    }
-    for (struct bt_link *l = b->out; l; l = l->next_out) {
-        if (l->to && l->cross_page)
-            drop_xlink(bt, l);
-        unlink_out(bt, l);
-    }
+    while (b->in)
+        bt_link_undo(bt, b->in);
+    for (struct bt_link *l = b->out; l; l = l->next_out)
+        bt_link_undo(bt, l);
     b->valid = false;
     bt->gen++;
-    /* The jump caches may still point at its code. */
+    bt_block_forget(bt, b);
+}
+
+void bt_block_forget(struct bt *bt, const struct bt_block *b)
+{
     for (unsigned i = 0; i < bt->vm->nvcpu; i++) {
         struct jc_entry *row = &bt->vm->vcpu[i]->jc[b->key & KEY_CTX][jc_slot(b->rip)];
 

@@ -79,10 +79,15 @@ void e_mov_imm(struct emit *e, unsigned dst, uint64_t imm)
         e8(e, modrm(3, 0, dst));
         e32(e, (uint32_t)imm);
     } else {
-        e8(e, rex(true, 0, 0, dst));
-        e8(e, 0xb8 | (dst & 7));
-        e64(e, imm);
+        e_mov_imm64(e, dst, imm);
     }
+}
+
+void e_mov_imm64(struct emit *e, unsigned dst, uint64_t imm)
+{
+    e8(e, rex(true, 0, 0, dst));
+    e8(e, 0xb8 | (dst & 7));
+    e64(e, imm);
 }
 
 /* ModRM, SIB and displacement of [base + index << scale + disp]. */

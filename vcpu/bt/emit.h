@@ -67,6 +67,7 @@ void e_gs_jmp(struct emit *e, int32_t disp);
 
 void e_mov(struct emit *e, unsigned dst, unsigned src);     /* 64-bit */
 void e_mov_imm(struct emit *e, unsigned dst, uint64_t imm); /* shortest form */
+void e_mov_imm64(struct emit *e, unsigned dst, uint64_t imm);
 void e_rr(struct emit *e, unsigned op, unsigned reg, unsigned rm, bool wide);
 /* A memory operand: base, index a host register or REG_NONE; scale as in SIB. */
 struct opnd {

@@ -247,9 +247,12 @@ static struct bt_block *block_here(struct vcpu *v, struct where *w, bool plain, 
         key |= KEY_PLAIN;
     b = bt_block_find(bt, w->gpa, v->cpu.rip, key);
     if (!b)
+        b = bt_move(v, w->gpa, v->cpu.rip, key);
+    if (!b)
         b = translate(v, w->gpa, key, fault);
     if (!b)
         return NULL;
+    b->asked = ++bt->asked;
     r = straddle(v, b, w);
     if (r > 0) {
         bt_block_kill(bt, b);
@@ -355,6 +358,10 @@ static bool is_cold(struct vcpu *v)
 
     if (*heat >= hot || (bt_debug & BT_DBG_EAGER))
         return false;
+    if (bt_known(v)) {
+        *heat = (uint8_t)hot;
+        return false;
+    }
     ++*heat;
     return true;
 }

@@ -9,6 +9,7 @@
  *   tr_insn.c    integer, vector and x87 instructions with their operands renamed
  *   tr_stack.c   stack instructions
  *   tr_flow.c    branches, block exits
+ *   move.c       a block once more, at another address
  */
 #ifndef VCPU_BT_TR_H
 #define VCPU_BT_TR_H
@@ -98,6 +99,8 @@ struct pending {
     int32_t undo;         /* indirect */
 };
 
+#define RELOC_MAX 512
+
 struct tr {
     struct vcpu *v;
     struct bt *bt;
@@ -139,6 +142,9 @@ struct tr {
         uint64_t value;
     } lit[BT_MAX_SIDES + 4];
     unsigned nlit;
+    bool fixed; /* not to be moved */
+    uint32_t reloc[RELOC_MAX];
+    unsigned nreloc;
 };
 
 /* Jump cache slots filled since they were last emptied, ctx << JC_BITS | slot; n beyond the array:
@@ -184,6 +190,14 @@ void tr_flags_clobber(struct tr *t);
 void tr_flags_use(struct tr *t, bool h_b);
 /* Record that the host code here belongs to instruction i; returns the entry. */
 struct bt_map *tr_mark(struct tr *t);
+
+/* What ends here, of the size that kind has, depends on RIP or on where the block lies. */
+void tr_reloc(struct tr *t, enum bt_reloc kind);
+/* reg = addr, an address that moves with the block. */
+void tr_mov_addr(struct tr *t, unsigned reg, uint64_t addr);
+/* jmp, call to the glue */
+void tr_jmp_glue(struct tr *t, uint32_t target);
+void tr_call_glue(struct tr *t, uint32_t target);
 
 /* --- tr_plan.c --- */
 void tr_plan(struct tr *t);

@@ -111,7 +111,7 @@ static void landing(struct tr *t, uint64_t next)
 {
     struct emit *e = &t->e;
 
-    if ((uint64_t)(int64_t)(int32_t)next == next) {
+    if (t->fixed && (uint64_t)(int64_t)(int32_t)next == next) {
         e8(e, 0x49); /* cmp r10, imm32 */
         e8(e, 0x81);
         e8(e, 0xfa);
@@ -125,6 +125,7 @@ static void landing(struct tr *t, uint64_t next)
         t->lit[t->nlit++].value = next;
     }
     e_jcc_to(e, 5, t->bt->g_ret_miss[tr_ctx(t)]);
+    tr_reloc(t, RELOC_GLUE);
     t->saved = true;
     if (t->i + 1 == t->n)
         tr_exit_direct(t, next);
@@ -161,6 +162,7 @@ static void exit_ret(struct tr *t, int32_t pop)
         e_flags_save(e, true);
     tr_mark(t)->stub = (uint32_t)pop;
     e_mov_imm(e, H_B, e->at);
+    tr_reloc(t, RELOC_SITE);
     e8(e, 0xc3);
     t->ended = true;
 }
@@ -196,9 +198,9 @@ void tr_exit_interp(struct tr *t, uint64_t rip)
     struct emit *e = &t->e;
 
     tr_sp_settle(t);
-    e_mov_imm(e, H_A, rip);
+    tr_mov_addr(t, H_A, rip);
     e_mov_imm(e, H_B, exit_kind(&t->in[t->i]));
-    e_jmp_to(e, t->saved || !t->live[t->i] ? t->bt->g_exit_slot : t->bt->g_exit_live);
+    tr_jmp_glue(t, t->saved || !t->live[t->i] ? t->bt->g_exit_slot : t->bt->g_exit_live);
     t->ended = true;
 }
 
@@ -220,26 +222,29 @@ static void stub_direct(struct tr *t, const struct pending *p)
         if (!slot)
             e_flags_save(e, true);
         slot = true;
-        e_mov_imm(e, H_A, l->target);
+        tr_mov_addr(t, H_A, l->target);
         e_gs(e, 0x3b, H_A, jc, true);
+        tr_reloc(t, RELOC_JC);
         uint32_t other = e_jcc(e, 5);
         e_gs_jmp(e, jc + 8);
+        tr_reloc(t, RELOC_JC);
         e_patch(e->rw, other, e->at);
     } else {
-        e_mov_imm(e, H_A, l->target);
+        tr_mov_addr(t, H_A, l->target);
     }
-    e_mov_imm(e, H_B, (uintptr_t)l);
-    e_jmp_to(e, slot ? t->bt->g_exit_slot : t->bt->g_exit_live);
+    e_mov_imm64(e, H_B, (uintptr_t)l);
+    tr_reloc(t, RELOC_LINK);
+    tr_jmp_glue(t, slot ? t->bt->g_exit_slot : t->bt->g_exit_live);
 }
 
 static void stub_indirect(struct tr *t, const struct pending *p)
 {
     struct emit *e = &t->e;
 
-    e_mov_imm(e, H_B, t->rip[p->i]);
+    tr_mov_addr(t, H_B, t->rip[p->i]);
     e_gs_store(e, H_B, VOFF(hot.tmp2));
     e_mov_imm(e, H_B, (uint32_t)(BTX_JUMP | BTX_UNDO(p->undo)));
-    e_jmp_to(e, t->bt->g_exit_slot);
+    tr_jmp_glue(t, t->bt->g_exit_slot);
 }
 
 void tr_stubs(struct tr *t)
@@ -256,12 +261,13 @@ void tr_stubs(struct tr *t)
     for (unsigned k = 0; k < t->nlit; k++) {
         e_patch(t->e.rw, t->lit[k].site, t->e.at);
         e64(&t->e, t->lit[k].value);
+        tr_reloc(t, RELOC_ADDR);
     }
     if (t->poll) {
         t->map[t->poll - 1].stub = t->e.at;
-        e_mov_imm(&t->e, H_A, t->b->rip);
+        tr_mov_addr(t, H_A, t->b->rip);
         e_mov_imm(&t->e, H_B, BTX_POLL);
-        e_jmp_to(&t->e, t->live[0] ? t->bt->g_exit_live : t->bt->g_exit_slot);
+        tr_jmp_glue(t, t->live[0] ? t->bt->g_exit_live : t->bt->g_exit_slot);
     }
 }
 
@@ -270,10 +276,10 @@ void tr_stubs(struct tr *t)
 static void push_return(struct tr *t, uint64_t next)
 {
     tr_push_slot(t, SITE_END);
-    if ((uint64_t)(int64_t)(int32_t)next == next) {
+    if (t->fixed && (uint64_t)(int64_t)(int32_t)next == next) {
         tr_store_imm32(t, next);
     } else {
-        e_mov_imm(&t->e, H_B, next);
+        tr_mov_addr(t, H_B, next);
         e_op(&t->e, 0x89, H_B, &t->m, true);
     }
     tr_push_done(t);

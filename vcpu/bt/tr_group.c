@@ -268,6 +268,7 @@ void tr_misses(struct tr *t)
     for (struct tr_group *g = t->group; g < t->group + t->ngroup; g++) {
         if (!g->done)
             continue;
+        t->fixed = true; /* windows are where they are */
         struct bt_miss *m = bt_meta_alloc(t->bt, sizeof(*m));
 
         *m = (struct bt_miss){.block = t->b,
@@ -280,7 +281,7 @@ void tr_misses(struct tr *t)
         e_gs_store(e, H_B, VOFF(hot.tmp2));
         e_mov_imm(e, H_A, t->rip[g->at]);
         e_mov_imm(e, H_B, (uintptr_t)m | BTX_MISS_TAG);
-        e_jmp_to(e, t->bt->g_exit_slot);
+        tr_jmp_glue(t, t->bt->g_exit_slot);
     }
 }
 

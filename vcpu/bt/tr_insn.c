@@ -183,10 +183,10 @@ void tr_callout_at(struct tr *t, uint32_t more)
         !(t->b->key & KEY_ODD))
         info |= SITE_STRING | in->opsize;
     tr_sp_settle(t);
-    e_mov_imm(e, H_A, t->rip[t->i]);
+    tr_mov_addr(t, H_A, t->rip[t->i]);
     e8(e, 0x68);
     e32(e, info);
-    e_call_to(e, t->bt->g_insn);
+    tr_call_glue(t, t->bt->g_insn);
 }
 
 void tr_callout(struct tr *t)
@@ -209,9 +209,14 @@ static void lea(struct tr *t)
     if (base == BASE_RIP || (base == REG_NONE && index == REG_NONE)) {
         uint64_t a = (uint64_t)in->disp + (base == BASE_RIP ? t->rip[t->i] + in->len : 0);
 
-        if (in->addrsize == 4 || in->opsize == 4)
+        if (in->addrsize == 4 || in->opsize == 4) {
             a = (uint32_t)a;
-        e_mov_imm(e, dst, a);
+            t->fixed |= base == BASE_RIP;
+        }
+        if (base == BASE_RIP)
+            tr_mov_addr(t, dst, a);
+        else
+            e_mov_imm(e, dst, a);
     } else {
         if (base != REG_NONE)
             base = tr_use(t, base, H_A);

@@ -41,11 +41,16 @@ void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin)
     if (index == REG_NONE && (base == BASE_RIP || base == REG_NONE)) {
         uint64_t a = (uint64_t)(in->disp + adjust) + (base == BASE_RIP ? next_rip(t) : 0);
 
-        if (in->addrsize == 4)
+        if (in->addrsize == 4) {
             a = (uint32_t)a;
+            t->fixed |= base == BASE_RIP;
+        }
         *lin = a;
         *fixed = !seg;
-        e_mov_imm(e, H_A, a);
+        if (base == BASE_RIP)
+            tr_mov_addr(t, H_A, a);
+        else
+            e_mov_imm(e, H_A, a);
     } else {
         if (base != REG_NONE)
             base = tr_use(t, base, H_A);
@@ -122,7 +127,11 @@ static uint32_t tlb_probe(struct tr *t, const struct cold *c, int32_t at)
         int32_t slot = (int32_t)(tlb_slot(c->lin.lin) * sizeof(struct tlb_entry));
 
         e_gs(e, 0x03, H_A, at + slot, true);
+        if (t->in[t->i].base == BASE_RIP)
+            tr_reloc(t, RELOC_TLB);
         e_gs_load(e, H_B, last + slot);
+        if (t->in[t->i].base == BASE_RIP)
+            tr_reloc(t, RELOC_TLB);
     } else {
         if (t->bt->bmi2) {
             for (unsigned i = 0; i < sizeof(rorx); i++) /* rorx r11, r10, 8 */
@@ -211,10 +220,10 @@ void tr_cold_all(struct tr *t)
         t->i = c->i;
         t->held = REG_NONE;
         make_linear(t, &c->lin);
-        e_mov_imm(e, H_B, c->rip);
+        tr_mov_addr(t, H_B, c->rip);
         e8(e, 0x68); /* push info */
         e32(e, c->info);
-        e_call_to(e, t->bt->g_mem);
+        tr_call_glue(t, t->bt->g_mem);
         e_jmp_to(e, c->hit);
         if (c->info & SITE_END)
             continue;

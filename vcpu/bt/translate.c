@@ -16,6 +16,38 @@ struct bt_map *tr_mark(struct tr *t)
     return m;
 }
 
+void tr_reloc(struct tr *t, enum bt_reloc kind)
+{
+    unsigned size = kind == RELOC_ADDR || kind == RELOC_LINK ? 8 : 4;
+
+    if (t->nreloc == RELOC_MAX)
+        t->fixed = true;
+    if (!t->fixed)
+        t->reloc[t->nreloc++] = (uint32_t)kind << 16 | (t->e.at - size - t->b->code);
+}
+
+void tr_mov_addr(struct tr *t, unsigned reg, uint64_t addr)
+{
+    if (t->fixed) {
+        e_mov_imm(&t->e, reg, addr);
+        return;
+    }
+    e_mov_imm64(&t->e, reg, addr);
+    tr_reloc(t, RELOC_ADDR);
+}
+
+void tr_jmp_glue(struct tr *t, uint32_t target)
+{
+    e_jmp_to(&t->e, target);
+    tr_reloc(t, RELOC_GLUE);
+}
+
+void tr_call_glue(struct tr *t, uint32_t target)
+{
+    e_call_to(&t->e, target);
+    tr_reloc(t, RELOC_GLUE);
+}
+
 void tr_flags_clobber(struct tr *t)
 {
     if (!t->saved && t->live[t->i]) {
@@ -305,6 +337,11 @@ static void finish(struct tr *t)
 
     b->code_len = t->e.at - b->code;
     b->nmap = t->nmap;
+    b->fixed = t->fixed;
+    b->nreloc = (uint16_t)(t->fixed ? 0 : t->nreloc);
+    b->reloc = bt_meta_alloc(bt, sizeof(*b->reloc) * b->nreloc);
+    for (unsigned k = 0; k < b->nreloc; k++)
+        b->reloc[k] = t->reloc[k];
     b->map = bt_meta_alloc(bt, sizeof(*b->map) * t->nmap);
     for (unsigned k = 0; k < t->nmap; k++)
         b->map[k] = t->map[k];
@@ -331,11 +368,12 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
         return NULL;
     t->v = v;
     t->bt = bt;
-    t->e = (struct emit){.rw = bt->rw, .at = bt->used};
-    if (v->vm->nvcpu == 1 && (uintptr_t)v <= INT32_MAX - sizeof(*v) && !(bt_debug & BT_DBG_NO_LOW))
-        t->e.self = (uint32_t)(uintptr_t)v;
-    t->n = t->ncold = t->nrep = t->nmap = t->npend = t->nlit = 0;
+    if (v->vm->nvcpu == 1 && (uintptr_t)v <= INT32_MAX - sizeof(*v))
+        bt->self = bt_debug & BT_DBG_NO_LOW ? 0 : (uint32_t)(uintptr_t)v;
+    t->e = (struct emit){.rw = bt->rw, .at = bt->used, .self = bt->self};
+    t->n = t->ncold = t->nrep = t->nmap = t->npend = t->nreloc = t->nlit = 0;
     t->sp = 0;
+    t->fixed = !bt_movable(v, v->cpu.rip, key);
     t->saved = t->ended = false;
     t->held = REG_NONE;
     t->sti = 0;

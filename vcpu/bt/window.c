@@ -436,8 +436,16 @@ void bt_page_missed(struct vcpu *v, uint64_t rip, gva_t lin)
     bt_lock(bt);
     struct bt_block *b = bt_block_at(bt, (uint32_t)(*frame - (uintptr_t)bt->rx));
 
-    if (b && b->valid)
-        bt_block_kill(bt, b);
+    /* At other addresses too: what is needed here would be made of one of them (move.c). */
+    if (b && b->valid) {
+        struct bt_block *other = bt_block_first(bt, b->gpa, b->key), *next;
+
+        for (; other; other = next) {
+            next = other->hash_next;
+            if (other->gpa == b->gpa && other->key == b->key)
+                bt_block_kill(bt, other);
+        }
+    }
     bt_unlock(bt);
 }
 
