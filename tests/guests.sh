@@ -34,6 +34,9 @@ printf 'hello, world\none\ntwo words\nit'\''s\n' >"$tmp/hello-args"
 printf 'hello from CPL 0\n' >"$tmp/kvm-hello"
 printf 'cpl3: 100000000 steps, checksum ecb950a8859391ef\n' >"$tmp/cpl3"
 
+printf 'smp: 2 CPUs, 50 interrupts there and back\n' >"$tmp/smp2"
+printf 'smp: 16 CPUs, 750 interrupts there and back\n' >"$tmp/smp16"
+
 pattern= # a line that must be there
 for engine in interp bt kvm; do
     if [ $engine = kvm ] && [ "${kvm:-none}" != software ] && [ "${kvm:-none}" != hardware ]; then
@@ -43,6 +46,8 @@ for engine in interp bt kvm; do
     run "kvm/hello" 0 "$tmp/kvm-hello" $g/kvm/hello
     [ $engine = interp ] || run "kvm/cpl3" 0 "$tmp/cpl3" $g/kvm/cpl3
     run "kvm/exits" 0 - $g/kvm/exits 100
+    run "kvm/smp, 2 CPUs" 0 "$tmp/smp2" -c 2 $g/kvm/smp 2
+    run "kvm/smp, 16 CPUs" 0 "$tmp/smp16" -c 16 $g/kvm/smp 16
     if [ $engine = kvm ] && [ "$kvm" = software ]; then
         run "hello" 0 "$tmp/hello" hello
         run "hello --exit" 7 "$tmp/hello" hello --exit 7
