@@ -224,6 +224,23 @@ for engine in $(engines); do
     ended "$engine bare guest's status" 0
 done
 
+# Several CPUs: who met the breakpoint stands there, the others where they were. Four more take the debug
+# registers of kvm, so that this one is an INT3.
+for engine in $(engines); do
+    [ $engine = interp ] && continue
+    start i386 --engine $engine -c 3 build/guests/kvm/smp 3
+    session "$engine 3 CPUs" build/guests/kvm/smp 'info threads' 'break *0x1' 'break *0x2' 'break *0x3' 'break *0x4' \
+        'break *ping' 'break *pong' continue 'info threads' stepi 'x/1xb ping' continue continue delete continue
+    line=1
+    said "$engine 3 CPUs: two wait" '3 .*Thread 3 (CPU 2 \[waits'
+    said "$engine 3 CPUs: the second met it" 'Thread 2 hit Breakpoint 5'
+    said "$engine 3 CPUs: the code is as it was" '<ping>:	0xc7'
+    said "$engine 3 CPUs: the first met the answer" 'Thread 1 hit Breakpoint 6'
+    said "$engine 3 CPUs: the third" 'Thread 3 hit Breakpoint 5'
+    said "$engine 3 CPUs: the end" 'exited normally'
+    ended "$engine 3 CPUs: its status" 0
+done
+
 if [ ! -s .cache/vmlinuz ]; then
     skipped 'gdb and Debian' 'no Debian kernel in .cache (tests/kernel.sh)'
     finish
