@@ -31,6 +31,7 @@ static struct termios saved; /* of saved_fd */
 static int saved_fd;
 static atomic_bool raw;
 static volatile sig_atomic_t background; /* SIGTTOU came */
+static atomic_bool stopped;              /* for it */
 
 void console_init(struct machine *m, struct console *c)
 {
@@ -102,14 +103,21 @@ int console_set(const struct machine *m, int fd, unsigned long call, const void 
             return -err;
         /* A background job stops until it is brought to the front. */
         background = 0;
+        atomic_store(&stopped, true);
         raise(SIGSTOP);
         nanosleep(&pause, NULL); /* a signal that came meanwhile is the I/O thread's */
+        atomic_store(&stopped, false);
         if (atomic_load(&m->stopping))
             return -EINTR;
         if (first)
             atomic_store(&raw, true);
     }
     return 0;
+}
+
+bool console_is_stopped(void)
+{
+    return atomic_load(&stopped);
 }
 
 void console_restore(void)

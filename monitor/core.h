@@ -116,6 +116,8 @@ int console_set(const struct machine *m, int fd, unsigned long call, const void 
 /* Put the terminal back. Async-signal-safe, any thread, any number of times. */
 void console_restore(void);
 bool console_is_raw(void);
+/* A program in the background is stopped because it changes the terminal, or was a moment ago. */
+bool console_is_stopped(void);
 enum flush { FLUSH_TRY, FLUSH_WAIT, FLUSH_LAST };
 /* Write what is buffered. TRY: only what does not block. WAIT: until the buffer is empty or the
  * machine stops. LAST: until it is empty. */

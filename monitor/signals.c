@@ -96,7 +96,7 @@ static bool enough(uint64_t endings, uint64_t now)
 {
     uint64_t since = now - last_ending;
 
-    if (endings & BIT(SIGQUIT))
+    if (endings & BIT(SIGQUIT) || console_is_stopped())
         return true;
     if (last_ending && since < TWIN_NS)
         return false;

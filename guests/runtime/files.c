@@ -4,6 +4,7 @@
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/pipe.h"
 #include "guests/runtime/poll.h"
 #include "guests/runtime/process.h"
 
@@ -58,7 +59,7 @@ struct file *fd_file(uint64_t fd)
 
 int64_t fd_install(struct file *f, uint64_t from, bool cloexec)
 {
-    for (uint64_t fd = from; fd < MAX_FDS; fd++)
+    for (uint64_t fd = from; fd < limit_files(); fd++)
         if (!fds[fd].file) {
             fds[fd] = (struct descriptor){f, cloexec};
             return (int64_t)fd;
@@ -360,7 +361,7 @@ static int64_t duplicate(uint64_t fd, uint64_t from, bool cloexec)
 
     if (!f)
         return -EBADF;
-    if (from >= MAX_FDS)
+    if (from >= limit_files())
         return -EINVAL;
     file_hold(f);
     return fd_install(f, from, cloexec);
@@ -375,7 +376,7 @@ int64_t sys_dup3(uint64_t fd, uint64_t to, uint64_t flags)
 {
     struct file *f = fd_file(fd);
 
-    if (!f || (uint32_t)to >= MAX_FDS)
+    if (!f || (uint32_t)to >= limit_files())
         return -EBADF;
     if ((uint32_t)fd == (uint32_t)to || flags & ~(uint64_t)O_CLOEXEC)
         return -EINVAL;
@@ -394,7 +395,16 @@ int64_t sys_dup2(uint64_t fd, uint64_t to)
 
 int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
 {
-    enum { SETTABLE = O_APPEND | O_NONBLOCK, LARGEFILE = 0100000, DUPFD_CLOEXEC = 1030 };
+    enum {
+        SETTABLE = O_APPEND | O_NONBLOCK,
+        LARGEFILE = 0100000,
+        OFD_GETLK = 36, /* linux/fcntl.h */
+        OFD_SETLK,
+        OFD_SETLKW,
+        DUPFD_CLOEXEC = 1030,
+        SETPIPE_SZ,
+        GETPIPE_SZ
+    };
     struct file *f = fd_file(fd);
 
     if (!f)
@@ -413,14 +423,24 @@ int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
     case F_SETFL:
         f->flags = (f->flags & ~(uint32_t)SETTABLE) | ((uint32_t)arg & SETTABLE);
         return 0;
-    case F_GETLK: { /* nobody else could hold one */
+    case F_GETLK:
+    case OFD_GETLK: { /* nobody else could hold one */
         uint16_t unlocked = F_UNLCK;
 
         return copy_out(arg, &unlocked, sizeof unlocked);
     }
     case F_SETLK:
     case F_SETLKW:
+    case OFD_SETLK:
+    case OFD_SETLKW:
+    case F_SETOWN:
+    case F_GETOWN:
         return 0;
+    case SETPIPE_SZ:
+    case GETPIPE_SZ:
+        if (!pipe_ring(f))
+            return -EBADF;
+        return arg <= RING_BYTES || cmd == GETPIPE_SZ ? (int64_t)RING_BYTES : -EPERM;
     default:
         return -EINVAL;
     }

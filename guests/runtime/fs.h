@@ -39,6 +39,7 @@ struct inode {
     struct inode *parent;
     const struct file_ops *ops; /* a device */
     uint64_t rdev;
+    struct pipe *pipe;    /* of a named pipe that somebody has open */
     char *target;         /* of a symbolic link */
     uint64_t node;        /* the host's file: its FUSE node; 0: ours */
     uint32_t lookups;     /* how often the host has named it: as often it is to be forgotten */
@@ -109,6 +110,13 @@ int64_t fd_install(struct file *f, uint64_t from, bool cloexec); /* drops f when
 void files_init(void);
 int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
+
+/* --- limits.c: setrlimit --- */
+uint64_t limit_files(void); /* descriptors are below it */
+/* A file that is to be written at, or to become of that size: 0, *len perhaps less, or -EFBIG and
+ * the signal. */
+int limit_write(uint64_t at, uint64_t *len);
+int limit_size(uint64_t size);
 
 /* --- devices.c, virtioblk.c, proc.c --- */
 void devices_init(void);

@@ -60,7 +60,8 @@ int64_t sys_brk(uint64_t want)
 
         if (end > stack || !vm_affordable(end - heap_end) || !vma_free(heap_end, end))
             end = to;
-        if (!vm_affordable(end - heap_end) || !vma_free(heap_end, end) ||
+        if (!limit_maps(end - heap_end) || !vm_affordable(end - heap_end) ||
+            !vma_free(heap_end, end) ||
             vm_map(heap_end, end - heap_end, PROT_READ | PROT_WRITE, false, NULL, 0, "[heap]"))
             return (int64_t)brk_now;
         heap_end = end;

@@ -110,6 +110,10 @@ static int64_t host_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *
         hostfs_refresh(f->inode);
         *pos = f->inode->size;
     }
+    int err = limit_write(*pos, &len);
+
+    if (err)
+        return err;
     while (done < len) {
         uint64_t n = least(len - done, BOUNCE);
         int64_t put = copy_in(bounce, buf + done, n)

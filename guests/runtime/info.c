@@ -80,34 +80,6 @@ int64_t sys_sysinfo(uint64_t out)
     return copy_out(out, &s, sizeof s);
 }
 
-int64_t sys_prlimit64(uint64_t pid, uint64_t which, uint64_t new, uint64_t old)
-{
-    uint64_t l[2] = {UINT64_MAX, UINT64_MAX};
-
-    (void)new; /* accepted: there is nothing else to protect from the program */
-    if ((uint32_t)pid > 1)
-        return -ESRCH;
-    if (which >= RLIM_NLIMITS)
-        return -EINVAL;
-    if (which == RLIMIT_STACK)
-        l[0] = STACK_SIZE;
-    if (which == RLIMIT_NOFILE)
-        l[0] = l[1] = MAX_FDS;
-    if (which == RLIMIT_CORE)
-        l[0] = 0;
-    return old ? copy_out(old, l, sizeof l) : 0;
-}
-
-int64_t sys_getrlimit(uint64_t which, uint64_t out)
-{
-    return out ? sys_prlimit64(0, which, 0, out) : -EFAULT;
-}
-
-int64_t sys_setrlimit(uint64_t which)
-{
-    return which < RLIM_NLIMITS ? 0 : -EINVAL;
-}
-
 int64_t sys_getrusage(uint64_t who, uint64_t out)
 {
     struct rusage u;
@@ -207,6 +179,14 @@ int64_t sys_sched_getparam(uint64_t pid, uint64_t out)
 
     (void)pid;
     return copy_out(out, &zero, 4);
+}
+
+int64_t sys_sched_getattr(uint64_t pid, uint64_t out, uint64_t size)
+{
+    uint32_t attr[12] = {sizeof attr}; /* SCHED_OTHER, nice 0, no flags */
+
+    (void)pid;
+    return size < sizeof attr ? -EINVAL : copy_out(out, attr, sizeof attr);
 }
 
 /* SCHED_FIFO and SCHED_RR have priorities, the others one. */

@@ -4,6 +4,7 @@
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/pipe.h"
 #include "guests/runtime/process.h"
 
 #define FANOUT 512u
@@ -20,7 +21,7 @@ struct inode *inode_new(uint32_t mode)
     i->mode = mode;
     i->refs = 1;
     i->ino = ++last_ino;
-    i->ops = S_ISDIR(mode) ? &directory_ops : &regular_ops;
+    i->ops = S_ISDIR(mode) ? &directory_ops : S_ISFIFO(mode) ? &pipe_ops : &regular_ops;
     i->mtime = i->atime = i->ctime = -1; /* not asked for yet: the boot */
     return i;
 }
@@ -107,8 +108,10 @@ int inode_resize(struct inode *i, uint64_t size)
         return -ETXTBSY;
     if (!i->node && size > INODE_MAX)
         return -EFBIG;
-    int err = i->node ? hostfs_resize(i, size) : 0;
+    int err = size > was ? limit_size(size) : 0;
 
+    if (!err && i->node)
+        err = hostfs_resize(i, size);
     if (err)
         return err;
     if (size < was && i->pages) {
@@ -184,6 +187,10 @@ static int64_t regular_write(struct file *f, uint64_t buf, uint64_t len, uint64_
         return -ETXTBSY;
     if (f->flags & O_APPEND)
         *pos = i->size;
+    int err = limit_write(*pos, &len);
+
+    if (err)
+        return err;
     while (done < len) {
         uint64_t at = *pos + done, n = least(len - done, PAGE - at % PAGE);
         uint64_t page = at < INODE_MAX ? inode_page(i, at / PAGE, true) : 0;

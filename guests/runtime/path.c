@@ -2,18 +2,26 @@
 #include <asm/fcntl.h>
 #include <linux/fcntl.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/path.h"
+#include "guests/runtime/pipe.h"
 #include "guests/runtime/process.h"
 
-#define MAX_LINKS 40u
+#define MAX_LINKS        40u
+#define RESOLVE_CONFINED (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
+#define RESOLVE_KNOWN                                                                             \
+    (uint64_t)(RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_CONFINED | \
+               RESOLVE_CACHED)
 
 char *path_buffer(void)
 {
     return kalloc(PATH_LIMIT);
 }
+
+struct path_rule path_rule;
 
 static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p);
 
@@ -23,7 +31,8 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned depth, stru
     char *text;
     int err;
 
-    if (depth >= MAX_LINKS)
+    if (depth >= MAX_LINKS || path_rule.flags & RESOLVE_NO_SYMLINKS ||
+        (!link->target && path_rule.flags & (RESOLVE_NO_MAGICLINKS | RESOLVE_CONFINED)))
         return -ELOOP;
     text = path_buffer();
     if (!text)
@@ -38,10 +47,24 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned depth, stru
     return err;
 }
 
+/* By the rule of openat2(): ".." at the top, and what is another filesystem. */
+static bool allowed(const struct inode *dir, const struct place *p)
+{
+    bool up = p->len == 2 && p->name[0] == '.' && p->name[1] == '.';
+
+    if (path_rule.flags & RESOLVE_BENEATH && up && dir == path_rule.top)
+        return false;
+    return !(path_rule.flags & RESOLVE_NO_XDEV) || !p->inode ||
+           (!p->inode->node == !dir->node && p->inode->share == dir->share);
+}
+
 static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p)
 {
-    if (*path == '/')
-        dir = root;
+    if (*path == '/') {
+        if (path_rule.flags & RESOLVE_BENEATH)
+            return -EXDEV;
+        dir = path_rule.flags & RESOLVE_IN_ROOT ? path_rule.top : root;
+    }
     *p = (struct place){.dir = dir, .inode = dir, .name = path};
     for (;;) {
         size_t len = 0;
@@ -69,9 +92,11 @@ static int walk(struct inode *dir, const char *path, bool follow, unsigned depth
         if (len == 1 && path[0] == '.')
             p->inode = dir;
         else if (len == 2 && path[0] == '.' && path[1] == '.')
-            p->inode = dir->parent;
+            p->inode = dir == path_rule.top ? dir : dir->parent;
         else
             p->inode = dir_find(dir, path, len);
+        if (path_rule.flags && !allowed(dir, p))
+            return -EXDEV;
         if (p->inode && S_ISLNK(p->inode->mode) && (!last || follow || p->slash)) {
             bool slash = p->slash;
             int err = walk_link(dir, p->inode, depth, p);
@@ -209,6 +234,27 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
     return err;
 }
 
+/* A file without a name. */
+static int64_t open_unnamed(const struct place *p, uint64_t flags, uint64_t mode)
+{
+    if (!p->inode)
+        return -ENOENT;
+    if (!S_ISDIR(p->inode->mode))
+        return -ENOTDIR;
+    if ((flags & O_ACCMODE) == O_RDONLY)
+        return -EINVAL;
+    if (p->inode->node)
+        return -EOPNOTSUPP; /* the host's server has none */
+    struct inode *i = inode_new(S_IFREG | ((uint32_t)mode & ~umask_now & 07777));
+    struct file *f = i ? file_new(&regular_ops, i, (uint32_t)flags & ~(uint32_t)O_TMPFILE) : NULL;
+
+    if (!i)
+        return -ENOSPC;
+    i->mtime = i->atime = i->ctime = wall_now();
+    inode_drop(i);
+    return f ? fd_install(f, 0, flags & O_CLOEXEC) : -ENFILE;
+}
+
 static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_t mode)
 {
     struct place p;
@@ -217,15 +263,18 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
     bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
     int fd = procfd_of(path);
 
-    if (fd >= 0 &&
+    if (fd >= 0 && !path_rule.flags &&
         (f = fd_file((uint64_t)fd))) { /* the descriptor again, as for what has no path */
         file_hold(f);
         return fd_install(f, 0, flags & O_CLOEXEC);
     }
     int64_t err = path_walk((int64_t)dirfd, path, follow, &p);
 
+    path_rule = (struct path_rule){0, NULL}; /* opening may wait, and others walk */
     if (err)
         return err;
+    if ((flags & O_TMPFILE) == O_TMPFILE)
+        return open_unnamed(&p, flags, mode);
     if (!p.inode && !(flags & O_CREAT))
         return -ENOENT;
     if (!p.inode) {
@@ -265,7 +314,8 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
         inode_drop(text);
     } else {
         f = file_new(i->node ? &regular_ops : i->ops, i, (uint32_t)flags);
-        if (f && i->node && (err = hostfs_open(f))) {
+        err = !f ? 0 : i->node ? hostfs_open(f) : S_ISFIFO(i->mode) ? fifo_open(f) : 0;
+        if (err) {
             file_drop(f);
             return err;
         }
@@ -278,11 +328,44 @@ int64_t sys_openat(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mode)
     char *path = path_buffer();
     int64_t n = path ? str_in(path, at, PATH_LIMIT) : -ENOMEM;
 
-    if (n >= 0 && (flags & O_TMPFILE) == O_TMPFILE)
-        n = -EOPNOTSUPP;
     if (n >= 0)
         n = open_at(dirfd, path, flags, mode);
     kfree(path, PATH_LIMIT);
+    return n;
+}
+
+int64_t sys_openat2(uint64_t dirfd, uint64_t at, uint64_t how_at, uint64_t size)
+{
+    struct open_how how = {0};
+    struct inode *top = cwd;
+    uint8_t rest;
+
+    if (size < sizeof how)
+        return -EINVAL;
+    if (size > PAGE)
+        return -E2BIG;
+    if (copy_in(&how, how_at, sizeof how))
+        return -EFAULT;
+    for (uint64_t i = sizeof how; i < size; i++)
+        if (copy_in(&rest, how_at + i, 1) || rest)
+            return -E2BIG;
+    if (how.flags >> 32 || how.resolve & ~RESOLVE_KNOWN || how.mode & ~07777ull ||
+        (how.mode && !(how.flags & (O_CREAT | __O_TMPFILE))) ||
+        (how.resolve & RESOLVE_CONFINED) == RESOLVE_CONFINED)
+        return -EINVAL;
+    if (how.resolve & RESOLVE_CACHED)
+        return -EAGAIN;
+    if (how.resolve & RESOLVE_CONFINED && (int32_t)dirfd != AT_FDCWD) {
+        const struct file *f = fd_file((uint64_t)(uint32_t)dirfd);
+
+        if (!f)
+            return -EBADF;
+        top = f->inode;
+    }
+    path_rule = (struct path_rule){how.resolve, how.resolve & RESOLVE_CONFINED ? top : NULL};
+    int64_t n = sys_openat(dirfd, at, how.flags, how.mode);
+
+    path_rule = (struct path_rule){0, NULL};
     return n;
 }
 

@@ -4,6 +4,11 @@
 
 #include "guests/runtime/fs.h"
 
+/* openat2(): RESOLVE_* and the directory that is the top, while it walks. */
+extern struct path_rule {
+    uint64_t flags;
+    struct inode *top;
+} path_rule;
 extern uint32_t umask_now;
 int64_t wall_now(void); /* ns, CLOCK_REALTIME */
 /* The path from the program, walked. The buffer stays, to be kfree()d: names point into it. */

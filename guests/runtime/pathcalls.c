@@ -170,31 +170,54 @@ int64_t sys_rename(uint64_t at1, uint64_t at2)
     return sys_renameat2((uint64_t)AT_FDCWD, at1, (uint64_t)AT_FDCWD, at2, 0);
 }
 
+/* What is to get another name: by its path, or an open file, which may have none (O_TMPFILE). */
+static int64_t link_source(uint64_t fd, uint64_t at, uint64_t flags, struct inode **i)
+{
+    char *path = path_buffer();
+    struct place p;
+    int64_t n = path ? str_in(path, at, PATH_LIMIT) : -ENOMEM;
+    int open = n > 0 && flags & AT_SYMLINK_FOLLOW ? procfd_of(path) : -1;
+
+    if (!n && flags & AT_EMPTY_PATH)
+        open = (int)fd;
+    if (n >= 0 && open >= 0) {
+        const struct file *f = fd_file((uint64_t)open);
+
+        n = f ? 0 : -EBADF;
+        *i = f ? f->inode : NULL;
+    } else if (n >= 0) {
+        n = path_walk((int64_t)fd, path, flags & AT_SYMLINK_FOLLOW, &p);
+        *i = n ? NULL : p.inode;
+    }
+    kfree(path, PATH_LIMIT);
+    return n < 0 ? n : *i ? 0 : -ENOENT;
+}
+
 int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint64_t flags)
 {
-    char *from, *to;
-    struct place a, b;
-    int64_t err = path_take(fd1, at1, flags & AT_SYMLINK_FOLLOW, &from, &a);
+    char *to;
+    struct place b;
+    struct inode *i;
+    int64_t err = link_source(fd1, at1, flags, &i);
 
     if (err)
         return err;
     err = path_take(fd2, at2, false, &to, &b);
     if (!err) {
-        if (!a.inode)
-            err = -ENOENT;
-        else if (S_ISDIR(a.inode->mode))
+        if (S_ISDIR(i->mode))
             err = -EPERM;
         else if (b.inode)
             err = -EEXIST;
+        else if (!b.name || !b.len)
+            err = -ENOENT; /* a link that leads nowhere */
         else if (b.dir->node)
-            err = hostfs_link(b.dir, b.name, b.len, a.inode);
-        else if (a.inode->node)
+            err = hostfs_link(b.dir, b.name, b.len, i);
+        else if (i->node)
             err = -EXDEV;
         else
-            err = dir_add(b.dir, b.name, b.len, a.inode);
+            err = dir_add(b.dir, b.name, b.len, i);
         kfree(to, PATH_LIMIT);
     }
-    kfree(from, PATH_LIMIT);
     return err;
 }
 
@@ -461,7 +484,8 @@ int64_t sys_utime(uint64_t at, uint64_t times)
     return set_times((uint64_t)AT_FDCWD, at, times ? t : both_now, 0);
 }
 
-/* Regular files only: the runtime's devices are fixed, and a named pipe has nobody to meet. */
+/* Regular files and pipes: the runtime's devices are fixed, and on the host's side nobody would
+ * meet at a pipe. */
 int64_t sys_mknodat(uint64_t dirfd, uint64_t at, uint64_t mode)
 {
     char *path;
@@ -469,12 +493,16 @@ int64_t sys_mknodat(uint64_t dirfd, uint64_t at, uint64_t mode)
     struct inode *i;
     int64_t err;
 
-    if (mode & S_IFMT && !S_ISREG(mode))
+    if (mode & S_IFMT && !S_ISREG(mode) && !S_ISFIFO(mode))
         return -EPERM;
     err = path_take(dirfd, at, false, &path, &p);
     if (err)
         return err;
-    err = path_create(&p, S_IFREG | ((uint32_t)mode & ~umask_now & 07777), &i);
+    if (S_ISFIFO(mode) && p.dir->node && !p.inode)
+        err = -EPERM;
+    else
+        err = path_create(
+            &p, (S_ISFIFO(mode) ? S_IFIFO : S_IFREG) | ((uint32_t)mode & ~umask_now & 07777), &i);
     kfree(path, PATH_LIMIT);
     return err;
 }

@@ -1,26 +1,66 @@
-/* Pipes and event counters. */
+/* Pipes, with a name or without. */
+#include "guests/runtime/pipe.h"
 #include <asm/fcntl.h>
 #include <asm/ioctls.h>
 #include <asm/poll.h>
-
 #include <linux/stat.h>
-#include "guests/runtime/fs.h"
 #include "guests/runtime/process.h"
 
-#define PIPE_PAGES  16u
-#define PIPE_BYTES  (PIPE_PAGES * PAGE)
 #define PIPE_ATOMIC PAGE /* PIPE_BUF */
 
 struct pipe {
-    uint64_t head, len; /* first byte, how many */
+    struct ring ring;
     unsigned readers, writers;
-    char *page[PIPE_PAGES];
+    unsigned reads, writes; /* ends ever opened: who waits for one sees one that is closed again */
+    struct inode *inode;    /* its name, or NULL */
 };
 
 static void changed(const void *key)
 {
     thread_wake(key);
     thread_wake(&poll_key);
+}
+
+struct ring *pipe_ring(const struct file *f)
+{
+    return f && f->ops == &pipe_ops ? &((struct pipe *)f->data)->ring : NULL;
+}
+
+void pipe_changed(const struct file *f)
+{
+    changed(f->data);
+}
+
+int64_t pipe_wait_bytes(struct file *f, bool now)
+{
+    struct pipe *p = f->data;
+
+    while (!p->ring.len) {
+        if (!p->writers)
+            return 0;
+        if (now || f->flags & O_NONBLOCK)
+            return -EAGAIN;
+        int64_t err = thread_wait(p, NEVER);
+
+        if (err)
+            return err;
+    }
+    return 1;
+}
+
+int64_t pipe_wait_room(struct file *f, uint64_t room, bool now)
+{
+    struct pipe *p = f->data;
+
+    while (p->readers && RING_BYTES - p->ring.len < room) {
+        if (now || f->flags & O_NONBLOCK)
+            return -EAGAIN;
+        int64_t err = thread_wait(p, NEVER);
+
+        if (err)
+            return err;
+    }
+    return p->readers ? 1 : -EPIPE;
 }
 
 static int64_t pipe_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
@@ -31,44 +71,36 @@ static int64_t pipe_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *p
     (void)pos;
     if (!len)
         return 0;
-    while (!p->len) {
-        if (!p->writers)
-            return 0;
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(p, NEVER);
+    int64_t err = pipe_wait_bytes(f, false);
 
-        if (err)
-            return err;
-    }
-    while (done < len && p->len) {
-        uint64_t at = p->head % PAGE;
-        uint64_t n = least(least(len - done, p->len), PAGE - at);
+    if (err <= 0)
+        return err;
+    while (done < len && p->ring.len) {
+        uint64_t n = len - done;
+        char *from = ring_bytes(&p->ring, 0, &n);
 
-        if (copy_out(buf + done, p->page[p->head / PAGE] + at, n))
+        if (copy_out(buf + done, from, n))
             break;
-        p->head = (p->head + n) % PIPE_BYTES;
-        p->len -= n;
+        ring_drop(&p->ring, n);
         done += n;
     }
     changed(p);
     return done ? (int64_t)done : -EFAULT;
 }
 
-static int64_t put(struct pipe *p, uint64_t buf, uint64_t len)
+static int64_t put(struct ring *r, uint64_t buf, uint64_t len)
 {
     uint64_t done = 0;
 
-    while (done < len && p->len < PIPE_BYTES) {
-        uint64_t tail = (p->head + p->len) % PIPE_BYTES, at = tail % PAGE;
-        uint64_t n = least(least(len - done, PIPE_BYTES - p->len), PAGE - at);
-        char **page = &p->page[tail / PAGE];
+    while (done < len) {
+        uint64_t n = len - done;
+        char *to = ring_room(r, &n);
 
-        if (!*page && !(*page = kalloc(PAGE)))
-            return done ? (int64_t)done : -ENOMEM;
-        if (copy_in(*page + at, buf + done, n))
-            return done ? (int64_t)done : -EFAULT;
-        p->len += n;
+        if (!to && !n)
+            break;
+        if (!to || copy_in(to, buf + done, n))
+            return done ? (int64_t)done : to ? -EFAULT : -ENOMEM;
+        ring_add(r, n);
         done += n;
     }
     return (int64_t)done;
@@ -80,27 +112,13 @@ static int64_t pipe_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *
     uint64_t done = 0;
 
     (void)pos;
-    if (!len)
-        return 0;
     while (done < len) {
-        if (!p->readers) {
-            if (!done)
-                signal_send(NULL, SIGPIPE, SI_USER, 0);
-            return done ? (int64_t)done : -EPIPE;
-        }
-        uint64_t room = PIPE_BYTES - p->len;
+        int64_t n = pipe_wait_room(f, len <= PIPE_ATOMIC ? len : 1, false);
 
-        if (!room || (len <= PIPE_ATOMIC && room < len)) {
-            if (f->flags & O_NONBLOCK)
-                return done ? (int64_t)done : -EAGAIN;
-            int64_t err = thread_wait(p, NEVER);
-
-            if (err)
-                return done ? (int64_t)done : err;
-            continue;
-        }
-        int64_t n = put(p, buf + done, len - done);
-
+        if (n > 0)
+            n = put(&p->ring, buf + done, len - done);
+        if (n == -EPIPE && !done)
+            signal_send(NULL, SIGPIPE, SI_USER, 0);
         if (n < 0)
             return done ? (int64_t)done : n;
         done += (uint64_t)n;
@@ -109,19 +127,32 @@ static int64_t pipe_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *
     return (int64_t)done;
 }
 
+static bool reads(const struct file *f)
+{
+    return (f->flags & O_ACCMODE) != O_WRONLY;
+}
+
+static bool writes(const struct file *f)
+{
+    return (f->flags & O_ACCMODE) != O_RDONLY;
+}
+
 static unsigned pipe_poll(struct file *f)
 {
     struct pipe *p = f->data;
+    unsigned events = 0;
 
-    if ((f->flags & 3) == O_RDONLY)
-        return (p->len ? POLLIN | POLLRDNORM : 0) | (p->writers ? 0 : POLLHUP);
-    return (p->len <= PIPE_BYTES - PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0) |
-           (p->readers ? 0 : POLLERR);
+    if (reads(f))
+        events |= (p->ring.len ? POLLIN | POLLRDNORM : 0) | (p->writers ? 0 : POLLHUP);
+    if (writes(f))
+        events |= (p->ring.len <= RING_BYTES - PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0) |
+                  (p->readers ? 0 : POLLERR);
+    return events;
 }
 
 static int64_t pipe_ioctl(struct file *f, uint64_t cmd, uint64_t arg)
 {
-    uint32_t n = (uint32_t)((struct pipe *)f->data)->len;
+    uint32_t n = (uint32_t)((struct pipe *)f->data)->ring.len;
 
     return cmd == FIONREAD ? copy_out(arg, &n, 4) : -ENOTTY;
 }
@@ -130,43 +161,88 @@ static void pipe_release(struct file *f)
 {
     struct pipe *p = f->data;
 
-    if ((f->flags & 3) == O_RDONLY)
-        p->readers--;
-    else
-        p->writers--;
+    if (!p) /* its opening failed */
+        return;
+    p->readers -= reads(f);
+    p->writers -= writes(f);
     changed(p);
     if (p->readers || p->writers)
         return;
-    for (unsigned i = 0; i < PIPE_PAGES; i++)
-        kfree(p->page[i], PAGE);
+    if (p->inode)
+        p->inode->pipe = NULL;
+    ring_free(&p->ring);
     kfree(p, sizeof *p);
 }
 
-static const struct file_ops pipe_ops = {.read = pipe_read,
-                                         .write = pipe_write,
-                                         .poll = pipe_poll,
-                                         .ioctl = pipe_ioctl,
-                                         .release = pipe_release};
+const struct file_ops pipe_ops = {.read = pipe_read,
+                                  .write = pipe_write,
+                                  .poll = pipe_poll,
+                                  .ioctl = pipe_ioctl,
+                                  .release = pipe_release};
+
+static void join(struct pipe *p, struct file *f)
+{
+    f->data = p;
+    p->readers += reads(f);
+    p->writers += writes(f);
+    p->reads += reads(f);
+    p->writes += writes(f);
+}
+
+/* fifo(7): a reader waits for a writer, and a writer for a reader. */
+int64_t fifo_open(struct file *f)
+{
+    struct pipe *p = f->inode->pipe;
+    bool now = f->flags & O_NONBLOCK;
+
+    if (f->flags & O_PATH)
+        return 0;
+    if (now && !reads(f) && !(p && p->readers))
+        return -ENXIO;
+    if (!p) {
+        p = f->inode->pipe = kalloc(sizeof *p);
+        if (!p)
+            return -ENOMEM;
+        p->inode = f->inode;
+    }
+    join(p, f);
+    changed(p);
+    unsigned met = reads(f) ? p->writes : p->reads;
+
+    while (!now && (reads(f) ? !p->writers && p->writes == met : !p->readers && p->reads == met)) {
+        int64_t err = thread_wait(p, NEVER);
+
+        if (err)
+            return err;
+    }
+    return 0;
+}
 
 int64_t sys_pipe2(uint64_t out, uint64_t flags)
 {
-    struct pipe *p = kalloc(sizeof *p);
-    struct file *in =
-        p ? file_new(&pipe_ops, NULL, O_RDONLY | ((uint32_t)flags & O_NONBLOCK)) : NULL;
-    struct file *to =
-        in ? file_new(&pipe_ops, NULL, O_WRONLY | ((uint32_t)flags & O_NONBLOCK)) : NULL;
-    int64_t a, b;
-
     if (flags & ~(uint64_t)(O_CLOEXEC | O_NONBLOCK))
         return -EINVAL;
-    if (!to)
+    uint32_t file_flags = (uint32_t)flags & O_NONBLOCK;
+    struct pipe *p = kalloc(sizeof *p);
+    struct file *in = p ? file_new(&pipe_ops, NULL, O_RDONLY | file_flags) : NULL;
+    struct file *to = in ? file_new(&pipe_ops, NULL, O_WRONLY | file_flags) : NULL;
+
+    if (!to) {
+        if (in)
+            file_drop(in);
+        kfree(p, sizeof *p);
         return -ENFILE;
-    p->readers = p->writers = 1;
-    in->data = to->data = p;
-    a = fd_install(in, 0, flags & O_CLOEXEC);
-    b = fd_install(to, 0, flags & O_CLOEXEC);
-    if (a < 0 || b < 0)
+    }
+    join(p, in);
+    join(p, to);
+    int64_t a = fd_install(in, 0, flags & O_CLOEXEC);
+    int64_t b = fd_install(to, 0, flags & O_CLOEXEC);
+
+    if (a < 0 || b < 0) {
+        if (a >= 0)
+            sys_close((uint64_t)a);
         return -EMFILE;
+    }
     int32_t fd[2] = {(int32_t)a, (int32_t)b};
 
     return copy_out(out, fd, sizeof fd);
@@ -175,92 +251,4 @@ int64_t sys_pipe2(uint64_t out, uint64_t flags)
 int64_t sys_pipe(uint64_t out)
 {
     return sys_pipe2(out, 0);
-}
-
-/* --- eventfd --- */
-
-struct event {
-    uint64_t count;
-    bool semaphore;
-};
-
-static int64_t event_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
-{
-    struct event *e = f->data;
-
-    (void)pos;
-    if (len < 8)
-        return -EINVAL;
-    while (!e->count) {
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(e, NEVER);
-
-        if (err)
-            return err;
-    }
-    uint64_t n = e->semaphore ? 1 : e->count;
-
-    e->count -= n;
-    changed(e);
-    return copy_out(buf, &n, 8) ? -EFAULT : 8;
-}
-
-static int64_t event_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
-{
-    struct event *e = f->data;
-    uint64_t n;
-
-    (void)pos;
-    if (len < 8)
-        return -EINVAL;
-    if (copy_in(&n, buf, 8))
-        return -EFAULT;
-    if (n == UINT64_MAX)
-        return -EINVAL;
-    while (e->count > UINT64_MAX - 1 - n) {
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(e, NEVER);
-
-        if (err)
-            return err;
-    }
-    e->count += n;
-    changed(e);
-    return 8;
-}
-
-static unsigned event_poll(struct file *f)
-{
-    struct event *e = f->data;
-
-    return (e->count ? POLLIN | POLLRDNORM : 0) |
-           (e->count < UINT64_MAX - 1 ? POLLOUT | POLLWRNORM : 0);
-}
-
-static void event_release(struct file *f)
-{
-    kfree(f->data, sizeof(struct event));
-}
-
-static const struct file_ops event_ops = {
-    .read = event_read, .write = event_write, .poll = event_poll, .release = event_release};
-
-int64_t sys_eventfd2(uint64_t count, uint64_t flags)
-{
-    struct event *e = kalloc(sizeof *e);
-    struct file *f = e ? file_new(&event_ops, NULL, O_RDWR | ((uint32_t)flags & O_NONBLOCK)) : NULL;
-
-    if (!f)
-        return -ENFILE;
-    e->count = (uint32_t)count;
-    e->semaphore = flags & 1;
-    f->data = e;
-    return fd_install(f, 0, flags & O_CLOEXEC);
-}
-
-int64_t sys_eventfd(uint64_t count)
-{
-    return sys_eventfd2(count, 0);
 }

@@ -273,7 +273,8 @@ int64_t sys_mmap(uint64_t at, uint64_t len, uint64_t prot, uint64_t flags, uint6
             return -EOVERFLOW;
         hostfs_mapped(fd_file(fd));
     }
-    if (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !vm_affordable(len))
+    if (!limit_maps(len) ||
+        (counts((uint32_t)prot, shared) && !(flags & MAP_NORESERVE) && !vm_affordable(len)))
         return -ENOMEM;
     if (shared && !i) { /* shared with nobody but ourselves: still its pages are one file's */
         anon = i = inode_new(0100600);
@@ -376,7 +377,8 @@ int64_t sys_mremap(uint64_t at, uint64_t old, uint64_t len, uint64_t flags, uint
         if (len == old)
             return (int64_t)at;
     }
-    if (len > old && counts(v->prot, v->shared) && !vm_affordable(len - old))
+    if (len > old &&
+        (!limit_maps(len - old) || (counts(v->prot, v->shared) && !vm_affordable(len - old))))
         return -ENOMEM;
     like = *v;
     like.offset += at - v->start;

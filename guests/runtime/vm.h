@@ -82,6 +82,9 @@ int mapfile_sync(const struct inode *i);
 /* A write to the file shows in its mappings. */
 void mapfile_update(struct inode *i, uint64_t at, const void *src, uint64_t len);
 
+/* --- limits.c: setrlimit --- */
+bool limit_maps(uint64_t len); /* may so much more be mapped? */
+
 /* --- heap.c --- */
 void vm_set_brk(uint64_t start);
 uint64_t vm_heap_limit(void); /* mappings begin here */

@@ -2,18 +2,13 @@
 #include <linux/in.h>
 #include <linux/un.h>
 #include "guests/runtime/net.h"
-#include "guests/runtime/net/socket.h"
-#include "guests/runtime/process.h"
-
-#define PAGES 16u
-#define BYTES (PAGES * PAGE)
+#include "guests/runtime/net/stream.h"
 
 struct end {
     struct socket *socket;
     struct end *other; /* NULL: closed */
-    uint64_t head, len;
     bool no_read, no_write;
-    char *page[PAGES];
+    struct ring ring;
 };
 
 static int64_t name_of(struct socket *s, struct endpoint *e, bool peer)
@@ -41,112 +36,65 @@ static int64_t shut(struct socket *s, unsigned how)
 }
 
 /* Into what the other end reads. */
-static int64_t put(struct end *to, struct span *from)
+static int64_t push(struct socket *s, struct span *from)
 {
-    int64_t done = 0;
+    struct end *e = s->impl;
 
-    while (from->left && to->len < BYTES) {
-        uint64_t tail = (to->head + to->len) % BYTES, at = tail % PAGE;
-        uint64_t n = least(least(from->left, BYTES - to->len), PAGE - at);
-        char **page = &to->page[tail / PAGE];
+    if (!e->other || e->no_write || e->other->no_read)
+        return -EPIPE;
+    int64_t n = stream_fill(&e->other->ring, from);
 
-        if (!*page && !(*page = kalloc(PAGE)))
-            return done ? done : -ENOMEM;
-        if (span_read(from, *page + at, n))
-            return done ? done : -EFAULT;
-        to->len += n;
-        done += (int64_t)n;
-    }
-    return done;
+    if (n > 0)
+        both_changed(e);
+    return n;
 }
+
+static struct ring *ring_of(struct socket *s)
+{
+    return &((struct end *)s->impl)->ring;
+}
+
+static void taken(struct socket *s, uint64_t n)
+{
+    (void)n;
+    both_changed(s->impl);
+}
+
+static int64_t over(struct socket *s)
+{
+    const struct end *e = s->impl;
+
+    return !e->other || e->no_read || e->other->no_write;
+}
+
+static const struct stream stream = {push, ring_of, taken, over};
 
 static int64_t send_from(struct socket *s, struct span *from, unsigned flags,
                          const struct endpoint *to)
 {
-    struct end *e = s->impl;
-    uint64_t began = 0;
-    int64_t done = 0, n;
-
-    if (to)
-        return -EISCONN;
-    for (;;) {
-        if (!e->other || e->no_write || e->other->no_read) {
-            if (!done && !(flags & MSG_NOSIGNAL))
-                signal_send(NULL, SIGPIPE, SI_USER, 0);
-            return done ? done : -EPIPE;
-        }
-        n = put(e->other, from);
-        if (n > 0)
-            both_changed(e);
-        if (n < 0)
-            return done ? done : n;
-        done += n;
-        if (!from->left)
-            return done;
-        n = flags & MSG_DONTWAIT ? -EAGAIN : socket_wait(s, s->send_wait, &began);
-        if (n)
-            return done ? done : n;
-    }
-}
-
-static int64_t get(struct end *e, struct span *to, bool peek)
-{
-    uint64_t done = 0;
-
-    while (to->left && done < e->len) {
-        uint64_t from = (e->head + done) % BYTES, at = from % PAGE;
-        uint64_t n = least(least(to->left, e->len - done), PAGE - at);
-
-        if (span_write(to, e->page[from / PAGE] + at, n))
-            return done ? (int64_t)done : -EFAULT;
-        done += n;
-    }
-    if (!peek) {
-        e->head = (e->head + done) % BYTES;
-        e->len -= done;
-        both_changed(e);
-    }
-    return (int64_t)done;
+    return to ? -EISCONN : stream_send(&stream, s, from, flags);
 }
 
 static int64_t recv_to(struct socket *s, struct span *to, unsigned *flags, struct endpoint *from)
 {
-    struct end *e = s->impl;
-    unsigned wanted = *flags;
-    uint64_t began = 0;
-    int64_t done = 0, n;
-
     (void)from;
-    *flags = 0;
-    for (;;) {
-        n = get(e, to, wanted & MSG_PEEK);
-        if (n < 0)
-            return done ? done : n;
-        done += n;
-        if (!to->left || (done && (wanted & (MSG_PEEK | MSG_WAITALL)) != MSG_WAITALL))
-            return done;
-        if (!e->other || e->no_read || e->other->no_write)
-            return done;
-        n = wanted & MSG_DONTWAIT ? -EAGAIN : socket_wait(s, s->receive_wait, &began);
-        if (n)
-            return done ? done : n;
-    }
+    return stream_recv(&stream, s, to, flags);
 }
 
 static unsigned readiness(struct socket *s)
 {
     enum { IN = 1, OUT = 4, HUP = 16, RDNORM = 64, WRNORM = 256, RDHUP = 0x2000 };
     const struct end *e = s->impl;
-    bool over = !e->other || e->no_read || e->other->no_write;
+    bool end = over(s);
 
-    return (e->len || over ? IN | RDNORM : 0) | (over ? RDHUP : 0) |
-           (!e->other || (over && e->no_write) ? HUP : 0) |
-           (!e->other || e->other->len < BYTES / 2 ? OUT | WRNORM : 0);
+    return (e->ring.len || end ? IN | RDNORM : 0) | (end ? RDHUP : 0) |
+           (!e->other || (end && e->no_write) ? HUP : 0) |
+           (!e->other || e->other->ring.len < RING_BYTES / 2 ? OUT | WRNORM : 0);
 }
 
 static uint64_t readable(struct socket *s)
 {
-    return ((struct end *)s->impl)->len;
+    return ((struct end *)s->impl)->ring.len;
 }
 
 static void set_options(struct socket *s)
@@ -162,8 +110,7 @@ static void close_socket(struct socket *s)
         e->other->other = NULL;
         socket_changed(e->other->socket);
     }
-    for (unsigned i = 0; i < PAGES; i++)
-        kfree(e->page[i], PAGE);
+    ring_free(&e->ring);
     kfree(e, sizeof *e);
     socket_free(s);
 }

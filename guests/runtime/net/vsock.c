@@ -61,8 +61,7 @@ void vsock_free(struct vsock *v)
     while (*p != v)
         p = &(*p)->next;
     *p = v->next;
-    for (unsigned i = 0; i < VSOCK_PAGES; i++)
-        kfree(v->page[i], PAGE);
+    ring_free(&v->ring);
     kfree(v, sizeof *v);
 }
 
@@ -155,7 +154,7 @@ static struct packet header(struct vsock *v, enum vsock_op op)
                            .dst_port = v->peer_port,
                            .type = STREAM,
                            .op = (uint16_t)op,
-                           .buf_alloc = VSOCK_BYTES,
+                           .buf_alloc = RING_BYTES,
                            .fwd_cnt = v->taken};
 }
 
@@ -234,7 +233,7 @@ int64_t vsock_send(struct vsock *v, struct span *from)
 void vsock_taken(struct vsock *v, uint64_t n)
 {
     v->taken += (uint32_t)n;
-    if (v->state == VSOCK_UP && v->taken - v->told >= VSOCK_BYTES / 2)
+    if (v->state == VSOCK_UP && v->taken - v->told >= RING_BYTES / 2)
         vsock_control(v, VSOCK_CREDIT_UPDATE, 0);
 }
 
@@ -288,17 +287,16 @@ static void requested(const struct packet *p)
 /* false: more than there is room for, which the host was told. */
 static bool store(struct vsock *v, const char *data, uint32_t len)
 {
-    if (len > VSOCK_BYTES - v->len)
+    if (len > RING_BYTES - v->ring.len)
         return false;
     while (len) {
-        uint64_t tail = (v->head + v->len) % VSOCK_BYTES, at = tail % PAGE;
-        uint64_t n = least(len, PAGE - at);
-        char **page = &v->page[tail / PAGE];
+        uint64_t n = len;
+        char *to = ring_room(&v->ring, &n);
 
-        if (!*page && !(*page = kalloc(PAGE)))
+        if (!to)
             return false;
-        copy(*page + at, data, n);
-        v->len += n;
+        copy(to, data, n);
+        ring_add(&v->ring, n);
         data += n;
         len -= (uint32_t)n;
     }

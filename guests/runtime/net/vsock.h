@@ -2,12 +2,10 @@
 #ifndef GUESTS_RUNTIME_NET_VSOCK_H
 #define GUESTS_RUNTIME_NET_VSOCK_H
 
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/net/stream.h"
 
-#define VSOCK_PAGES 16u
-#define VSOCK_BYTES (VSOCK_PAGES * PAGE) /* of a connection's receive buffer */
-#define VSOCK_HOST  2u
-#define VSOCK_ANY   UINT32_MAX /* CID or port */
+#define VSOCK_HOST 2u
+#define VSOCK_ANY  UINT32_MAX /* CID or port */
 
 enum vsock_op {
     VSOCK_REQUEST = 1,
@@ -32,8 +30,7 @@ struct vsock {
     /* Counts of bytes, as both sides tell them (§5.10.6.3). */
     uint32_t sent, peer_took, peer_room, taken, told;
     bool no_read, no_write, peer_no_send, peer_no_receive;
-    uint64_t head, len; /* of what is there to be read, in the ring of pages */
-    char *page[VSOCK_PAGES];
+    struct ring ring; /* what is there to be read */
 };
 
 /* Device and driver; false: there is none. */

@@ -154,86 +154,64 @@ static int64_t vsock_shutdown(struct socket *s, unsigned how)
     return 0;
 }
 
+static bool connected(const struct vsock *v)
+{
+    return v->state == VSOCK_UP || v->state == VSOCK_OVER;
+}
+
+static int64_t push(struct socket *s, struct span *from)
+{
+    struct vsock *v = s->impl;
+
+    if (!connected(v))
+        return -ENOTCONN;
+    if (v->state == VSOCK_OVER || v->no_write || v->peer_no_receive)
+        return -EPIPE;
+    return vsock_send(v, from);
+}
+
+static struct ring *ring_of(struct socket *s)
+{
+    return &((struct vsock *)s->impl)->ring;
+}
+
+static void taken(struct socket *s, uint64_t n)
+{
+    vsock_taken(s->impl, n);
+}
+
+static int64_t over(struct socket *s)
+{
+    const struct vsock *v = s->impl;
+
+    if (!connected(v))
+        return -ENOTCONN;
+    return v->state == VSOCK_OVER || v->no_read || v->peer_no_send;
+}
+
+static const struct stream stream = {push, ring_of, taken, over};
+
 static int64_t vsock_write(struct socket *s, struct span *from, unsigned flags,
                            const struct endpoint *to)
 {
-    struct vsock *v = s->impl;
-    uint64_t began = 0;
-    int64_t done = 0, n;
+    const struct vsock *v = s->impl;
 
     if (to)
         return v->state == VSOCK_UP ? -EISCONN : -EOPNOTSUPP;
-    for (;;) {
-        if (v->state == VSOCK_NEW || v->state == VSOCK_LISTENS || v->state == VSOCK_ASKS)
-            return -ENOTCONN;
-        if (v->state == VSOCK_OVER || v->no_write || v->peer_no_receive) {
-            if (!done && !(flags & MSG_NOSIGNAL))
-                signal_send(NULL, SIGPIPE, SI_USER, 0);
-            return done ? done : -EPIPE;
-        }
-        n = vsock_send(v, from);
-        if (n < 0)
-            return done ? done : n;
-        done += n;
-        if (!from->left)
-            return done;
-        n = flags & MSG_DONTWAIT ? -EAGAIN : socket_wait(s, s->send_wait, &began);
-        if (n)
-            return done ? done : n;
-    }
-}
-
-static int64_t take(struct vsock *v, struct span *to, bool peek)
-{
-    uint64_t done = 0;
-
-    while (to->left && done < v->len) {
-        uint64_t from = (v->head + done) % VSOCK_BYTES, at = from % PAGE;
-        uint64_t n = least(least(to->left, v->len - done), PAGE - at);
-
-        if (span_write(to, v->page[from / PAGE] + at, n))
-            return done ? (int64_t)done : -EFAULT;
-        done += n;
-    }
-    if (!peek) {
-        v->head = (v->head + done) % VSOCK_BYTES;
-        v->len -= done;
-        vsock_taken(v, done);
-    }
-    return (int64_t)done;
+    return stream_send(&stream, s, from, flags);
 }
 
 static int64_t vsock_read(struct socket *s, struct span *to, unsigned *flags, struct endpoint *from)
 {
-    struct vsock *v = s->impl;
-    unsigned wanted = *flags;
-    uint64_t began = 0;
-    int64_t done = 0, n;
-
     (void)from;
-    *flags = 0;
-    for (;;) {
-        if (v->state == VSOCK_NEW || v->state == VSOCK_LISTENS || v->state == VSOCK_ASKS)
-            return -ENOTCONN;
-        n = take(v, to, wanted & MSG_PEEK);
-        if (n < 0)
-            return done ? done : n;
-        done += n;
-        if (!to->left || (done && (wanted & (MSG_PEEK | MSG_WAITALL)) != MSG_WAITALL))
-            return done;
-        if (v->state == VSOCK_OVER || v->no_read || v->peer_no_send)
-            return done ? done : socket_error(s);
-        n = wanted & MSG_DONTWAIT ? -EAGAIN : socket_wait(s, s->receive_wait, &began);
-        if (n)
-            return done ? done : n;
-    }
+    return stream_recv(&stream, s, to, flags);
 }
 
 static unsigned vsock_poll(struct socket *s)
 {
     enum { IN = 1, OUT = 4, ERR = 8, HUP = 16, RDNORM = 64, WRNORM = 256, RDHUP = 0x2000 };
     const struct vsock *v = s->impl;
-    bool over = v->state == VSOCK_OVER || v->no_read || v->peer_no_send;
+    bool end = v->state == VSOCK_OVER || v->no_read || v->peer_no_send;
 
     switch (v->state) {
     case VSOCK_NEW:
@@ -243,7 +221,7 @@ static unsigned vsock_poll(struct socket *s)
     case VSOCK_ASKS:
         return 0;
     default:
-        return (v->len || over ? IN | RDNORM : 0) | (over ? RDHUP : 0) |
+        return (v->ring.len || end ? IN | RDNORM : 0) | (end ? RDHUP : 0) |
                (v->state == VSOCK_OVER ? HUP | OUT : 0) | (s->error ? ERR : 0) |
                (v->state == VSOCK_UP && vsock_can_send(v) ? OUT | WRNORM : 0);
     }
@@ -251,7 +229,7 @@ static unsigned vsock_poll(struct socket *s)
 
 static uint64_t vsock_readable(struct socket *s)
 {
-    return ((struct vsock *)s->impl)->len;
+    return ((struct vsock *)s->impl)->ring.len;
 }
 
 static void vsock_set(struct socket *s)
