@@ -150,6 +150,16 @@ static int forced(const struct boot_image *k, enum boot_choice boot, boot_fn **f
     return boot_fail(res, "%s; %s", boot_describe(k, buf, sizeof buf), takes);
 }
 
+/* An application that Hermit's loader takes as its initrd (hermit-entry: note HERMIT). */
+static bool is_hermit(const struct boot_image *initrd)
+{
+    static struct elf e;
+    struct boot_result ignored;
+
+    return initrd->data && elf_magic(initrd) && !elf_read(initrd, &e, &ignored) &&
+           elf_has_note(&e, "HERMIT");
+}
+
 int boot_load(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
               struct boot_result *res)
 {
@@ -166,7 +176,10 @@ int boot_load(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     if (ram->low < BOOT_HIGH)
         return boot_fail(res, "no guest fits in %llu KiB of memory: give -m 2M or more",
                          (unsigned long long)(ram->low / 1024));
-    return fn(req, ram, cpu, res);
+    err = fn(req, ram, cpu, res);
+    if (!err)
+        res->hermit = is_hermit(&req->initrd);
+    return err;
 }
 
 bool boot_is_linux(const struct boot_image *k)

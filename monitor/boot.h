@@ -61,6 +61,7 @@ struct boot_result {
                               "hvt": for -v and --stats */
     uint64_t moved;       /* a program lies that much above its own addresses (the debugger's) */
     bool runtime;         /* a mayfly runtime guest: wants the boot block and port MAYFLY_PORT */
+    bool hermit;          /* a Hermit application is the initrd: port 0xf4 takes 1 for success */
     char error[256];      /* on failure: "what was found; what is taken" without path or newline */
 };
 

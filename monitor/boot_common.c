@@ -124,8 +124,8 @@ int boot_initrd(const struct boot_request *req, struct ram *ram, uint64_t floor,
     return 0;
 }
 
-int boot_cmdline(const struct boot_request *req, struct ram *ram, const char *prefix, uint64_t max,
-                 uint64_t *len, struct boot_result *res)
+int boot_cmdline(const struct boot_request *req, struct ram *ram, uint64_t gpa, const char *prefix,
+                 uint64_t max, struct boot_result *res)
 {
     const char *args = req->cmdline ? req->cmdline : "";
     size_t a = strlen(prefix), b = strlen(args);
@@ -136,13 +136,12 @@ int boot_cmdline(const struct boot_request *req, struct ram *ram, const char *pr
     if (b > max || a > max - b)
         return boot_fail(res, "the command line has %llu bytes; this guest takes at most %llu",
                          (unsigned long long)a + b, (unsigned long long)max);
-    dst = ram_ptr(ram, BOOT_CMDLINE, a + b + 1);
+    dst = ram_ptr(ram, gpa, a + b + 1);
     if (!dst)
-        return boot_fail(res, "no memory at 0x%x for the command line: give -m 2M or more",
-                         BOOT_CMDLINE);
+        return boot_fail(res, "no memory at 0x%llx for the command line: give -m 2M or more",
+                         (unsigned long long)gpa);
     memcpy(dst, prefix, a);
     memcpy(dst + a, args, b + 1);
-    *len = a + b;
     return 0;
 }
 

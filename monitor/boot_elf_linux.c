@@ -53,6 +53,10 @@ int boot_elf_linux(const struct boot_request *req, struct ram *ram, struct cpu *
      * (Unikraft, Nanos); the NUL counts. */
     struct boot_params *bp = ram_ptr(ram, BOOT_ZERO_PAGE, sizeof *bp);
     bp->hdr.cmdline_size = (uint32_t)strlen(req->cmdline ? req->cmdline : "") + 1;
+    /* It bounded the initrd; a limit is the kernel's word to its loader, so there is none here, as
+     * in Firecracker's page. Hermit's loader reads cmd_line_ptr as 64 bits, this field their top.
+     */
+    bp->hdr.initrd_addr_max = 0;
     elf_load(&e, ram);
     boot_cpu_long(ram, cpu, e.entry, e.end);
     cpu->gpr[RSI] = BOOT_ZERO_PAGE;

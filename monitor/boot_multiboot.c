@@ -34,7 +34,8 @@ struct mb_mmap {
     uint64_t addr, len;
     uint32_t type;
 } __attribute__((packed));
-/* All of it but the command line, in one page at BOOT_MB_INFO. */
+/* All of it, at BOOT_MB_INFO; the command line comes right after, as GRUB has it: a guest that maps
+ * just the information's page (Hermit's loader) reads both. */
 struct mb_page {
     struct mb_info info;
     struct mb_module module;
@@ -46,6 +47,7 @@ _Static_assert(offsetof(struct mb_info, cmdline) == 16, "multiboot 3.3");
 _Static_assert(offsetof(struct mb_info, mmap_addr) == 48, "multiboot 3.3");
 _Static_assert(offsetof(struct mb_info, boot_loader_name) == 64, "multiboot 3.3");
 _Static_assert(sizeof(struct mb_page) <= PAGE_SIZE, "BOOT_MB_INFO is one page");
+#define MB_CMDLINE (BOOT_MB_INFO + (uint32_t)sizeof(struct mb_page))
 
 struct mb_header {
     uint64_t at; /* file offset */
@@ -207,7 +209,7 @@ static void put_info(const struct boot_request *req, struct ram *ram, uint64_t i
         .flags = INFO_MEMORY | INFO_CMDLINE | INFO_MODULES | INFO_MMAP | INFO_LOADER,
         .mem_lower = BOOT_EBDA / 1024,
         .mem_upper = (uint32_t)((ram->low - BOOT_HIGH) / 1024),
-        .cmdline = BOOT_CMDLINE,
+        .cmdline = MB_CMDLINE,
         .mods_addr = BOOT_MB_INFO + offsetof(struct mb_page, module),
         .mmap_addr = BOOT_MB_INFO + offsetof(struct mb_page, map),
         .mmap_length = n * (uint32_t)sizeof(struct mb_mmap),
@@ -232,21 +234,23 @@ int boot_multiboot(const struct boot_request *req, struct ram *ram, struct cpu *
                    struct boot_result *res)
 {
     struct mb_kernel mk;
-    uint64_t initrd, len;
+    uint64_t initrd;
     char name[256];
     int err = claim(&req->kernel, ram, &mk, res);
 
     if (err)
         return err;
-    /* Modules come right after the kernel, as every other loader of the protocol has it. */
-    err = boot_initrd(req, ram, mk.end < BOOT_HIGH ? BOOT_HIGH : mk.end, MMIO_HOLE_START, false,
-                      &initrd, res);
+    /* Modules come soon after the kernel, as every other loader of the protocol has it, but not in
+     * the page after it: QEMU's command lines are there, and a kernel whose first map of itself
+     * is a page too long (Hermit's loader) fails to map a module there again. */
+    err = boot_initrd(req, ram, (mk.end < BOOT_HIGH ? BOOT_HIGH : mk.end) + PAGE_SIZE,
+                      MMIO_HOLE_START, false, &initrd, res);
     if (err)
         return err;
     boot_basename(req->kernel.path, name, sizeof name - 1);
     if (req->cmdline && *req->cmdline)
         strcat(name, " ");
-    err = boot_cmdline(req, ram, name, BOOT_CMDLINE_MAX - 1, &len, res);
+    err = boot_cmdline(req, ram, MB_CMDLINE, name, BOOT_CMDLINE_MAX - 1, res);
     if (err)
         return err;
     put_info(req, ram, initrd);

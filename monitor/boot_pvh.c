@@ -54,7 +54,7 @@ static void put_info(const struct boot_request *req, struct ram *ram, uint64_t i
 int boot_pvh(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
              struct boot_result *res)
 {
-    uint64_t entry, initrd, len;
+    uint64_t entry, initrd;
     struct elf e;
     int err = elf_read(&req->kernel, &e, res);
 
@@ -75,7 +75,7 @@ int boot_pvh(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     err = boot_initrd(req, ram, e.end, INITRD_LIMIT, true, &initrd, res);
     if (err)
         return err;
-    err = boot_cmdline(req, ram, "", BOOT_CMDLINE_MAX - 1, &len, res);
+    err = boot_cmdline(req, ram, BOOT_CMDLINE, "", BOOT_CMDLINE_MAX - 1, res);
     if (err)
         return err;
     put_info(req, ram, initrd);

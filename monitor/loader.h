@@ -40,10 +40,10 @@ void boot_copy(struct ram *ram, uint64_t gpa, const void *src, uint64_t len);
 int boot_initrd(const struct boot_request *req, struct ram *ram, uint64_t floor, uint64_t limit,
                 bool high, uint64_t *gpa, struct boot_result *res);
 
-/* Put prefix + the command line + NUL at BOOT_CMDLINE. max: bytes the guest takes without the NUL.
- * *len is the length without the NUL. */
-int boot_cmdline(const struct boot_request *req, struct ram *ram, const char *prefix, uint64_t max,
-                 uint64_t *len, struct boot_result *res);
+/* Put prefix + the command line + NUL at gpa, BOOT_CMDLINE or nearby. max: bytes the guest takes
+ * without the NUL. */
+int boot_cmdline(const struct boot_request *req, struct ram *ram, uint64_t gpa, const char *prefix,
+                 uint64_t max, struct boot_result *res);
 
 /* The last part of a path, for the guest to read as a name: blanks become '_', cut to size. */
 void boot_basename(const char *path, char *out, size_t size);

@@ -27,7 +27,7 @@ int zeropage_build(const struct boot_request *req, struct ram *ram, const struct
 {
     struct boot_params *bp = ram_ptr(ram, BOOT_ZERO_PAGE, sizeof *bp);
     struct e820_entry map[8];
-    uint64_t initrd, len;
+    uint64_t initrd;
     unsigned n;
     int err;
 
@@ -36,7 +36,7 @@ int zeropage_build(const struct boot_request *req, struct ram *ram, const struct
     err = boot_initrd(req, ram, kernel_end, (uint64_t)hdr->initrd_addr_max + 1, true, &initrd, res);
     if (err)
         return err;
-    err = boot_cmdline(req, ram, "", hdr->cmdline_size, &len, res);
+    err = boot_cmdline(req, ram, BOOT_CMDLINE, "", hdr->cmdline_size, res);
     if (err)
         return err;
     n = boot_memory_map(ram, map, sizeof map / sizeof map[0]);

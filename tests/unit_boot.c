@@ -244,6 +244,12 @@ Test(boot, vmlinux)
     check_elf_bytes(r, ELF_BASE);
     /* Unikraft and Nanos read the length here. */
     cr_assert_eq(AT(r, struct boot_params, 0x7000)->hdr.cmdline_size, strlen(r->req.cmdline) + 1);
+    cr_assert_eq(AT(r, struct boot_params, 0x7000)->hdr.initrd_addr_max, 0, "Hermit's loader");
+    cr_assert(!r->res.hermit);
+    struct image app = img_elf((struct img_elf){.note = {{"HERMIT", 0x5a00, 1, 4}}});
+    r->req.initrd = (struct boot_image){"app", app.bytes, app.len};
+    cr_assert_eq(load(r, img_elf((struct img_elf){.vbase = 0})), 0, "%s", r->res.error);
+    cr_assert(r->res.hermit);
     end(r);
 }
 
@@ -312,6 +318,7 @@ static void check_multiboot(struct run *r, uint32_t entry)
     cr_assert_eq(mb[2], (r->ram.low - 0x100000) / 1024);
     snprintf(want, sizeof want, "test_kernel%s%s", *r->req.cmdline ? " " : "", r->req.cmdline);
     cr_assert_str_eq(AT(r, char, mb[4]), want);
+    cr_assert_eq(mb[4] >> 12, r->cpu.gpr[RBX] >> 12, "a short one is in the information's page");
     cr_assert_str_eq(AT(r, char, mb[16]), "mayfly");
     cr_assert_eq(mb[11], (r->ram.high ? 5u : 4u) * 24);
     const uint32_t *map = AT(r, uint32_t, mb[12]);
@@ -345,6 +352,10 @@ Test(boot, multiboot_elf)
         cr_assert_eq(load(r, img_multiboot(n < 2)), 0, "%s", r->res.error);
         check_multiboot(r, ELF_BASE + 16);
         check_elf_bytes(r, ELF_BASE);
+        if (n & 1) /* not in the page after the kernel */
+            cr_assert_eq(*AT(r, uint32_t, AT(r, uint32_t, r->cpu.gpr[RBX])[6]),
+                         ELF_BASE + 0x2000 + ELF_BSS);
+        cr_assert(!r->res.hermit);
         end(r);
     }
 }

@@ -108,6 +108,14 @@ Test(legacy, ways_to_end)
         cr_expect_eq(fake.status, t[i].status, "row %u", i);
         cr_expect_not_null(fake.stop_reason);
     }
+    for (uint32_t val = 0; val < 3; val++) {
+        setup();
+        fake.boot.hermit = true;
+        outp(0xf4, 4, val);
+        cr_expect_eq(fake.status, val == 2 ? 2 : !val, "Hermit's %u", val);
+        outp(0x501, 1, val);
+        cr_expect_eq(fake.status, (int)val);
+    }
 }
 
 Test(legacy, ways_not_to_end)
