@@ -8,7 +8,7 @@ mkdir -p $p
 
 # --- disks of the runtime: /dev/vda as a file of the host is ---------------------------------------
 musl-gcc -O1 -static -o $p/disk tests/progs/disk.c || not_ok "build disk" ""
-for engine in bt interp; do
+for engine in $(engines); do
     head -c 99840 /dev/urandom >"$tmp/disk"
     cp "$tmp/disk" "$tmp/file"
     $p/disk "$tmp/file" 7 >"$tmp/want"
@@ -19,6 +19,16 @@ for engine in bt interp; do
     else
         not_ok "$engine disk: as a file is" "status $got: $(head -n 3 "$tmp/out" "$tmp/err")"
     fi
+done
+case " $(engines) " in *kvm*) ;; *) skipped "kvm: disk, share, vsock" "no /dev/kvm" ;; esac
+# --- a shared directory, on every engine -----------------------------------------------------------
+for engine in $(engines); do
+    rm -rf "${tmp:?}/dir" && mkdir "$tmp/dir" && echo 'of the host' >"$tmp/dir/in"
+    "$mayfly" run --engine $engine --timeout 60 --share "$tmp/dir:/d" /bin/busybox sh -c \
+        'read x </d/in; echo "read: $x"; echo "of the guest" >/d/out; exit 5' >"$tmp/out" 2>"$tmp/err"
+    got=$?
+    if [ $got -eq 5 ] && [ "$(cat "$tmp/out" "$tmp/dir/out")" = "read: of the host
+of the guest" ]; then ok "$engine share"; else not_ok "$engine share" "status $got: $(head -c 300 "$tmp/out" "$tmp/err")"; fi
 done
 truncate -s 512 "$tmp/small"
 "$mayfly" run --timeout 20 --disk "$tmp/small" --disk "$tmp/disk,ro" /bin/busybox sha256sum /dev/vda /dev/vdb >"$tmp/out" 2>"$tmp/err"
@@ -231,9 +241,9 @@ serving() { # COMMAND… that execs: in the background, $server; its socket is t
     done
 }
 host=$tmp/vsock_host
-for engine in bt interp; do
+for engine in $(engines); do
     most=3000000
-    [ $engine = interp ] && most=100000
+    [ $engine = bt ] || most=100000
     serving vsock "$tmp/vsock_echo" serve 5000
     for _ in $(seq 100); do # it listens
         [ "$("$host" send "$sock" 5000 1 2>/dev/null)" = "1 of 1 bytes" ] && break

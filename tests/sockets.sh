@@ -57,6 +57,7 @@ for lib in musl glibc; do
     as_on_the_host sockets.$lib bt
     as_on_the_host sockets.$lib interp
 done
+case " $(engines) " in *kvm*) as_on_the_host sockets.musl kvm ;; *) skipped "kvm sockets.musl" "no /dev/kvm" ;; esac
 if command -v rustc >/dev/null && rustc -O -C target-feature=+crt-static -o $p/net.rust tests/progs/net.rs 2>/dev/null; then
     as_on_the_host net.rust bt
 else
