@@ -20,7 +20,7 @@ for engine in bt interp kvm; do
     [ $engine != kvm ] || { [ -r /dev/kvm ] && [ -w /dev/kvm ]; } || continue
     for row in $rows; do # one machine a row: what a KVM cannot do costs that row alone
         if "$mayfly" run --engine $engine --timeout 20 $image "$row" </dev/null >"$tmp/out" 2>"$tmp/err"; then
-            tr -d '\r' <"$tmp/out" | sed -n "s/^nano /$engine /p" >>"$tmp/rows"
+            tr -d '\r' <"$tmp/out" | sed -n "s/^nano /$engine /p; s/^none /none $engine /p" >>"$tmp/rows"
         elif [ $engine != kvm ]; then
             not_ok "$engine $row" "$(tail -n 1 "$tmp/out") $(tail -n 1 "$tmp/err")"
         else
@@ -39,6 +39,12 @@ function cell(e, n) {
 }
 function bar(text, v, limit) {
     bars = bars sprintf("  %-46s %9.1f < %-9.1f %s\n", text, v, limit, v < limit ? "met" : "not met")
+}
+$1 == "none" {
+    why[$2, $3] = $4
+    for (i = 5; i <= NF; i++)
+        why[$2, $3] = why[$2, $3] " " $i
+    next
 }
 {
     least[$1, $2] = $3
@@ -71,7 +77,8 @@ END {
             if (("kvm", n) in least)
                 bar("bt " n " below kvm here", least["bt", n], least["kvm", n])
             else
-                bars = bars sprintf("  %-46s %s\n", "bt " n " below kvm here", "no figure for kvm")
+                bars = bars sprintf("  %-46s %s\n", "bt " n " below kvm here",
+                    "no figure for kvm" (("kvm", n) in why ? ": " why["kvm", n] " on this one" : ""))
         }
     }
     print "s: by way of a signal handler of the host'"'"'s kernel, not the bare fault; p: the host kernel'"'"'s getppid, not an empty handler"

@@ -4,7 +4,7 @@
     .globl nano_breakpoint_entry
 
 /* nano_enter(RDI = code at CPL 3, RSI = its stack, RDX = its RAX, RCX = its RDI, R8 = its RSI): returns
- * at its INT3. */
+ * at its INT3 what is in R8 then. */
 nano_enter:
     pushq %rbx
     pushq %rbp
@@ -28,6 +28,7 @@ nano_syscall_entry:
 
 nano_breakpoint_entry:
     movq kernel_stack(%rip), %rsp
+    movq %r8, %rax
     popq %r15
     popq %r14
     popq %r13

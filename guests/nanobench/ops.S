@@ -4,7 +4,7 @@
  * host program runs those that a process may.
  */
     .text
-    .globl nano_user, nano_user_end, nano_nothing, nano_syscalls, nano_ins, nano_cr8_writes
+    .globl nano_user, nano_user_end, nano_where, nano_nothing, nano_syscalls, nano_ins, nano_cr8_writes
     .globl nano_calls, nano_page_faults, nano_divides, nano_pte_stores, nano_pte_changes
 
 /* At CPL 3: the routine in RAX, then back to whoever entered. By INT3: a KVM that runs CPL 3 without
@@ -12,6 +12,11 @@
 nano_user:
     call *%rax
     int3
+
+/* A handler of system calls that tells in R8 where it runs, and returns as if it had been jumped to. */
+nano_where:
+    movl %cs, %r8d
+    jmp *%rcx
 
 nano_nothing:
 1:  decq %rsi
