@@ -77,15 +77,26 @@ gives "PVH: a disk" 0 "$tmp/disk.out" serial "$mayfly" run --timeout 60 --boot p
 year=$("$mayfly" run --timeout 60 --boot pvh "$tmp/busybox.img" date -u +%F%H | tr -d '\r')
 if [ "$year" = "$(date -u +%F%H)" ] || [ "$year" = "$(date -u -d '1 minute ago' +%F%H)" ]; then ok "PVH: the time of day"; else not_ok "PVH: the time of day" "$year"; fi
 if command -v qemu-system-x86_64 >/dev/null; then
+    accel=
     qemu() { # IMAGE ARG…
         local image=$1
         shift
-        timeout 60 qemu-system-x86_64 -M q35 -nodefaults -display none -serial stdio -no-reboot \
+        # shellcheck disable=SC2086
+        timeout 60 qemu-system-x86_64 -M q35 $accel -nodefaults -display none -serial stdio -no-reboot \
             -device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$image" -append "$*" </dev/null | tr -d '\r'
         return "${PIPESTATUS[0]}"
     }
     gives "QEMU" 9 "$tmp/hello" qemu $g/hello.img a --exit 4 b
     gives "QEMU: threads, timers" $((threads * 2 + 1)) "$tmp/threads.out" qemu "$tmp/threads.img"
+    # KVM of either kind: with VMX or SVM, or one that interprets CPL 0 (ring3.c).
+    if [ -r /dev/kvm ] && [ -w /dev/kvm ]; then
+        accel="-accel kvm -cpu host"
+        gives "QEMU with KVM" 9 "$tmp/hello" qemu $g/hello.img a --exit 4 b
+        gives "QEMU with KVM: threads, timers" $((threads * 2 + 1)) "$tmp/threads.out" qemu "$tmp/threads.img"
+        accel=
+    else
+        skipped "QEMU with KVM" "no /dev/kvm"
+    fi
     # Its microvm has virtio-mmio, and names the devices on the command line.
     microvm() { # IMAGE ARGS OPTION…
         local image=$1 args=$2

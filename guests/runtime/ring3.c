@@ -66,6 +66,7 @@ bool ring3_syscall(struct regs *r, uint64_t fault)
         inside = false;
         ring3_return();
     }
+    boot.flags |= MAYFLY_BOOT_RING3;
     r->rip = r->rcx;
     r->rflags = r->r11;
     r->vector = (uint64_t)-1;

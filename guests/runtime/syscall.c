@@ -320,6 +320,9 @@ void syscall_enter(struct regs *r)
         asked[nr]++;
     if (!fn && nr == __NR_socket)
         tell_no_network(r->rdi);
-    r->rax = fn ? (uint64_t)fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : (uint64_t)-ENOSYS;
+    /* Without a network no family of addresses is there: what programs know how to do without. */
+    int none = nr == __NR_socket ? -EAFNOSUPPORT : -ENOSYS;
+
+    r->rax = (uint64_t)(fn ? fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : none);
     thread_leave(r);
 }
