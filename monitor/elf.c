@@ -248,8 +248,8 @@ static bool static_pie(const struct elf *e)
     return e->type == ET_DYN && e->is64 && e->entry && dynamic && zero;
 }
 
-/* Linux enters a program at a virtual address. An entry that only makes sense as a physical one is a
- * kernel's, whatever its OSABI byte says: ld writes "GNU" there for IFUNCs (OSv). */
+/* Linux enters a program at a virtual address. An entry that only makes sense as a physical one is
+ * a kernel's, whatever its OSABI byte says: ld writes "GNU" there for IFUNCs (OSv). */
 static bool entry_is_physical(const struct elf *e)
 {
     for (unsigned i = 0; i < e->nsegment; i++) {

@@ -314,11 +314,11 @@ static void status_write(struct virtio_dev *dev, uint32_t val)
         ask(dev, REQ_RESET);
         return;
     }
-    /* A driver must not clear bits (§2.1.1): what it leaves out stays. A bit that was not offered is
-     * not negotiated, no more: QEMU and Firecracker drop it, and Unikraft takes NET_F_GUEST_ANNOUNCE
-     * of every device and never looks whether FEATURES_OK stayed. A driver that leaves VERSION_1 out
-     * we MAY refuse (§6.2); OSv does, insists on FEATURES_OK and uses the layouts of version 1,
-     * which are all that this transport has. */
+    /* A driver must not clear bits (§2.1.1): what it leaves out stays. A bit that was not offered
+     * is not negotiated, no more: QEMU and Firecracker drop it, and Unikraft takes
+     * NET_F_GUEST_ANNOUNCE of every device and never looks whether FEATURES_OK stayed. A driver
+     * that leaves VERSION_1 out we MAY refuse (§6.2); OSv does, insists on FEATURES_OK and uses the
+     * layouts of version 1, which are all that this transport has. */
     if (fresh & S_FEATURES_OK)
         dev->driver_features &= offered(dev);
     if (fresh & S_DRIVER_OK && !((dev->status | fresh) & S_FEATURES_OK))
