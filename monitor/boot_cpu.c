@@ -1,13 +1,16 @@
 /*
- * The two states a boot protocol may start a CPU in. The selectors are Linux's (boot.rst: __BOOT_CS
- * 0x10, __BOOT_DS 0x18); the other protocols leave them open.
+ * The two states a boot protocol may start a CPU in. The selectors in 64-bit mode are Linux's
+ * (boot.rst: __BOOT_CS 0x10, __BOOT_DS 0x18). The 32-bit protocols leave them open; GRUB, QEMU and
+ * Firecracker have code at 0x08 and data at 0x10, and xv6 goes on with these values after it has
+ * loaded a GDT of its own.
  */
 #include <string.h>
 #include "monitor/loader.h"
 
 #define SEL_CODE32 0x08u
 #define SEL_CODE64 0x10u
-#define SEL_DATA   0x18u
+#define SEL_DATA32 0x10u
+#define SEL_DATA64 0x18u
 #define SEL_TSS    0x20u
 
 #define ATTR_CODE32 (0xbu | SEG_S | SEG_P | SEG_DB | SEG_G)
@@ -36,12 +39,12 @@ static uint64_t descriptor(uint32_t attr, uint32_t limit20)
     return d;
 }
 
-static void put_gdt(struct ram *ram, struct cpu *cpu, uint64_t gpa)
+static void put_gdt(struct ram *ram, struct cpu *cpu, uint64_t gpa, bool is64)
 {
     const uint64_t gdt[BOOT_GDT_BYTES / 8] = {
         [SEL_CODE32 / 8] = descriptor(ATTR_CODE32, 0xfffff),
-        [SEL_CODE64 / 8] = descriptor(ATTR_CODE64, 0xfffff),
-        [SEL_DATA / 8] = descriptor(ATTR_DATA, 0xfffff),
+        [SEL_CODE64 / 8] = descriptor(is64 ? ATTR_CODE64 : ATTR_DATA, 0xfffff),
+        [SEL_DATA64 / 8] = descriptor(ATTR_DATA, 0xfffff),
         [SEL_TSS / 8] = descriptor(ATTR_TSS, 0x67),
     };
     void *p = ram_ptr(ram, gpa, sizeof gdt);
@@ -66,10 +69,10 @@ static void put_page_tables(struct ram *ram, uint64_t bytes)
         table[1024 + i] = (i * 2 * MIB) | PTE_P | PTE_W | PTE_AD | PTE_PS;
 }
 
-static void put_segments(struct cpu *cpu, uint16_t cs, uint32_t cs_attr)
+static void put_segments(struct cpu *cpu, uint16_t cs, uint32_t cs_attr, uint16_t ds)
 {
     for (unsigned i = 0; i < NSEG; i++)
-        cpu->seg[i] = (struct seg){.limit = 0xffffffff, .attr = ATTR_DATA, .sel = SEL_DATA};
+        cpu->seg[i] = (struct seg){.limit = 0xffffffff, .attr = ATTR_DATA, .sel = ds};
     cpu->seg[SEG_CS] = (struct seg){.limit = 0xffffffff, .attr = cs_attr, .sel = cs};
     cpu->tr = (struct seg){.limit = 0x67, .attr = ATTR_TSS, .sel = SEL_TSS};
     cpu->ldtr = (struct seg){.attr = ATTR_LDT};
@@ -100,9 +103,9 @@ void boot_cpu_long_sized(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_
                          uint64_t gdt)
 {
     start(cpu, rip);
-    put_gdt(ram, cpu, gdt);
+    put_gdt(ram, cpu, gdt, true);
     put_page_tables(ram, bytes);
-    put_segments(cpu, SEL_CODE64, ATTR_CODE64);
+    put_segments(cpu, SEL_CODE64, ATTR_CODE64, SEL_DATA64);
     cpu->gpr[RSP] = BOOT_STACK;
     cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_PG;
     cpu->cr3 = BOOT_PML4;
@@ -123,8 +126,8 @@ void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t kern
 void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip)
 {
     start(cpu, rip);
-    put_gdt(ram, cpu, BOOT_GDT_GPA);
-    put_segments(cpu, SEL_CODE32, ATTR_CODE32);
+    put_gdt(ram, cpu, BOOT_GDT_GPA, false);
+    put_segments(cpu, SEL_CODE32, ATTR_CODE32, SEL_DATA32);
     cpu->gpr[RSP] = BOOT_STACK; /* left open by the protocols; Nanos calls before it sets its own */
     cpu->cr0 = CR0_PE | CR0_ET;
     cpu->cr3 = 0;

@@ -53,6 +53,7 @@ static const struct pio_device devices[] = {
     {0xa0, 0xa1, "pic slave", bus_pic_read, bus_pic_write, 1, true},
     {PORT_DEBUG, PORT_DEBUG, "debug console", debug_read, debug_write, 1, false},
     {PORT_EXIT, PORT_EXIT, "exit", ones_read, exit_write, 4, false},
+    {0x3d4, 0x3d5, "crt controller", crtc_read, crtc_write, 1, false},
     {PORT_SERIAL, PORT_SERIAL + 7, "serial", serial_read, serial_write, 1, false},
     {0x4d0, 0x4d1, "elcr", bus_pic_read, bus_pic_write, 1, true},
     {PORT_EXIT_BIS, PORT_EXIT_BIS, "exit 501", ones_read, exit_write, 4, false},

@@ -211,6 +211,26 @@ void shutdown_write(struct machine *m, uint16_t port, unsigned size, uint64_t va
     }
 }
 
+/* --- the CRT controller of a VGA that shows nothing --- */
+
+/* Its registers keep what is written, no more: a kernel that asks for the cursor before it writes
+ * at it (xv6) would take all-ones for a place outside the screen. The text memory is not there,
+ * which is where Linux looks for a VGA. */
+uint64_t crtc_read(struct machine *m, uint16_t port, unsigned size)
+{
+    (void)size;
+    return port & 1 ? m->crtc.reg[m->crtc.index] : m->crtc.index;
+}
+
+void crtc_write(struct machine *m, uint16_t port, unsigned size, uint64_t val)
+{
+    (void)size;
+    if (port & 1)
+        m->crtc.reg[m->crtc.index] = (uint8_t)val;
+    else
+        m->crtc.index = val % sizeof m->crtc.reg;
+}
+
 /* --- debug output and nothing at all --- */
 
 uint64_t debug_read(struct machine *m, uint16_t port, unsigned size)

@@ -21,6 +21,8 @@ uint64_t pvpanic_read(struct machine *m, uint16_t port, unsigned size);
 void pvpanic_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
 uint64_t debug_read(struct machine *m, uint16_t port, unsigned size); /* 0xe9 */
 void debug_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
+uint64_t crtc_read(struct machine *m, uint16_t port, unsigned size); /* 0x3d4, 0x3d5 */
+void crtc_write(struct machine *m, uint16_t port, unsigned size, uint64_t val);
 void shutdown_write(struct machine *m, uint16_t port, unsigned size, uint64_t val); /* 0x8900 */
 
 /* acpi_pm.c: PM1 event and control blocks, PM timer */

@@ -77,6 +77,10 @@ struct i8042 {
     bool irq_line;
 };
 
+struct crtc {
+    uint8_t index, reg[32];
+};
+
 struct acpi_pm {
     uint16_t sts, en, cnt;
 };
@@ -96,6 +100,7 @@ struct machine {
     struct rtc rtc;
     struct i8042 i8042;
     struct acpi_pm pm;
+    struct crtc crtc;
     uint8_t port92, port_cf9, shutdown_matched; /* bytes of "Shutdown" seen */
     struct boot_result boot;
     struct console *console;

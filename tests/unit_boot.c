@@ -72,6 +72,9 @@ static void check_flat32(const struct run *r, uint64_t rip)
     cr_assert_eq(r->cpu.efer, 0);
     cr_assert_eq(cpu_code_size(&r->cpu), 4);
     cr_assert_eq(r->cpu.gpr[RSP], 0x8ff0, "a guest may call before it sets its own stack");
+    cr_assert_eq(r->cpu.seg[SEG_CS].sel, 0x08, "where every loader has it");
+    for (unsigned i = 0; i < NSEG; i++)
+        cr_assert(i == SEG_CS || r->cpu.seg[i].sel == 0x10, "segment %u", i);
     check_segs(r);
 }
 

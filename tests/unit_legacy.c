@@ -33,9 +33,9 @@ TestSuite(legacy, .init = setup);
 Test(legacy, the_table_is_sorted_and_named)
 {
     /* A row out of order could not be found: each device's first port must count in its own row. */
-    static const uint16_t ports[] = {0x20,  0x40,  0x60,  0x61,  0x64,  0x70,  0x80,
-                                     0x92,  0xa0,  0xe9,  0xf4,  0x3f8, 0x4d0, 0x501,
-                                     0x505, 0x600, 0x6d0, 0xcf8, 0xcf9, 0xcfa, 0x8900};
+    static const uint16_t ports[] = {0x20,  0x40,  0x60,  0x61,  0x64,  0x70,  0x80,  0x92,
+                                     0xa0,  0xe9,  0xf4,  0x3d4, 0x3f8, 0x4d0, 0x501, 0x505,
+                                     0x600, 0x6d0, 0xcf8, 0xcf9, 0xcfa, 0x8900};
     for (unsigned i = 0; i < sizeof ports / sizeof ports[0]; i++) {
         in(ports[i], 1);
         cr_expect_eq(fake.pio_count[i], 1u, "%x", ports[i]);
@@ -75,6 +75,19 @@ Test(legacy, wide_accesses_are_split)
     outp(0xe9, 1, '!');
     cr_expect_str_eq(out, "A!");
     cr_expect_eq(in(0xe9, 1), 0xe9u);
+}
+
+Test(legacy, cursor_of_no_screen)
+{
+    outp(0x3d4, 2, 0x050e);
+    outp(0x3d4, 2, 0x390f);
+    outp(0x3d4, 1, 14);
+    cr_expect_eq(in(0x3d5, 1), 5u);
+    outp(0x3d4, 1, 15);
+    cr_expect_eq(in(0x3d4, 2), 0x390fu);
+    outp(0x3d4, 1, 0xff);
+    outp(0x3d5, 1, 1);
+    cr_expect_eq(in(0x3d4, 1), 0x1fu, "an index of five bits");
 }
 
 Test(legacy, no_pci)
