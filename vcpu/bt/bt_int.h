@@ -10,7 +10,7 @@
  * A block is keyed by (guest-physical address, RIP, key): RIP because translated code holds
  * constants made of it (move.c changes them), the physical address so that a remapped page never
  * runs old code. It lies in one page but for at most one last instruction that straddles into the
- * next (page2). It goes on after conditional branches forwards and after calls, and repeats the
+ * next (page2). It goes on after conditional branches not taken and after calls, and repeats the
  * body of a short loop.
  *
  * Control leaves the cache by the glue made in glue.c: exits return to bt_run()'s loop, callouts
