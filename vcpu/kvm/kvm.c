@@ -87,6 +87,10 @@ static int set_up_vm(struct vm_cpus *vm, const char **what)
 {
     uint64_t identity = IDENTITY_GPA;
     struct kvm_enable_cap split = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {IOAPIC_PINS}};
+    /* The other vendor's VMCALL is #UD, and not rewritten in the guest's memory: a KVM that
+     * interprets the guest rewrites it for ever. Linux 5.18; older ones go on as they do. */
+    struct kvm_enable_cap quirks = {.cap = KVM_CAP_DISABLE_QUIRKS2,
+                                    .args = {KVM_X86_QUIRK_FIX_HYPERCALL_INSN}};
     int r;
 
     vm->ram->host_protect = true; /* KVM_RUN returns -EFAULT for what the host may not write */
@@ -104,6 +108,7 @@ static int set_up_vm(struct vm_cpus *vm, const char **what)
     r = (int)kvm_ioctl(vm->kvm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)TSS_GPA);
     if (r)
         return r;
+    kvm_ioctl(vm->kvm_fd, KVM_ENABLE_CAP, &quirks);
     *what = "KVM_ENABLE_CAP (KVM_CAP_SPLIT_IRQCHIP)";
     return (int)kvm_ioctl(vm->kvm_fd, KVM_ENABLE_CAP, &split);
 }
