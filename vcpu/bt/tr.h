@@ -216,6 +216,9 @@ void tr_page_probe(struct tr *t, unsigned k, struct tr_linear l, uint32_t more);
 void tr_plan_windows(struct tr *t);
 /* Is there any window for the block? */
 bool tr_windows(const struct tr *t);
+/* What is added to a linear address in window kind to make it a host address; false: there is no
+ * such window. */
+bool tr_window_bias(const struct tr *t, unsigned kind, int64_t *bias);
 /* The comparisons that belong in front of instruction i. */
 void tr_checks(struct tr *t);
 /* Does every way from the start to the branch at i pass a comparison? Then it polls (window.c). */
@@ -245,6 +248,8 @@ void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
 void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin);
 /* H_A = host address of l, which is t->m; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint32_t more);
+/* H_B = where in its table the TLB entry of the linear address in reg lies. */
+void tr_tlb_index(struct tr *t, unsigned reg);
 void tr_cold_all(struct tr *t);
 /* Where guest register r is: its host register, H_A if that holds it, or scratch h after loading it
  * there. */

@@ -17,8 +17,7 @@
 
 #define SPAN_MAX (64 * (WIN_CLASSES - 6))
 
-/* What is added to a linear address to make it a host address; false: not through a window. */
-static bool window_for(const struct tr *t, unsigned kind, int64_t *bias)
+bool tr_window_bias(const struct tr *t, unsigned kind, int64_t *bias)
 {
     const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
 
@@ -60,7 +59,7 @@ static void place(struct tr *t, unsigned i, struct tr_access *a)
     if (g == t->group + t->ngroup) {
         int64_t bias;
 
-        if (!window_for(t, stack ? WIN_STACK : 0, &bias))
+        if (!tr_window_bias(t, stack ? WIN_STACK : 0, &bias))
             return;
         *g = (struct tr_group){.base = a->base,
                                .index = a->index,
@@ -132,7 +131,7 @@ static void settle(struct tr *t)
 
         g->kind = (uint8_t)((g->write ? WIN_WRITE : WIN_READ) | (g->stack ? WIN_STACK : 0));
         choose_point(t, g);
-        g->dead = !window_for(t, g->kind, &bias) || !sum(t, g, &add);
+        g->dead = !tr_window_bias(t, g->kind, &bias) || !sum(t, g, &add);
     }
     for (unsigned i = 0; i < t->n; i++)
         for (unsigned k = 0; k < 2; k++) {
@@ -143,7 +142,7 @@ static void settle(struct tr *t)
                 continue;
             const struct tr_group *g = &t->group[a->group - 1];
 
-            window_for(t, g->kind, &bias);
+            tr_window_bias(t, g->kind, &bias);
             bias += a->disp;
             if (g->dead || bias < INT32_MIN + MOVED || bias > INT32_MAX - MOVED)
                 a->group = 0;
@@ -225,8 +224,8 @@ static void check_other(struct tr *t, const struct tr_group *g)
     unsigned other = g->kind ^ WIN_STACK;
     int64_t bias, bias2, add = (int64_t)win[g->kind].lo - (int64_t)win[other].lo;
 
-    if (g->hint != HINT_OTHER || !window_for(t, g->kind, &bias) || !window_for(t, other, &bias2) ||
-        bias != bias2 || add != (int32_t)add)
+    if (g->hint != HINT_OTHER || !tr_window_bias(t, g->kind, &bias) ||
+        !tr_window_bias(t, other, &bias2) || bias != bias2 || add != (int32_t)add)
         return;
     e_lea(&t->e, H_B, H_B, REG_NONE, 0, (int32_t)add, 8, 8);
     e_gs(&t->e, 0x3b, H_B, limit_of(t, g, other), true);

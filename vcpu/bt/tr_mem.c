@@ -115,11 +115,34 @@ static void make_linear(struct tr *t, struct tr_linear *l)
     }
 }
 
+void tr_tlb_index(struct tr *t, unsigned reg)
+{
+    struct emit *e = &t->e;
+
+    if (t->bt->bmi2) {
+        e8(e, 0xc4); /* rorx r11, reg, 8 */
+        e8(e, reg & 8 ? 0x43 : 0x63);
+        e8(e, 0xfb);
+        e8(e, 0xf0);
+        e8(e, 0xd8 | (reg & 7));
+        e8(e, PAGE_SHIFT - 4);
+    } else {
+        e_mov(e, H_B, reg);
+        e8(e, 0x49); /* shr r11, 8 */
+        e8(e, 0xc1);
+        e8(e, 0xeb);
+        e8(e, PAGE_SHIFT - 4);
+    }
+    e8(e, 0x41); /* and r11d, mask */
+    e8(e, 0x81);
+    e8(e, 0xe3);
+    e32(e, (TLB_ENTRIES - 1) << 4);
+}
+
 /* The TLB probe of c, up to the jump that is taken on a miss. H_A becomes the host address, right
  * or wrong: the accesses that follow need not wait for the comparison. */
 static uint32_t tlb_probe(struct tr *t, const struct cold *c, int32_t at)
 {
-    static const uint8_t rorx[] = {0xc4, 0x43, 0xfb, 0xf0, 0xda, PAGE_SHIFT - 4};
     struct emit *e = &t->e;
     int32_t last = at + (int32_t)offsetof(struct tlb_entry, last);
 
@@ -133,20 +156,7 @@ static uint32_t tlb_probe(struct tr *t, const struct cold *c, int32_t at)
         if (t->in[t->i].base == BASE_RIP)
             tr_reloc(t, RELOC_TLB);
     } else {
-        if (t->bt->bmi2) {
-            for (unsigned i = 0; i < sizeof(rorx); i++) /* rorx r11, r10, 8 */
-                e8(e, rorx[i]);
-        } else {
-            e_mov(e, H_B, H_A);
-            e8(e, 0x49); /* shr r11, 8 */
-            e8(e, 0xc1);
-            e8(e, 0xeb);
-            e8(e, PAGE_SHIFT - 4);
-        }
-        e8(e, 0x41); /* and r11d, mask */
-        e8(e, 0x81);
-        e8(e, 0xe3);
-        e32(e, (TLB_ENTRIES - 1) << 4);
+        tr_tlb_index(t, H_A);
         e_gs_index(e, 0x03, H_A, H_B, 0, at);
         e_gs_index(e, 0x8b, H_B, H_B, 0, last);
     }

@@ -44,18 +44,17 @@ static void operand(struct tr *t, struct cold_rep *c, unsigned kind, unsigned re
 
 static void shift_pointer(struct tr *t, unsigned reg, unsigned kind, bool to_host)
 {
-    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
-    int64_t bias = (int64_t)win->off - (int64_t)win->lo;
+    int64_t bias;
 
+    tr_window_bias(t, kind, &bias);
     e_lea(&t->e, reg, reg, REG_NONE, 0, (int32_t)(to_host ? bias : -bias), 8, 8);
 }
 
 static bool bias_fits(const struct tr *t, unsigned kind)
 {
-    const struct bt_window *win = &t->bt->win[tr_ctx(t)][kind];
-    int64_t bias = (int64_t)win->off - (int64_t)win->lo;
+    int64_t bias;
 
-    return win->on && bias > INT32_MIN && bias <= INT32_MAX;
+    return tr_window_bias(t, kind, &bias) && bias > INT32_MIN && bias <= INT32_MAX;
 }
 
 /* MOVS, STOS, CMPS, SCAS with a repeat prefix. */
@@ -110,15 +109,7 @@ static void in_page(struct tr *t, struct cold_rep *c, unsigned reg, bool write, 
                  (int32_t)(sizeof(struct tlb_entry) * TLB_ENTRIES) *
                      (int32_t)(tr_ctx(t) * TLB_KINDS + (write ? TLB_W : TLB_R));
 
-    e_mov(e, H_B, reg);
-    e8(e, 0x49); /* shr r11, 8 */
-    e8(e, 0xc1);
-    e8(e, 0xeb);
-    e8(e, PAGE_SHIFT - 4);
-    e8(e, 0x41); /* and r11d, mask */
-    e8(e, 0x81);
-    e8(e, 0xe3);
-    e32(e, (TLB_ENTRIES - 1) << 4);
+    tr_tlb_index(t, reg);
     e_gs_index(e, 0x8b, H_A, H_B, 0, at + (int32_t)offsetof(struct tlb_entry, add));
     e_gs_index(e, 0x8b, H_B, H_B, 0, at + (int32_t)offsetof(struct tlb_entry, last));
     e_gs_store(e, H_A, slot);
@@ -168,11 +159,12 @@ static bool rep_in_page(struct tr *t)
 /* The stack's window, where it is at the same offset, serves as well. */
 static void try_stack(struct tr *t, const struct cold_rep *c, unsigned k, uint32_t miss[2])
 {
-    const struct bt_window *win = t->bt->win[tr_ctx(t)];
     unsigned kind = c->op[k].kind, stack = kind | WIN_STACK;
+    int64_t bias, stack_bias;
 
-    if (!bias_fits(t, stack) || (int64_t)win[stack].off - (int64_t)win[stack].lo !=
-                                    (int64_t)win[kind].off - (int64_t)win[kind].lo) {
+    tr_window_bias(t, kind, &bias);
+    tr_window_bias(t, stack, &stack_bias);
+    if (!bias_fits(t, stack) || bias != stack_bias) {
         miss[0] = c->op[k].miss[0];
         miss[1] = c->op[k].miss[1];
         return;
