@@ -90,10 +90,8 @@ int devices_create(struct machine *m)
     m->virtio.vm = &m->cpus;
     m->virtio.ram = &m->ram;
     m->virtio.warn = warn;
-    if (m->cpus.kvm) {
+    if (m->cpus.kvm)
         m->virtio.ioeventfd = kvm_ioeventfd;
-        m->virtio.irqfd = kvm_irqfd;
-    }
     for (unsigned i = 0; i < m->cfg->ndevice; i++) {
         const struct config_device *d = &m->cfg->device[i];
 

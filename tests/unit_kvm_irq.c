@@ -6,7 +6,7 @@
 
 /* Each handler asks for the next interrupt by a byte on the serial port and halts; none returns
  * (not every KVM emulates IRET at CPL 0). 0x20: the 8259 by ExtINT. 0x40: a message. 0x41: IOAPIC
- * pin 9, level. 0x42: pin 10, edge, from an irqfd. */
+ * pin 9, level. 0x42: pin 10, edge. */
 __asm__(".section .rodata\n"
         ".code32\n"
         ".macro say c\n mov $\\c, %al\n out %al, %dx\n .endm\n"
@@ -29,12 +29,10 @@ __asm__(".section .rodata\n"
         ".code64\n"
         ".text\n");
 extern const uint8_t irq_begin[], irq_20[], irq_40[], irq_41[], irq_42[], irq_end[];
-static int irqfd = -1;
 
 static void raise_for(struct machine_ *m, char c)
 {
     struct vm_cpus *vm = &m->cpus;
-    uint64_t one = 1;
 
     switch (c) {
     case 'r':
@@ -47,10 +45,7 @@ static void raise_for(struct machine_ *m, char c)
         irq_set(vm, 9, true);
         break;
     case 'f':
-        if (m->engine == &engine_kvm)
-            cr_assert_eq(write(irqfd, &one, sizeof one), 8);
-        else
-            irq_pulse(vm, 10);
+        irq_pulse(vm, 10);
     }
 }
 
@@ -123,9 +118,6 @@ static void interrupts(void (*printed)(struct machine_ *m, char c))
 
     m->printed = printed;
     start(m, &engine_kvm);
-    irqfd = eventfd(0, EFD_CLOEXEC);
-    cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
-    cr_assert_eq(kvm_irqfd(&m->cpus, IOAPIC_PINS, irqfd, false), -EINVAL);
     cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, false), 0);
     cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, false), -EEXIST);
     expect_stop(m, run(m, false));
@@ -135,10 +127,8 @@ static void interrupts(void (*printed)(struct machine_ *m, char c))
     cr_assert_eq(read(bell, &count, sizeof count), 8);
     cr_assert_eq(count, 1);
     cr_assert_eq(m->mmio_writes, 8, "the doorbell did not leave the kernel: %u", m->mmio_writes);
-    cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, true), 0);
     cr_assert_eq(kvm_ioeventfd(&m->cpus, DOORBELL, 0, bell, true), 0);
     destroy(m);
-    close(irqfd);
     close(bell);
 }
 
@@ -164,10 +154,7 @@ Test(kvm_irq, across_a_change_of_engine, .timeout = 20)
         m->printed = raise_at_once;
         m->kick_at = at;
         start(m, &engine_kvm);
-        irqfd = eventfd(0, EFD_CLOEXEC);
-        cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
         cr_assert_eq(run(m, true), EXIT_KICKED);
-        close(irqfd);
         finish(m);
         start(m, &engine_interp);
         expect_stop(m, run(m, false));
@@ -202,8 +189,6 @@ Test(kvm_irq, taken_and_kicked, .timeout = 20)
             m->engine->vcpu_fini(m->v);
             m->engine->vm_fini(&m->cpus);
             start(m, &engine_kvm);
-            irqfd = eventfd(0, EFD_CLOEXEC);
-            cr_assert_eq(kvm_irqfd(&m->cpus, 10, irqfd, false), 0);
         } else {
             finish(m);
             start(m, &engine_interp);

@@ -30,7 +30,6 @@ static void setup(void)
     bus.warn = warn;
     dev.bus = &bus;
     dev.nqueues = 1;
-    dev.irq_fd = -1;
     pthread_mutex_init(&dev.lock, NULL);
     vq->dev = &dev;
     vq->size_max = SIZE;

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "virtio/virtio.h"
 
@@ -41,6 +40,7 @@ struct fix {
     pthread_t thread;
     atomic_bool stop, ready;
     bool uring;
+    uint64_t interrupts;               /* seen by interrupts() */
     unsigned size;                     /* of each ring */
     uint16_t avail[VIRTIO_QUEUES_MAX]; /* driver's next avail.idx */
     uint16_t seen_used[VIRTIO_QUEUES_MAX];
@@ -76,10 +76,10 @@ static struct fix *fix_new(struct virtio_dev *dev, uint64_t ram, bool uring)
     f->size = 64;
     cr_assert_eq(ram_create(&f->ram, ram), 0);
     f->vm.ram = &f->ram;
+    irqchip_init(&f->vm.irqchip, &f->vm); /* interrupts are counted: all pins are masked */
     f->bus.vm = &f->vm;
     f->bus.ram = &f->ram;
     cr_assert_eq(virtio_bus_add(&f->bus, dev), 0);
-    dev->irq_fd = eventfd(0, EFD_NONBLOCK); /* interrupts are counted, not delivered */
     cr_assert_eq(pthread_create(&f->thread, NULL, fix_thread, f), 0);
     while (!atomic_load(&f->ready))
         usleep(100);
@@ -93,7 +93,6 @@ __attribute__((unused)) static void fix_free(struct fix *f)
     pthread_join(f->thread, NULL);
     io_destroy(f->io);
     ram_destroy(&f->ram);
-    close(f->dev->irq_fd);
     free(f);
 }
 
@@ -113,9 +112,11 @@ static void set_reg(struct fix *f, uint32_t off, uint32_t v)
 /* Interrupts since the last call. */
 __attribute__((unused)) static unsigned interrupts(struct fix *f)
 {
-    uint64_t n;
+    uint64_t all = f->dev->count.interrupts + f->dev->count.config_interrupts;
+    unsigned n = (unsigned)(all - f->interrupts);
 
-    return read(f->dev->irq_fd, &n, sizeof n) == sizeof n ? (unsigned)n : 0;
+    f->interrupts = all;
+    return n;
 }
 
 static void set_queue(struct fix *f, unsigned q, uint64_t desc, uint64_t avail, uint64_t used)

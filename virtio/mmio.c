@@ -60,13 +60,7 @@ void virtio_interrupt(struct virtio_dev *dev, bool config)
         dev->count.config_interrupts++;
     else
         dev->count.interrupts++;
-    if (dev->irq_fd >= 0) {
-        uint64_t one = 1;
-
-        (void)!write(dev->irq_fd, &one, sizeof one);
-    } else {
-        irq_pulse(dev->bus->vm, dev->gsi);
-    }
+    irq_pulse(dev->bus->vm, dev->gsi);
 }
 
 static void ring_bell(struct virtio_dev *dev)

@@ -178,7 +178,7 @@ static bool paced(struct virtq *vq, uint64_t now)
     if (now >= vq->pace_at || (uint16_t)(vq->next_used - vq->pace_from) >= vq->size - vq->size / 4)
         return true;
     /* Whether CPUs in KVM sleep is not known here. */
-    bool idle = dev->irq_fd >= 0 || guest_is_idle(dev->bus->vm);
+    bool idle = dev->event_fd >= 0 || guest_is_idle(dev->bus->vm);
 
     return now - vq->pace_moved >= (idle ? PACE_QUIET_NS : PACE_STILL_NS);
 }

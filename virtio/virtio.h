@@ -122,7 +122,7 @@ struct virtio_dev {
     uint32_t held;
     uint32_t look; /* a bit a queue: virtio_look_again() */
     bool started, broken, resetting;
-    int event_fd, irq_fd; /* kvm: ioeventfd, irqfd; -1 */
+    int event_fd; /* kvm: the ioeventfd of its doorbell; -1 */
     struct io_op event_op;
     struct {
         uint64_t interrupts, config_interrupts, broken, resets, mmio_reads, mmio_writes;
@@ -182,9 +182,8 @@ struct virtio_bus {
     struct virtio_dev *dev[VIRTIO_SLOTS];
     _Atomic uint32_t bells;                           /* a bit a device: something to look at */
     void (*warn)(const char *label, const char *why); /* a broken device; -v */
-    /* vcpu/kvm/kvm.h's functions under the kvm engine, NULL under the others. */
+    /* vcpu/kvm/kvm.h's function under the kvm engine, NULL under the others. */
     int (*ioeventfd)(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);
-    int (*irqfd)(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
 };
 
 /* Before the guest runs, main thread. -ENOSPC: no slot is free. */

@@ -23,10 +23,6 @@ extern uint64_t kvm_create_vm_ns;
  * 0 or -errno. */
 int kvm_ioeventfd(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);
 
-/* A write to the eventfd fd raises GSI gsi (an IOAPIC pin, edge) by the message that the guest has
- * programmed into the pin. The route follows the guest's IOAPIC writes. Any thread. 0 or -errno. */
-int kvm_irqfd(struct vm_cpus *vm, unsigned gsi, int fd, bool remove);
-
 /* The debugger (vcpu/debug.h), while every vCPU stands still: is there room for one more point; put
  * into guest memory, before going on, what the debug registers have no room for, and take it out
  * again. */
@@ -44,7 +40,7 @@ struct kvm_vm {
     struct kvm_vcpu *vcpus; /* all that were made, for the end */
     _Atomic bool intr;      /* the 8259's INTR pin */
     /* What the kernel was told of the IOAPIC's pins; under the irqchip's lock. */
-    uint32_t irqfd_pins, routed;
+    uint32_t routed;
     uint64_t route[IOAPIC_PINS]; /* redirection entry behind the route */
 };
 

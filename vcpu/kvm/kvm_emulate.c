@@ -24,7 +24,7 @@ int kvm_emulate_thread_init(struct vcpu *v)
 bool kvm_emulate(struct vcpu *v)
 {
     /* An event went first and is delivered: where it leads is KVM's to try. */
-    if (v->kvm->in_flight)
+    if (v->cpu.rip != v->kvm->run->s.regs.regs.rip)
         return true;
     enum step s = interp_step(v);
 

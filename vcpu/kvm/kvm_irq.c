@@ -1,6 +1,6 @@
 /*
  * Interrupts with the split irqchip: messages by KVM_SIGNAL_MSI, the 8259 by KVM_INTERRUPT, and the
- * routes by which irqfds and EOI exits know the IOAPIC's pins.
+ * routes by which KVM knows whose EOI is the IOAPIC's.
  */
 #include "vcpu/kvm/kvm.h"
 
@@ -59,9 +59,9 @@ int kvm_irq_before_run(struct vcpu *v, const char **what)
 }
 
 /* --- routes ---
- * An edge from our own devices goes by KVM_SIGNAL_MSI and needs no route. A level pin needs one so
- * that the EOI of its vector leaves the kernel (KVM_EXIT_IOAPIC_EOI), a pin with an irqfd needs one
- * to be delivered. A masked pin keeps the route it had: its last interrupt may still be in service.
+ * Our devices' interrupts go by KVM_SIGNAL_MSI and need none. A level pin has one so that the EOI
+ * of its vector leaves the kernel (KVM_EXIT_IOAPIC_EOI). A masked pin keeps the route it had: its
+ * last interrupt may still be in service.
  */
 
 /* SDM 3A 11.11 from 82093AA 3.2.4. */
@@ -107,7 +107,7 @@ static int sync_routes(struct vm_cpus *vm)
     for (unsigned pin = 0; pin < IOAPIC_PINS; pin++) {
         uint64_t redir = vm->irqchip.ioapic.redir[pin];
 
-        if (redir & REDIR_MASKED || (!(redir & REDIR_LEVEL) && !(k->irqfd_pins >> pin & 1)))
+        if (redir & REDIR_MASKED || !(redir & REDIR_LEVEL))
             continue;
         if ((k->routed >> pin & 1) && k->route[pin] == (redir & live))
             continue;
@@ -123,27 +123,6 @@ void kvm_irq_ioapic_written(struct vm_cpus *vm)
     pthread_mutex_lock(&vm->irqchip.lock);
     sync_routes(vm);
     pthread_mutex_unlock(&vm->irqchip.lock);
-}
-
-int kvm_irqfd(struct vm_cpus *vm, unsigned gsi, int fd, bool remove)
-{
-    struct kvm_irqfd f = {
-        .fd = (uint32_t)fd, .gsi = gsi, .flags = remove ? KVM_IRQFD_FLAG_DEASSIGN : 0};
-    int r = 0;
-
-    if (!vm->kvm || gsi >= IOAPIC_PINS || fd < 0)
-        return -EINVAL;
-    pthread_mutex_lock(&vm->irqchip.lock);
-    if (!remove) {
-        vm->kvm->irqfd_pins |= 1u << gsi;
-        r = sync_routes(vm);
-    }
-    if (!r)
-        r = (int)kvm_ioctl(vm->kvm->fd, KVM_IRQFD, &f);
-    if (remove || r)
-        vm->kvm->irqfd_pins &= ~(1u << gsi);
-    pthread_mutex_unlock(&vm->irqchip.lock);
-    return r;
 }
 
 int kvm_ioeventfd(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove)

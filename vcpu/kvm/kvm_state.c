@@ -268,6 +268,10 @@ static int deliver_in_flight(struct vcpu *v, const struct kvm_vcpu_events *e, co
     struct cpu *c = &v->cpu;
 
     *what = "KVM_GET_SREGS";
+    /* KVM's verdict on an instruction of kernel code that it cannot emulate, where it could not be
+     * told to give none (Linux before 5.14): the interpreter's counts. */
+    if (v->kvm->emulate && e->exception.nr == VEC_UD)
+        return 0;
     if (e->exception.injected || e->exception.pending) {
         int r = e->exception.nr == VEC_PF ? refresh_cr2(v) : 0;
 

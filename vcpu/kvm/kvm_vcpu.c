@@ -282,10 +282,6 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
         v->exit = (struct vcpu_exit){.reason = EXIT_SHUTDOWN};
         *out = EXIT_SHUTDOWN;
         return 1;
-    case KVM_EXIT_SYSTEM_EVENT:
-        v->exit = (struct vcpu_exit){.reason = EXIT_STOP};
-        *out = EXIT_STOP;
-        return 1;
     case KVM_EXIT_HLT: /* not with the in-kernel APIC */
         v->exit = (struct vcpu_exit){.reason = EXIT_HLT};
         *out = EXIT_HLT;
