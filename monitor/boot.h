@@ -57,7 +57,7 @@ struct boot_request {
 };
 
 struct boot_result {
-    const char *protocol; /* "linux64", "pvh", "multiboot", "elf", "program",
+    const char *protocol; /* "linux64", "linux32", "pvh", "multiboot", "elf", "program",
                               "hvt": for -v and --stats */
     uint64_t moved;       /* a program lies that much above its own addresses (the debugger's) */
     bool runtime;         /* a mayfly runtime guest: wants the boot block and port MAYFLY_PORT */
@@ -98,9 +98,10 @@ int boot_hvt(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
              struct boot_result *res);
 
 /* CPU entry states shared by loaders: flat 64-bit with identity 2 MiB pages over 4 GiB at
- * BOOT_PML4; flat 32-bit protected mode, paging off. */
+ * BOOT_PML4; flat 32-bit protected mode, paging off; the same with Linux's selectors. */
 void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t kernel_end);
 void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip);
+void boot_cpu_linux32(struct ram *ram, struct cpu *cpu, uint32_t rip);
 
 /* Is it a Linux kernel, by its bytes: a bzImage, or an ELF with Linux's notes? */
 bool boot_is_linux(const struct boot_image *k);

@@ -7,11 +7,11 @@
 #include <string.h>
 #include "monitor/loader.h"
 
-#define SEL_CODE32 0x08u
-#define SEL_CODE64 0x10u
-#define SEL_DATA32 0x10u
-#define SEL_DATA64 0x18u
-#define SEL_TSS    0x20u
+#define SEL_CODE32  0x08u
+#define SEL_BOOT_CS 0x10u
+#define SEL_DATA32  0x10u
+#define SEL_BOOT_DS 0x18u
+#define SEL_TSS     0x20u
 
 #define ATTR_CODE32 (0xbu | SEG_S | SEG_P | SEG_DB | SEG_G)
 #define ATTR_CODE64 (0xbu | SEG_S | SEG_P | SEG_L | SEG_G)
@@ -39,12 +39,13 @@ static uint64_t descriptor(uint32_t attr, uint32_t limit20)
     return d;
 }
 
-static void put_gdt(struct ram *ram, struct cpu *cpu, uint64_t gpa, bool is64)
+/* boot: attributes of the descriptor at __BOOT_CS */
+static void put_gdt(struct ram *ram, struct cpu *cpu, uint64_t gpa, uint32_t boot)
 {
     const uint64_t gdt[BOOT_GDT_BYTES / 8] = {
         [SEL_CODE32 / 8] = descriptor(ATTR_CODE32, 0xfffff),
-        [SEL_CODE64 / 8] = descriptor(is64 ? ATTR_CODE64 : ATTR_DATA, 0xfffff),
-        [SEL_DATA64 / 8] = descriptor(ATTR_DATA, 0xfffff),
+        [SEL_BOOT_CS / 8] = descriptor(boot, 0xfffff),
+        [SEL_BOOT_DS / 8] = descriptor(ATTR_DATA, 0xfffff),
         [SEL_TSS / 8] = descriptor(ATTR_TSS, 0x67),
     };
     void *p = ram_ptr(ram, gpa, sizeof gdt);
@@ -103,9 +104,9 @@ void boot_cpu_long_sized(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_
                          uint64_t gdt)
 {
     start(cpu, rip);
-    put_gdt(ram, cpu, gdt, true);
+    put_gdt(ram, cpu, gdt, ATTR_CODE64);
     put_page_tables(ram, bytes);
-    put_segments(cpu, SEL_CODE64, ATTR_CODE64, SEL_DATA64);
+    put_segments(cpu, SEL_BOOT_CS, ATTR_CODE64, SEL_BOOT_DS);
     cpu->gpr[RSP] = BOOT_STACK;
     cpu->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_PG;
     cpu->cr3 = BOOT_PML4;
@@ -123,14 +124,26 @@ void boot_cpu_long(struct ram *ram, struct cpu *cpu, uint64_t rip, uint64_t kern
     boot_cpu_long_sized(ram, cpu, rip, bytes < GIB ? GIB : bytes, BOOT_GDT_GPA);
 }
 
-void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip)
+static void flat32(struct ram *ram, struct cpu *cpu, uint32_t rip, uint16_t cs, uint16_t ds,
+                   uint32_t boot)
 {
     start(cpu, rip);
-    put_gdt(ram, cpu, BOOT_GDT_GPA, false);
-    put_segments(cpu, SEL_CODE32, ATTR_CODE32, SEL_DATA32);
+    put_gdt(ram, cpu, BOOT_GDT_GPA, boot);
+    put_segments(cpu, cs, ATTR_CODE32, ds);
     cpu->gpr[RSP] = BOOT_STACK; /* left open by the protocols; Nanos calls before it sets its own */
     cpu->cr0 = CR0_PE | CR0_ET;
     cpu->cr3 = 0;
     cpu->cr4 = 0;
     cpu->efer = 0;
+}
+
+void boot_cpu_flat32(struct ram *ram, struct cpu *cpu, uint32_t rip)
+{
+    flat32(ram, cpu, rip, SEL_CODE32, SEL_DATA32, ATTR_DATA);
+}
+
+/* boot.rst, 32-bit boot protocol: CS is __BOOT_CS, and the kernel may load it again. */
+void boot_cpu_linux32(struct ram *ram, struct cpu *cpu, uint32_t rip)
+{
+    flat32(ram, cpu, rip, SEL_BOOT_CS, SEL_BOOT_DS, ATTR_CODE32);
 }

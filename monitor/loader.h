@@ -11,7 +11,7 @@
 
 #include "monitor/boot.h"
 
-#define BOOT_KERNELS "x86-64 Linux kernels (bzImage, vmlinux), PVH and multiboot 1 kernels"
+#define BOOT_KERNELS "Linux kernels (bzImage, x86-64 vmlinux), PVH and multiboot 1 kernels"
 #define BOOT_TAKES   "mayfly takes " BOOT_KERNELS ", and static Linux programs"
 
 /* Write res->error; the value is -ENOEXEC, so `return boot_fail(...)`. */

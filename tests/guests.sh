@@ -32,6 +32,7 @@ verdict() {
 printf 'hello, world\n' >"$tmp/hello"
 printf 'hello, world\none\ntwo words\nit'\''s\n' >"$tmp/hello-args"
 printf 'hello from CPL 0\n' >"$tmp/kvm-hello"
+printf 'linux32: one two  words\n' >"$tmp/linux32"
 printf 'cpl3: 100000000 steps, checksum ecb950a8859391ef\n' >"$tmp/cpl3"
 
 printf 'smp: 2 CPUs, 50 interrupts there and back\n' >"$tmp/smp2"
@@ -88,6 +89,7 @@ for engine in interp bt kvm; do
     else
         not_ok "$engine stdin to stdout, to its end" "status $status, $(stat -c %s "$tmp/out") bytes"
     fi
+    run "linux32" 32 "$tmp/linux32" $g/linux32 one 'two  words'
     verdict selftest $g/selftest
     verdict timer $g/timer
     verdict smc $g/smc

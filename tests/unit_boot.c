@@ -63,7 +63,7 @@ static void check_long(const struct run *r, uint64_t rip)
     check_segs(r);
 }
 
-static void check_flat32(const struct run *r, uint64_t rip)
+static void check_flat32_ds(const struct run *r, uint64_t rip, uint16_t ds)
 {
     cr_assert_eq(r->cpu.rip, rip, "rip 0x%llx", (unsigned long long)r->cpu.rip);
     cr_assert_eq(r->cpu.rflags, FL_R1);
@@ -162,6 +162,56 @@ Test(boot, bzimage)
             cr_assert_eq(bp->e820_table[4].addr, 4 * GIB);
             cr_assert_eq(bp->e820_table[4].size, r->ram.high);
         }
+        end(r);
+    }
+}
+
+/* The 32-bit entry: i386 kernels, and x86-64 ones of before 3.8. What a version does not know may
+ * be anything in the header. */
+Test(boot, bzimage_32_bit_entry)
+{
+    static const struct {
+        uint16_t version, xloadflags;
+        bool relocatable;
+        uint32_t start;          /* code32_start */
+        uint64_t load, end, max; /* end: where an initrd may lie from; max: the last byte of one */
+    } t[] = {
+        {0x20f, 0x7e, true, 0x100000, BZ_PREF, BZ_PREF + BZ_INIT, 0x7fffffff},
+        {0x20f, 4, true, 0x100100, BZ_PREF, BZ_PREF + BZ_INIT, 0x7fffffff},
+        {0x20c, 4, false, 0x100000, 0x100000, BZ_PREF + BZ_INIT, 0x7fffffff},
+        {0x20b, 0xffff, true, 0x100000, BZ_PREF, BZ_PREF + BZ_INIT, 0x7fffffff},
+        {0x209, 0xffff, true, 0x100000, 0x100000, 0x100000 + BZ_BODY, 0x7fffffff},
+        {0x204, 0xffff, true, 0x100000, 0x100000, 0x100000 + BZ_BODY, 0x7fffffff},
+        {0x202, 0xffff, true, 0x100000, 0x100000, 0x100000 + BZ_BODY, 0x37ffffff},
+    };
+
+    for (unsigned n = 0; n < sizeof t / sizeof *t; n++) {
+        struct run *r = begin(1024);
+        struct image i = img_bzimage();
+        const struct boot_params *bp = AT(r, struct boot_params, 0x7000);
+
+        img_u16(&i, 0x206, t[n].version);
+        img_u16(&i, 0x236, t[n].xloadflags);
+        img_u32(&i, 0x214, t[n].start);
+        i.bytes[0x234] = t[n].relocatable;
+        give_initrd(r);
+        cr_assert_eq(load(r, i), 0, "case %u: %s", n, r->res.error);
+        cr_assert_str_eq(r->res.protocol, "linux32");
+        check_flat32(r, t[n].load + t[n].start - 0x100000);
+        cr_assert_eq(r->cpu.seg[SEG_CS].sel, 0x10, "__BOOT_CS");
+        cr_assert_eq(r->cpu.seg[SEG_DS].sel, 0x18, "__BOOT_DS");
+        cr_assert_eq(AT(r, uint64_t, r->cpu.gdtr.base)[2], 0x00cf9b000000ffff);
+        cr_assert_eq(AT(r, uint64_t, r->cpu.gdtr.base)[3], 0x00cf93000000ffff);
+        cr_assert_eq(r->cpu.gpr[RSI], 0x7000);
+        cr_assert_eq(r->cpu.gpr[RBX] | r->cpu.gpr[RBP] | r->cpu.gpr[RDI], 0);
+        cr_assert_arr_eq(AT(r, uint8_t, t[n].load), i.bytes + BZ_SETUP, BZ_BODY);
+        cr_assert_eq(bp->hdr.code32_start, t[n].load);
+        cr_assert_eq(bp->acpi_rsdp_addr, 0xe0000);
+        cr_assert_str_eq(AT(r, char, bp->hdr.cmd_line_ptr), r->req.cmdline);
+        cr_assert_geq(bp->hdr.ramdisk_image, t[n].end);
+        cr_assert_eq(bp->hdr.ramdisk_image,
+                     ((t[n].max < r->ram.low ? t[n].max + 1 : r->ram.low) - sizeof initrd) &
+                         ~(uint64_t)0xfff);
         end(r);
     }
 }

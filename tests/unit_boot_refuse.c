@@ -69,7 +69,7 @@ Test(boot_refuse, choice)
 
 Test(boot_refuse, refusals)
 {
-    struct image bz32 = img_bzimage(), zimage = img_bzimage(), old = img_bzimage(),
+    struct image bios = img_bzimage(), zimage = img_bzimage(), old = img_bzimage(),
                  iso = TEXT("\0\0"), video = img_multiboot(true), odd = img_multiboot(true),
                  big = img_elf((struct img_elf){0}), flat = img_flat(0x100000), cut = img_bzimage(),
                  low = img_bzimage(), bss = img_flat(0x100000), fat = img_elf((struct img_elf){0});
@@ -119,9 +119,9 @@ Test(boot_refuse, refusals)
         {img_elf((struct img_elf){0}), BOOT_ELF, "without mayfly's note"},
         {img_elf((struct img_elf){.is32 = true}), BOOT_LINUX, "no 64-bit entry"},
         {img_elf((struct img_elf){.interp = true}), BOOT_PVH, "dynamically linked"},
-        {bz32, 0, "without a 64-bit entry (boot protocol 2.15)"},
+        {bios, 0, "no entry in protected mode: it needs a BIOS"},
         {zimage, 0, "a zImage"},
-        {old, 0, "without a 64-bit entry (boot protocol 2.04)"},
+        {old, 0, "of boot protocol 2.01; mayfly takes those from 2.02"},
         {iso, 0, "a disk image or boot sector"},
         {video, 0, NULL},
         {odd, 0, "requires features 0x8"},
@@ -136,7 +136,7 @@ Test(boot_refuse, refusals)
 
     t[n++].i.bytes[0x236] = 0x7e;
     t[n++].i.bytes[0x211] = 0;
-    img_u16(&t[n++].i, 0x206, 0x204);
+    img_u16(&t[n++].i, 0x206, 0x201);
     img_u16(&t[n++].i, 0x1fe, 0xaa55);
     img_multiboot_header(&t[n++].i, ELF_FILE, 7);
     img_multiboot_header(&t[n++].i, ELF_FILE, 8);

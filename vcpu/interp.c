@@ -347,6 +347,25 @@ enum step interp_run(struct vcpu *v, unsigned max)
     return s;
 }
 
+/* An exception leaves which as it is. */
+enum step interp_on(struct vcpu *v)
+{
+    struct cpu *c = &v->cpu;
+    uint64_t flags, mmio;
+    enum step s;
+    exec_fn which;
+
+    do {
+        flags = c->int_shadow ? 0 : c->rflags;
+        mmio = v->stats.mmio_writes;
+        which = NULL;
+        s = step(v, &which);
+    } while (s == STEP_OK && which && which != interp_sys && !(c->rflags & ~flags & FL_IF) &&
+             mmio == v->stats.mmio_writes &&
+             !atomic_load_explicit(&v->kicked, memory_order_relaxed));
+    return s;
+}
+
 /* ---- the engine ---- */
 
 static int vm_init(struct vm_cpus *vm, const char **what)
@@ -384,9 +403,7 @@ static enum exit_reason leave(struct vcpu *v, enum exit_reason reason)
 static enum exit_reason run(struct vcpu *v)
 {
     struct cpu *c = &v->cpu;
-    uint64_t flags, mmio;
     enum exit_reason r;
-    exec_fn which;
 
     for (;;) {
         if (vcpu_take_kick(v) && vcpu_must_leave(v, &r))
@@ -395,15 +412,8 @@ static enum exit_reason run(struct vcpu *v)
             return leave(v, v->exit.reason);
         if (c->halted || c->wait_for_sipi)
             return leave(v, EXIT_HLT);
-        do {
-            flags = c->int_shadow ? 0 : c->rflags;
-            mmio = v->stats.mmio_writes;
-            which = NULL;
-            if (step(v, &which) == STEP_EXIT)
-                return leave(v, v->exit.reason);
-        } while (which != interp_sys && !(c->rflags & ~flags & FL_IF) &&
-                 mmio == v->stats.mmio_writes &&
-                 !atomic_load_explicit(&v->kicked, memory_order_relaxed));
+        if (interp_on(v) == STEP_EXIT)
+            return leave(v, v->exit.reason);
     }
 }
 

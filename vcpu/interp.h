@@ -23,6 +23,9 @@ enum step interp_step(struct vcpu *v);
  * may be deliverable; at most max instructions. */
 enum step interp_run(struct vcpu *v, unsigned max);
 
+/* The same beyond branches, for as long as nothing but a kick can ask for the caller. */
+enum step interp_on(struct vcpu *v);
+
 /* --- for the interpreter's own files (interp_*.c), each returning CPU_OK or CPU_FAULT --- */
 
 /* Execute a decoded instruction by class. On CPU_OK cpu->rip is already the next instruction (or

@@ -523,7 +523,8 @@ static enum exit_reason run(struct vcpu *v)
         }
         if (!code) {
             v->stats.bt_fallbacks++;
-            if (step_leaves(v, interp_step(v), &r))
+            /* What is not 64-bit code goes on being interpreted. */
+            if (step_leaves(v, cpu_code64(&v->cpu) ? interp_step(v) : interp_on(v), &r))
                 return out(v, r);
             look = true;
             continue;
