@@ -37,32 +37,40 @@ static uint64_t map_segment(const Elf64_Phdr *p, uint64_t base)
         file_end = page;
     if (!err && end > file_end)
         err = vm_map(file_end, end - file_end, prot, false, NULL, 0, NULL);
-    /* The rest of the last file page is the next thing in the file. */
-    if (!err && p->p_filesz && p->p_memsz > p->p_filesz && prot & PROT_WRITE &&
-        (at + p->p_filesz) % PAGE)
-        err = clear_out(at + p->p_filesz, least(file_end, at + p->p_memsz) - (at + p->p_filesz));
     if (err)
         refuse("it does not fit in memory: give more with -m");
     return end;
 }
 
-struct builder {
-    uint64_t sp;
-};
-
-static uint64_t push(struct builder *b, const void *src, size_t n)
+/* The rest of a segment's last page of the file is the next thing in the file. */
+static void clear_rest(const Elf64_Phdr *p, uint64_t base)
 {
-    b->sp -= n;
-    if (copy_out(b->sp, src, n))
-        refuse("its arguments do not fit on the stack");
-    return b->sp;
+    uint64_t from = base + p->p_vaddr + p->p_filesz, end = base + p->p_vaddr + p->p_memsz;
+
+    if (p->p_type == PT_LOAD && p->p_filesz && end > from && p->p_flags & PF_W && from % PAGE &&
+        clear_out(from, least(page_up(from), end) - from))
+        refuse("it does not fit in memory: give more with -m");
 }
 
-static void add_aux(uint64_t type, uint64_t value)
+/* --- the stack: words go through the bounce buffer, to be copied many at a time --- */
+
+struct words {
+    uint64_t to, n; /* where those in the buffer go, how many */
+};
+
+static void flush(struct words *w)
 {
-    saved_auxv[saved_auxv_bytes / 8] = type;
-    saved_auxv[saved_auxv_bytes / 8 + 1] = value;
-    saved_auxv_bytes += 16;
+    if (copy_out(w->to, bounce, w->n * 8))
+        refuse("its arguments do not fit on the stack");
+    w->to += w->n * 8;
+    w->n = 0;
+}
+
+static void word(struct words *w, uint64_t value)
+{
+    ((uint64_t *)bounce)[w->n++] = value;
+    if (w->n == BOUNCE / 8)
+        flush(w);
 }
 
 static uint32_t cpuid_edx(void)
@@ -73,69 +81,76 @@ static uint32_t cpuid_edx(void)
     return d;
 }
 
-/* argc, argv, NULL, envp, NULL, auxv; RSP is 16-aligned at argc. */
+/* Addresses of n strings one after the other, and a NULL: where they end. */
+static uint64_t put_strings(struct words *w, uint64_t n, const char **strings, uint64_t at)
+{
+    while (n--) {
+        size_t len = length(*strings) + 1;
+
+        word(w, at);
+        *strings += len;
+        at += len;
+    }
+    word(w, 0);
+    return at;
+}
+
+/* Where Linux says 0 and a C library assumes it, nothing is said. */
+static void make_auxv(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr, uint64_t small,
+                      uint64_t name)
+{
+    const uint64_t v[] = {AT_HWCAP,       cpuid_edx(),
+                          AT_PAGESZ,      PAGE,
+                          AT_CLKTCK,      100,
+                          AT_PHDR,        phdr,
+                          AT_PHENT,       56,
+                          AT_PHNUM,       h->e_phnum,
+                          AT_SECURE,      0,
+                          AT_ENTRY,       base + h->e_entry,
+                          AT_EXECFN,      name,
+                          AT_RANDOM,      small,
+                          AT_PLATFORM,    small + 16,
+                          AT_MINSIGSTKSZ, fpu_bytes + 1024,
+                          AT_NULL,        0};
+
+    _Static_assert(sizeof v <= sizeof saved_auxv && sizeof(Elf64_Phdr) == 56, "");
+    copy(saved_auxv, v, sizeof v);
+    saved_auxv_bytes = sizeof v;
+}
+
+/* argc, argv, NULL, envp, NULL, auxv; RSP is 16-aligned at argc. Above them what they point to. */
 static uint64_t build_stack(const Elf64_Ehdr *h, uint64_t base, uint64_t phdr)
 {
     const char *strings = kva(boot.args_gpa);
-    uint64_t n = boot.argc + boot.envc, names, text, words, at;
-    struct builder b = {stack_top - 8};
+    size_t name_len = length(program_path) + 1;
+    struct {
+        uint8_t seed[16];
+        char platform[8];
+    } small = {.platform = "x86_64"};
+    uint64_t name = stack_top - 8 - name_len, text = name - boot.args_len, at = text - sizeof small;
+    struct fault f;
 
     if (vm_map(stack_top - STACK_SIZE, STACK_SIZE, PROT_READ | PROT_WRITE, false, NULL, 0,
-               "[stack]"))
+               "[stack]") ||
+        vm_fault(stack_top - 1, true, false, &f))
         refuse("too little memory: give more with -m");
-    names = push(&b, program_path, length(program_path) + 1);
-    text = push(&b, strings, boot.args_len);
-    at = push(&b, "x86_64", 7);
-    uint64_t random = push(&b, boot.auxv_seed, sizeof boot.auxv_seed);
+    copy(small.seed, boot.auxv_seed, sizeof small.seed);
+    if (copy_out(name, program_path, name_len) || copy_out(text, strings, boot.args_len) ||
+        copy_out(at, &small, sizeof small))
+        refuse("its arguments do not fit on the stack");
+    make_auxv(h, base, phdr, at, name);
 
-    add_aux(AT_HWCAP, cpuid_edx());
-    add_aux(AT_PAGESZ, PAGE);
-    add_aux(AT_CLKTCK, 100);
-    add_aux(AT_PHDR, phdr);
-    add_aux(AT_PHENT, sizeof(Elf64_Phdr));
-    add_aux(AT_PHNUM, h->e_phnum);
-    add_aux(AT_BASE, 0);
-    add_aux(AT_FLAGS, 0);
-    add_aux(AT_ENTRY, base + h->e_entry);
-    add_aux(AT_UID, 0);
-    add_aux(AT_EUID, 0);
-    add_aux(AT_GID, 0);
-    add_aux(AT_EGID, 0);
-    add_aux(AT_SECURE, 0);
-    add_aux(AT_RANDOM, random);
-    add_aux(AT_HWCAP2, 0);
-    add_aux(AT_EXECFN, names);
-    add_aux(AT_PLATFORM, at);
-    add_aux(AT_MINSIGSTKSZ, fpu_bytes + 1024);
-    add_aux(AT_NULL, 0);
-
-    words = 1 + n + 2 + saved_auxv_bytes / 8;
-    b.sp = (b.sp - words * 8) & ~15ull;
-    uint64_t sp = b.sp, out = sp + 8;
+    uint64_t words = 1 + boot.argc + boot.envc + 2 + saved_auxv_bytes / 8;
+    struct words w = {.to = (at - words * 8) & ~15ull};
+    uint64_t sp = w.to;
 
     arg_start = text;
-    if (copy_out(sp, &boot.argc, 8))
+    word(&w, boot.argc);
+    arg_end = env_start = put_strings(&w, boot.argc, &strings, text);
+    env_end = put_strings(&w, boot.envc, &strings, env_start);
+    flush(&w);
+    if (copy_out(w.to, saved_auxv, saved_auxv_bytes))
         refuse("its arguments do not fit on the stack");
-    for (uint64_t i = 0; i <= n; i++) {
-        static const uint64_t zero;
-
-        if (i == boot.argc) {
-            arg_end = env_start = text;
-            copy_out(out, &zero, 8);
-            out += 8;
-        }
-        if (i == n)
-            break;
-        copy_out(out, &text, 8);
-        out += 8;
-        size_t len = length(strings) + 1;
-
-        strings += len;
-        text += len;
-    }
-    env_end = text;
-    out += 8;
-    copy_out(out, saved_auxv, saved_auxv_bytes);
     return sp;
 }
 
@@ -177,6 +192,8 @@ _Noreturn void exec_program(void)
     vm_set_brk(end);
     if (boot.program_len <= POPULATE && end - start <= POPULATE_MEMORY)
         vm_populate(start, end);
+    for (unsigned i = 0; i < h->e_phnum; i++)
+        clear_rest(&p[i], base);
     struct regs r = {.vector = (uint64_t)-2,
                      .rip = base + h->e_entry,
                      .cs = 0x33,

@@ -212,7 +212,7 @@ int vm_map(uint64_t start, uint64_t len, uint32_t prot, bool shared, struct inod
                     .inode = i,
                     .offset = off,
                     .name = name};
-    int err = unmap(start, start + len);
+    int err = vma_past(start) ? 0 : unmap(start, start + len);
 
     if (!err)
         err = vma_add(&v);

@@ -16,7 +16,12 @@ struct vma {
 };
 
 /* --- vma.c: the list --- */
-extern struct vma *vmas;
+extern struct vma *vmas, *vma_tail;
+/* Is all that is mapped below at? A program's start maps upwards. */
+static inline bool vma_past(uint64_t at)
+{
+    return !vma_tail || vma_tail->end <= at;
+}
 struct vma *vma_from(uint64_t at); /* the first that ends behind at, or NULL */
 struct vma *vma_find(uint64_t at); /* the one that holds it, or NULL */
 /* Make boundaries at both ends of [start, end). 0 or -ENOMEM. */

@@ -5,7 +5,7 @@
 #define MAX_VMAS 65530u /* as Linux's vm.max_map_count */
 
 struct vma *vmas;
-static struct vma *tail;
+struct vma *vma_tail;
 static struct vma *last; /* found last */
 static unsigned count;
 
@@ -13,6 +13,8 @@ struct vma *vma_from(uint64_t at)
 {
     struct vma *v = last ? last : vmas;
 
+    if (vma_past(at))
+        return NULL;
     while (v && v->end <= at)
         v = v->next;
     while (v && v->prev && v->prev->end > at)
@@ -44,15 +46,15 @@ static struct vma *insert(const struct vma *like, struct vma *prev)
     }
     v->prev = prev;
     v->next = prev ? prev->next : vmas;
-    *(v->next ? &v->next->prev : &tail) = v;
+    *(v->next ? &v->next->prev : &vma_tail) = v;
     *(prev ? &prev->next : &vmas) = v;
     count++;
-    return v;
+    return last = v;
 }
 
 static void release(struct vma *v)
 {
-    *(v->next ? &v->next->prev : &tail) = v->prev;
+    *(v->next ? &v->next->prev : &vma_tail) = v->prev;
     *(v->prev ? &v->prev->next : &vmas) = v->next;
     if (v == last)
         last = NULL;
@@ -133,7 +135,8 @@ void vma_merge(uint64_t start, uint64_t end)
 
 int vma_add(const struct vma *like)
 {
-    struct vma *next = vma_from(like->start), *prev = next ? next->prev : tail;
+    struct vma *next = vma_past(like->start) ? NULL : vma_from(like->start);
+    struct vma *prev = next ? next->prev : vma_tail;
 
     if (prev && alike(prev, like)) /* the common case: it grows */
         prev->end = like->end;
@@ -179,7 +182,7 @@ static uint64_t highest_gap(uint64_t low, uint64_t limit, uint64_t len)
     struct vma *v = vma_from(down.at);
 
     if (!v || v->start >= down.at)
-        v = v ? v->prev : tail;
+        v = v ? v->prev : vma_tail;
     for (; v && down.at > low; v = v->prev) {
         uint64_t room = v->end < down.at ? down.at - (v->end > low ? v->end : low) : 0;
 
