@@ -137,6 +137,7 @@ static const struct option options[] = {
     {"bt-no-trace", no_argument, NULL, OPT_BT + BT_DBG_NO_TRACE},
     {"bt-no-low", no_argument, NULL, OPT_BT + BT_DBG_NO_LOW},
     {"bt-no-move", no_argument, NULL, OPT_BT + BT_DBG_NO_MOVE},
+    {"bt-no-pcid", no_argument, NULL, OPT_BT + BT_DBG_NO_PCID},
     {"bt-move-low", no_argument, NULL, OPT_BT + BT_DBG_MOVE_LOW},
     {"bt-eager", no_argument, NULL, OPT_BT + BT_DBG_EAGER},
     {"bt-one-insn", no_argument, NULL, OPT_BT + BT_DBG_ONE_INSN},

@@ -29,6 +29,17 @@ enum tlb_kind { TLB_R, TLB_W, TLB_X, TLB_KINDS };
 /* Whose accesses: the first index of struct tlb.e. TLB_SUPER_AC only when CR4.SMAP is set. */
 enum tlb_ctx { TLB_SUPER, TLB_USER, TLB_SUPER_AC, TLB_CTXS };
 
+/* What a PCID that is not the current one has: entries that are not global, as they were. */
+#define TLB_PCIDS 6 /* Linux uses six */
+#define TLB_KEPT  192
+struct tlb_kept {
+    uint16_t pcid;
+    bool used;
+    uint32_t n, since;
+    uint16_t at[TLB_KEPT];
+    struct tlb_entry entry[TLB_KEPT];
+};
+
 struct tlb {
     struct tlb_entry e[TLB_CTXS][TLB_KINDS][TLB_ENTRIES];
     /* Entries filled since they were last flushed, so that a flush clears just those: [0] what a
@@ -49,6 +60,9 @@ struct tlb {
     } huge[2];
     uint8_t global[TLB_CTXS][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
     uint64_t fills, flushes, misses;
+    uint16_t pcid; /* the current one */
+    uint32_t switches;
+    struct tlb_kept kept[TLB_PCIDS];
 };
 
 static inline unsigned tlb_slot(gva_t lin)
@@ -64,6 +78,12 @@ void tlb_fill(struct tlb *tlb, enum tlb_ctx ctx, enum tlb_kind kind, gva_t lin, 
 
 void tlb_flush_all(struct tlb *tlb);       /* CR0/CR4/EFER changes, INVPCID all */
 void tlb_flush_nonglobal(struct tlb *tlb); /* MOV CR3 */
+/* Another PCID: what the current one has is kept for when it comes back, if it is little, and what
+ * the new one has kept is there again, or (!keep) is not. */
+void tlb_switch(struct tlb *tlb, uint16_t pcid, bool keep);
+/* A PCID that is not the current one has nothing any more; all of those. */
+void tlb_forget(struct tlb *tlb, uint16_t pcid);
+void tlb_forget_all(struct tlb *tlb);
 /* INVLPG: all sets, all kinds. True: it may have been a large page, all of which is gone. */
 bool tlb_flush_page(struct tlb *tlb, gva_t lin);
 

@@ -25,7 +25,7 @@ boot() {
 stat() {
     sed -n "s/^ *\"$1\": \([0-9]*\),*$/\1/p" "$tmp/stats" | head -n 1
 }
-for option in chain liveness window trace low move; do
+for option in chain liveness window trace low move pcid; do
     boot --bt-no-$option
 done
 boot --bt-eager

@@ -49,14 +49,14 @@ Test(cpuid, hidden_features, .fini = down)
     } hidden[] = {
         {1, ECX,
          1u << 2 | 1u << 3 | 1u << 4 | 1u << 5 | 1u << 6 | 1u << 7 | 1u << 8 | 1u << 10 | 1u << 11 |
-             1u << 14 | 1u << 15 | 1u << 17 | 1u << 18,
-         "DTES64 MONITOR DS-CPL VMX SMX EIST TM2 CNXT SDBG xTPR PDCM PCID DCA"},
+             1u << 14 | 1u << 15 | 1u << 18,
+         "DTES64 MONITOR DS-CPL VMX SMX EIST TM2 CNXT SDBG xTPR PDCM DCA"},
         {1, EDX, 1u << 1 | 1u << 18 | 1u << 21 | 1u << 22 | 1u << 29 | 1u << 30 | 1u << 31,
          "VME PSN DS ACPI TM IA64 PBE"},
         {7, EBX,
-         1u << 2 | 1u << 4 | 1u << 10 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15 | 1u << 16 |
-             1u << 17 | 1u << 21 | 1u << 25 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31,
-         "SGX HLE INVPCID RTM PQM MPX PQE AVX-512 PT"},
+         1u << 2 | 1u << 4 | 1u << 11 | 1u << 12 | 1u << 14 | 1u << 15 | 1u << 16 | 1u << 17 |
+             1u << 21 | 1u << 25 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31,
+         "SGX HLE RTM PQM MPX PQE AVX-512 PT"},
         {7, ECX, ~(1u << 2 | 1u << 22), "all but UMIP, RDPID"},
         {7, EDX, ~(1u << 4 | 1u << 29), "all but FSRM, ARCH_CAPABILITIES"},
         {7, EAX, ~0u, "subleaves"},

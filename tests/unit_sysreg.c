@@ -70,7 +70,7 @@ Test(cr, reserved_bits, .fini = down)
         {"CR3 top of MAXPHYADDR", 3, (uint64_t)1 << 45, 0, true},
         {"VME", 4, CR4_VME, 0, false},
         {"LA57", 4, CR4_LA57, 0, false},
-        {"PCIDE", 4, CR4_PCIDE, 0, false},
+        {"PCIDE", 4, CR4_PCIDE, 0, true},
         {"PKE", 4, CR4_PKE, 0, false},
         {"VMXE", 4, 0x2000, 0, false},
         {"CR4 high half", 4, (uint64_t)1 << 32, 0, false},
@@ -101,6 +101,32 @@ Test(cr, reserved_bits, .fini = down)
     }
     cr_assert_eq(cpu_write_cr(f.v, 5, 0), CPU_FAULT);
     cr_assert_eq(f.v->cpu.exc.vector, VEC_UD);
+}
+
+/* SDM 3A 4.10.1; without long mode, and with a PCID in CR3 already, there is no CR4.PCIDE. */
+Test(cr, pcide, .fini = down)
+{
+    struct cpu *c;
+
+    vmf_create(&f, VMFIX_PAGE32);
+    expect_gp(cpu_write_cr(f.v, 4, f.v->cpu.cr4 | CR4_PCIDE), "PCIDE outside long mode");
+    down();
+    vmf_create(&f, VMFIX_LONG);
+    c = &f.v->cpu;
+    expect_gp(cpu_write_cr(f.v, 3, c->cr3 | (uint64_t)1 << 63), "bit 63 without PCIDE");
+    c->cr3 |= 8;
+    expect_gp(cpu_write_cr(f.v, 4, c->cr4 | CR4_PCIDE), "PCIDE with bits in CR3");
+    c->cr3 &= ~(uint64_t)8;
+    cr_assert_eq(cpu_write_cr(f.v, 4, c->cr4 | CR4_PCIDE), CPU_OK);
+    cr_assert_eq(cpu_write_cr(f.v, 3, c->cr3 | 5 | (uint64_t)1 << 63), CPU_OK);
+    cr_assert_eq(c->cr3, VMF_PML4 | 5, "bit 63 is not kept");
+    cr_assert_eq(f.v->tlb.pcid, 5);
+    expect_gp(cpu_write_cr(f.v, 3, c->cr3 | (uint64_t)1 << 62), "bit 62");
+    c->seg[SEG_CS].attr &= ~SEG_L;
+    expect_gp(cpu_write_cr(f.v, 0, c->cr0 & ~(uint64_t)CR0_PG), "PG off with PCIDE");
+    cr_assert_eq(cpu_write_cr(f.v, 4, c->cr4 & ~(uint64_t)CR4_PCIDE), CPU_OK);
+    cr_assert_eq(f.v->tlb.pcid, 0);
+    cr_assert_eq(cpu_write_cr(f.v, 0, c->cr0 & ~(uint64_t)CR0_PG), CPU_OK);
 }
 
 /* A stale translation does not outlive a change of CR0.WP, CR4.PGE or CR3. */

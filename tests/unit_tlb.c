@@ -123,3 +123,74 @@ Test(tlb, flushes_of_a_full_table)
     for (unsigned i = 0; i < TLB_ENTRIES; i++)
         cr_expect(!there(LOW + i * PAGE_SIZE));
 }
+
+/* What a PCID has is there again after others, unless there was an order to drop it. */
+Test(tlb, pcids)
+{
+    tlb_init(&tlb);
+    fill(LOW, false, PAGE_SIZE);
+    fill(HIGH + 0x9000, true, PAGE_SIZE);
+    tlb_switch(&tlb, 7, true);
+    cr_expect(!there(LOW) && there(HIGH + 0x9000), "only what is global");
+    fill(LOW + PAGE_SIZE, false, PAGE_SIZE);
+    tlb_switch(&tlb, 0, true);
+    cr_expect(there(LOW) && !there(LOW + PAGE_SIZE));
+    tlb_flush_page(&tlb, LOW);
+    tlb_switch(&tlb, 7, true);
+    cr_expect(!there(LOW) && there(LOW + PAGE_SIZE));
+    tlb_switch(&tlb, 0, true);
+    cr_expect(!there(LOW), "dropped while it was current");
+    tlb_switch(&tlb, 7, false);
+    cr_expect(!there(LOW + PAGE_SIZE), "MOV CR3 with bit 63 clear");
+    for (unsigned how = 0; how < 3; how++) {
+        fill(LOW, false, PAGE_SIZE);
+        tlb_switch(&tlb, 8, true);
+        if (how == 0)
+            tlb_forget(&tlb, 7);
+        else if (how == 1)
+            tlb_forget_all(&tlb);
+        else
+            tlb_flush_all(&tlb);
+        tlb_switch(&tlb, 7, true);
+        cr_expect(!there(LOW), "%u", how);
+    }
+}
+
+/* Large pages are not kept: INVLPG would not find their pieces. Nor is more than there is room for;
+ * and of many PCIDs only some. */
+Test(tlb, pcids_limits)
+{
+    tlb_init(&tlb);
+    fill(LOW, false, 2 * MIB);
+    tlb_switch(&tlb, 1, true);
+    tlb_switch(&tlb, 0, true);
+    cr_expect(!there(LOW));
+    for (unsigned i = 0; i <= TLB_KEPT; i++)
+        fill(LOW + i * PAGE_SIZE, false, PAGE_SIZE);
+    tlb_switch(&tlb, 1, true);
+    tlb_switch(&tlb, 0, true);
+    cr_expect(!there(LOW) && !there(LOW + TLB_KEPT * PAGE_SIZE));
+    for (uint16_t pcid = 0; pcid < 3 * TLB_PCIDS; pcid++) {
+        tlb_switch(&tlb, pcid, false);
+        fill(LOW + pcid * PAGE_SIZE, false, PAGE_SIZE);
+    }
+    for (uint16_t pcid = 0; pcid < 3 * TLB_PCIDS; pcid++) {
+        tlb_switch(&tlb, pcid, true);
+        for (uint16_t k = 0; k < 3 * TLB_PCIDS; k++)
+            cr_expect(k == pcid || !there(LOW + k * PAGE_SIZE));
+    }
+}
+
+/* A page comes to hold code: entries to write to it go, also those that are kept. */
+Test(tlb, pcids_writes)
+{
+    tlb_init(&tlb);
+    tlb_fill(&tlb, TLB_USER, TLB_W, LOW, pages[0], false, PAGE_SIZE);
+    tlb_fill(&tlb, TLB_USER, TLB_R, LOW, pages[0], false, PAGE_SIZE);
+    tlb_fill(&tlb, TLB_USER, TLB_W, LOW + PAGE_SIZE, pages[1], false, PAGE_SIZE);
+    tlb_switch(&tlb, 1, true);
+    tlb_drop_writes(&tlb, pages[0]);
+    tlb_switch(&tlb, 0, true);
+    cr_expect(!tlb_lookup(&tlb, TLB_USER, TLB_W, LOW, 1) && there(LOW));
+    cr_expect(tlb_lookup(&tlb, TLB_USER, TLB_W, LOW + PAGE_SIZE, 1));
+}

@@ -31,9 +31,9 @@ static const struct feature_row {
     uint32_t pass, force, avx;
 } features[] = {
     {1, ECX,
-     /* SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
-     BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) |
-         BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30),
+     /* SSE3 PCLMUL SSSE3 FMA CX16 PCID SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
+     BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(17) | BIT(19) | BIT(20) | BIT(22) |
+         BIT(23) | BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30),
      /* x2APIC, TSC deadline, hypervisor */
      BIT(21) | BIT(24) | BIT(31),
      /* FMA AVX F16C */
@@ -46,10 +46,10 @@ static const struct feature_row {
          BIT(26) | BIT(27),
      BIT(9) /* APIC */, 0},
     {7, EBX,
-     /* FSGSBASE BMI1 AVX2 FDP_EXCPTN_ONLY SMEP BMI2 ERMS ZERO_FCS_FDS RDSEED ADX SMAP CLFLUSHOPT
-        CLWB SHA */
-     BIT(0) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(13) | BIT(18) | BIT(19) |
-         BIT(20) | BIT(23) | BIT(24) | BIT(29),
+     /* FSGSBASE BMI1 AVX2 FDP_EXCPTN_ONLY SMEP BMI2 ERMS INVPCID ZERO_FCS_FDS RDSEED ADX SMAP
+        CLFLUSHOPT CLWB SHA */
+     BIT(0) | BIT(3) | BIT(5) | BIT(6) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(13) | BIT(18) |
+         BIT(19) | BIT(20) | BIT(23) | BIT(24) | BIT(29),
      BIT(1) /* TSC_ADJUST */, BIT(5)},
     {7, ECX, BIT(2) | BIT(22) /* UMIP RDPID */, 0, 0},
     {7, EDX, BIT(4) /* FSRM */, 0, 0},

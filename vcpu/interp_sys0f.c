@@ -163,8 +163,8 @@ static int invlpg(struct vcpu *v, const struct insn *in)
     return op_done(v, in);
 }
 
-/* INVPCID, where CPUID offers it: types 0-3 (SDM 2A). Without PCIDs kept apart in the TLB every
- * type but the first drops more than it must. */
+/* INVPCID, where CPUID offers it: types 0-3 (SDM 2A). Of a PCID that is not the current one all
+ * goes, which is more than type 0 asks for. */
 static int invpcid(struct vcpu *v, const struct insn *in)
 {
     struct cpu *c = &v->cpu;
@@ -184,10 +184,17 @@ static int invpcid(struct vcpu *v, const struct insn *in)
     if (type == 0) {
         if (!canonical(d[1]))
             return cpu_gp0(c);
-        vcpu_note_invlpg(v, d[1]);
+        if (d[0] == v->tlb.pcid)
+            vcpu_note_invlpg(v, d[1]);
+        else
+            vcpu_note_forget(v, (uint16_t)d[0]);
+    } else if (type == 1 && d[0] != v->tlb.pcid) {
+        vcpu_note_forget(v, (uint16_t)d[0]);
     } else if (type == 2) {
         vcpu_note_paging(v);
     } else {
+        if (type == 3)
+            vcpu_note_forget_all(v);
         vcpu_note_cr3(v);
     }
     return op_done(v, in);

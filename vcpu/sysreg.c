@@ -86,7 +86,7 @@ static int write_cr0(struct vcpu *v, uint64_t val)
                 efer |= EFER_LMA;
             }
         } else {
-            if (cpu_code64(c))
+            if (cpu_code64(c) || (c->cr4 & CR4_PCIDE))
                 return cpu_gp0(c);
             efer &= ~(uint64_t)EFER_LMA;
         }
@@ -106,7 +106,10 @@ static int write_cr0(struct vcpu *v, uint64_t val)
 static int write_cr3(struct vcpu *v, uint64_t val)
 {
     struct cpu *c = &v->cpu;
+    bool pcide = c->cr4 & CR4_PCIDE, keep = pcide && val >> 63;
 
+    if (keep)
+        val &= ~(uint64_t)0 >> 1;
     if (cpu_long_mode(c)) {
         if (val >> v->vm->maxphyaddr)
             return cpu_gp0(c);
@@ -114,7 +117,10 @@ static int write_cr3(struct vcpu *v, uint64_t val)
         return CPU_FAULT;
     }
     c->cr3 = val;
-    vcpu_note_cr3(v);
+    if (pcide)
+        vcpu_note_pcid(v, val & 0xfff, keep);
+    else
+        vcpu_note_cr3(v);
     return CPU_OK;
 }
 
@@ -132,6 +138,7 @@ static const struct {
     {CR4_OSFXSR, 1, 3, 24},
     {CR4_UMIP, 7, 2, 2},
     {CR4_FSGSBASE, 7, 1, 0},
+    {CR4_PCIDE, 1, 2, 17},
     {CR4_OSXSAVE, 1, 2, 26},
     {CR4_SMEP, 7, 1, 7},
     {CR4_SMAP, 7, 1, 20},
@@ -157,6 +164,8 @@ static int write_cr4(struct vcpu *v, uint64_t val)
     if ((changed & val) && (changed & val & ~cr4_offered(v)))
         return cpu_gp0(c);
     if (cpu_long_mode(c) && !(val & CR4_PAE))
+        return cpu_gp0(c);
+    if ((changed & val & CR4_PCIDE) && (!cpu_long_mode(c) || (c->cr3 & 0xfff)))
         return cpu_gp0(c);
     if ((changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)) &&
         reload_pdptes(v, c->cr0, c->cr3, val, c->efer))

@@ -236,8 +236,38 @@ void vcpu_note_cr3(struct vcpu *v)
 void vcpu_note_paging(struct vcpu *v)
 {
     tlb_flush_all(&v->tlb);
+    v->tlb.pcid = v->cpu.cr4 & CR4_PCIDE ? v->cpu.cr3 & 0xfff : 0;
     if (v->bt)
         bt_note_paging(v);
+}
+
+void vcpu_note_pcid(struct vcpu *v, uint16_t pcid, bool keep)
+{
+    uint16_t old = v->tlb.pcid;
+
+    keep = keep && !(bt_debug & BT_DBG_NO_PCID);
+    if (pcid == old) {
+        if (!keep)
+            vcpu_note_cr3(v);
+        return;
+    }
+    tlb_switch(&v->tlb, pcid, keep);
+    if (v->bt)
+        bt_note_pcid(v, old, pcid, keep);
+}
+
+void vcpu_note_forget(struct vcpu *v, uint16_t pcid)
+{
+    tlb_forget(&v->tlb, pcid);
+    if (v->bt)
+        bt_note_forget(v, pcid);
+}
+
+void vcpu_note_forget_all(struct vcpu *v)
+{
+    tlb_forget_all(&v->tlb);
+    if (v->bt)
+        bt_jc_forget_all(v);
 }
 
 void vcpu_note_invlpg(struct vcpu *v, gva_t lin)

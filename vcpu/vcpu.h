@@ -209,7 +209,11 @@ int vcpu_inject(struct vcpu *v);
 
 /* After a change of the state named: flush what depends on it (TLB, jump cache, windows). The one
  * place that engines hook (bt_note_*). */
-void vcpu_note_cr3(struct vcpu *v);    /* MOV CR3: non-global */
+void vcpu_note_cr3(struct vcpu *v); /* MOV CR3: non-global, of the current PCID */
+/* MOV CR3 with CR4.PCIDE, to this PCID; keep: bit 63. */
+void vcpu_note_pcid(struct vcpu *v, uint16_t pcid, bool keep);
+void vcpu_note_forget(struct vcpu *v, uint16_t pcid); /* INVPCID of another one */
+void vcpu_note_forget_all(struct vcpu *v);            /* of all others */
 void vcpu_note_paging(struct vcpu *v); /* CR0.PG/WP, CR4.*, EFER.NXE/LMA: everything */
 void vcpu_note_invlpg(struct vcpu *v, gva_t lin);
 

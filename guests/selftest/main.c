@@ -40,6 +40,7 @@ void bare_main(void)
     test_sums();
     test_exceptions();
     test_paging();
+    test_pcid();
     test_system();
     test_user();
     test_debug();

@@ -8,6 +8,7 @@ void test_sums(void);
 void test_exceptions(void);
 void test_system(void);
 void test_paging(void);
+void test_pcid(void);
 void test_user(void);
 void test_debug(void);
 void test_blocks(void);

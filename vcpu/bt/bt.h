@@ -17,6 +17,7 @@ enum {
     BT_DBG_EAGER = 32,      /* translate at first sight: nothing is too cold */
     BT_DBG_ONE_INSN = 8,    /* one instruction a block */
     BT_DBG_NO_MOVE = 256,   /* translate anew what is met at another address */
+    BT_DBG_NO_PCID = 1024,  /* nothing is kept of a PCID that is left */
     BT_DBG_MOVE_LOW = 512,  /* also code at low addresses can be met at others, for tests */
 };
 extern unsigned bt_debug;
@@ -36,6 +37,9 @@ void bt_memory(const struct vm_cpus *vm, struct bt_memory *m);
 
 /* Flushes of translations that the architecture asks for, on the vCPU's own thread. */
 void bt_note_cr3(struct vcpu *v);
+void bt_note_pcid(struct vcpu *v, uint16_t old, uint16_t pcid, bool keep);
+void bt_note_forget(struct vcpu *v, uint16_t pcid);
+void bt_jc_forget_all(struct vcpu *v);
 void bt_note_paging(struct vcpu *v);
 void bt_note_invlpg(struct vcpu *v, gva_t lin, bool large); /* large: more than lin's 4 KiB */
 

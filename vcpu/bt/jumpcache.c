@@ -58,6 +58,8 @@ void bt_jc_fill(struct vcpu *v, uint64_t rip, const struct bt_block *b, bool glo
     e->code = (uintptr_t)v->vm->bt->rx + b->entry_slot;
     bv->jc_pages[first / 8] |= (uint8_t)(1u << first % 8);
     bv->jc_pages[last / 8] |= (uint8_t)(1u << last % 8);
+    if (global && !(rip >> 63))
+        bv->low_globals = true;
     struct jc_list *l = &bv->jc_list[global];
 
     if (l->n < LIST_MAX)
@@ -83,6 +85,8 @@ static bool clear_list(struct vcpu *v, struct jc_list *l)
 /* A fresh table is never touched here beyond what was filled: launches are short. */
 static void clear_all(struct vcpu *v)
 {
+    bt_jc_forget_all(v);
+    v->bt->low_globals = false;
     if (!clear_list(v, &v->bt->jc_list[0]) || !clear_list(v, &v->bt->jc_list[1])) {
         zero_bytes(v->jc, sizeof(v->jc));
         v->bt->jc_list[0].n = v->bt->jc_list[1].n = 0;
@@ -91,6 +95,92 @@ static void clear_all(struct vcpu *v)
         if (v->jc[ctx][0].rip == 0)
             v->jc[ctx][0].rip = no_rip(0);
     zero_bytes(v->bt->jc_pages, sizeof(v->bt->jc_pages));
+}
+
+void bt_jc_forget_all(struct vcpu *v)
+{
+    for (unsigned i = 0; i < TLB_PCIDS; i++)
+        v->bt->jc_kept[i].used = false;
+}
+
+void bt_note_forget(struct vcpu *v, uint16_t pcid)
+{
+    for (unsigned i = 0; i < TLB_PCIDS; i++)
+        if (v->bt->jc_kept[i].pcid == pcid)
+            v->bt->jc_kept[i].used = false;
+}
+
+/* Where to keep something: in no use, or in use the longest. */
+static struct jc_kept *place_to_keep(struct bt_vcpu *bv)
+{
+    struct jc_kept *k = bv->jc_kept;
+
+    for (unsigned i = 0; i < TLB_PCIDS; i++) {
+        if (!bv->jc_kept[i].used)
+            return &bv->jc_kept[i];
+        if (bv->jc_kept[i].since < k->since)
+            k = &bv->jc_kept[i];
+    }
+    return k;
+}
+
+/* Only of the lower half, where nothing is global: what INVLPG drops whatever the PCID must not
+ * come back. */
+static void keep_current(struct vcpu *v, uint16_t pcid)
+{
+    struct bt_vcpu *bv = v->bt;
+    const struct jc_list *l = &bv->jc_list[0];
+
+    if (l->n > JC_KEPT || bv->low_globals)
+        return;
+    struct jc_kept *k = place_to_keep(bv);
+
+    k->used = true;
+    k->pcid = pcid;
+    k->since = v->tlb.flushes;
+    k->gen = v->vm->bt->gen;
+    k->n = 0;
+    for (uint32_t i = 0; i < l->n; i++) {
+        const struct jc_entry *e = &v->jc[l->slot[i] >> JC_BITS][l->slot[i] & (JC_ENTRIES - 1)];
+
+        if (e->rip >> 63 || jc_slot(e->rip) != (l->slot[i] & (JC_ENTRIES - 1)))
+            continue;
+        k->slot[k->n] = l->slot[i];
+        k->entry[k->n++] = *e;
+    }
+}
+
+static void put_back(struct vcpu *v, const struct jc_kept *k)
+{
+    struct bt_vcpu *bv = v->bt;
+    struct jc_list *l = &bv->jc_list[0];
+
+    for (uint32_t i = 0; i < k->n; i++) {
+        unsigned h = page_hash(k->entry[i].rip);
+
+        v->jc[k->slot[i] >> JC_BITS][k->slot[i] & (JC_ENTRIES - 1)] = k->entry[i];
+        bv->jc_pages[h / 8] |= (uint8_t)(1u << h % 8);
+        l->slot[l->n++] = k->slot[i];
+    }
+}
+
+void bt_note_pcid(struct vcpu *v, uint16_t old, uint16_t pcid, bool keep)
+{
+    struct bt *bt = v->vm->bt;
+
+    bt_lock(bt); /* no block goes meanwhile */
+    keep_current(v, old);
+    bt_note_cr3(v);
+    for (unsigned i = 0; i < TLB_PCIDS; i++) {
+        struct jc_kept *k = &v->bt->jc_kept[i];
+
+        if (!k->used || k->pcid != pcid)
+            continue;
+        if (keep && k->gen == bt->gen)
+            put_back(v, k);
+        k->used = false;
+    }
+    bt_unlock(bt);
 }
 
 void bt_jc_flush(struct vcpu *v)
