@@ -128,6 +128,30 @@ static void memory_0f(struct prog *p)
     done(p);
 }
 
+/* ANDN, BZHI, PEXT, PDEP, BEXTR, SHLX, SARX, SHRX: a third register, which may be a base. */
+static void three_operands(struct prog *p)
+{
+    static const uint8_t ops[][2] = {{0xf2, 0}, {0xf5, 0}, {0xf5, 2}, {0xf5, 3},
+                                     {0xf7, 0}, {0xf7, 1}, {0xf7, 2}, {0xf7, 3}};
+    unsigned k = fz_below(p->r, sizeof(ops) / sizeof(ops[0])), reg = any(p);
+    unsigned third = fz_pct(p->r, 50) ? RSP : fz_pct(p->r, 30) ? base(p) : any(p);
+    struct opnd m = near(p);
+
+    if (!__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
+        return;
+    if (fz_pct(p->r, 50))
+        m.base = RSP;
+    e8(&p->e, 0xc4);
+    e8(&p->e, (reg & 8 ? 0 : 0x80u) | 0x40 | (m.base & 8 ? 0 : 0x20u) | 2);
+    e8(&p->e, (fz_pct(p->r, 80) ? 0x80u : 0) | (~third & 15) << 3 | ops[k][1]);
+    e8(&p->e, ops[k][0]);
+    e8(&p->e, 0x80 | (reg & 7) << 3 | (m.base & 7));
+    if ((m.base & 7) == 4)
+        e8(&p->e, 0x24);
+    e32(&p->e, (uint32_t)m.disp);
+    done(p);
+}
+
 static void arithmetic(struct prog *p)
 {
     static const uint8_t ops[] = {0x01, 0x29, 0x31, 0x39, 0x85, 0x89, 0x11, 0x19, 0x21, 0x8b};
@@ -196,6 +220,8 @@ static void plain(struct prog *p)
         of_segment(p);
     else if (what < 55)
         memory_0f(p);
+    else if (what < 58)
+        three_operands(p);
     else if (what < 75)
         arithmetic(p);
     else if (what < 85)

@@ -46,8 +46,9 @@ static bool alu_lags(const struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
 
+    /* Beyond the first two maps the host may lack it (#UD), and VEX.vvvv may be RSP. */
     if ((in->map == 0 && (in->opcode == 0xf6 || in->opcode == 0xf7) && (in->reg & 7) >= 6) ||
-        (in->map == 1 && in->opcode == 0xc7) || (in->info->flags & OF_BITMEM))
+        (in->map == 1 && in->opcode == 0xc7) || in->map > 1 || (in->info->flags & OF_BITMEM))
         return false;
     if (!((in->gpr_read | in->gpr_write) >> RSP & 1))
         return !in->has_mem || t->acc[t->i][0].used || (in->map == 0 && in->opcode == 0x8d);
