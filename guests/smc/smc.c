@@ -310,4 +310,5 @@ void bare_main(void)
     test_int3();
     test_fault();
     test_elsewhere();
+    test_stale();
 }

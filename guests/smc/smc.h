@@ -33,5 +33,6 @@ static inline void expect_run(const void *p, uint64_t want, uint64_t *bad)
 }
 
 void test_elsewhere(void);
+void test_stale(void);
 
 #endif

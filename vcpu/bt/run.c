@@ -288,7 +288,9 @@ static void undo_branch(struct vcpu *v, uint64_t info)
 
 static void link_up(struct vcpu *v, struct bt_link *l, struct bt_block *b, bool global)
 {
-    bool near = !l->cross_page && b->page2 == ~(gpa_t)0;
+    /* The same linear page, seen in another frame since: that mapping may go without a word. */
+    bool near =
+        !l->cross_page && b->page2 == ~(gpa_t)0 && (l->from->gpa ^ b->gpa) >> PAGE_SHIFT == 0;
 
     if (l->to || (bt_debug & BT_DBG_NO_CHAIN))
         return;
