@@ -159,7 +159,7 @@ struct vcpu {
 /* From any thread, async-signal-safe: make run() or vcpu_wait() look at pending events soon. */
 void vcpu_kick(struct vcpu *v);
 
-/* All limits to 0, in order: a window of which any is seen closed has its first one closed. */
+/* All limits to 0. */
 void vcpu_close_windows(struct vcpu *v);
 
 /* Engine side: take note of a kick (clears it, restores poll_ptr). True when there was one. */

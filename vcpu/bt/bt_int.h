@@ -87,8 +87,10 @@ struct bt_miss {
     struct bt_block *block;
     uint64_t rip;
     uint8_t kind, count;
-    uint8_t hint; /* that it was translated by */
-    bool shadow;  /* STI is just before it */
+    uint8_t class_; /* of what was compared (WIN_CLASSES) */
+    uint8_t hint;   /* that it was translated by */
+    bool both;      /* the other window, of the stack or not, was asked as well */
+    bool shadow;    /* STI is just before it */
 };
 
 /* Host code offset (in the block) -> guest instruction offset; for host faults and polls. */

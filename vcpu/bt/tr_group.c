@@ -218,7 +218,7 @@ static void check(struct tr *t, struct tr_group *g)
 }
 
 /* Such a site met both windows: the one it asks first is not the only one. */
-static void check_other(struct tr *t, const struct tr_group *g)
+static bool check_other(struct tr *t, const struct tr_group *g)
 {
     const struct bt_window *win = t->bt->win[tr_ctx(t)];
     unsigned other = g->kind ^ WIN_STACK;
@@ -226,11 +226,12 @@ static void check_other(struct tr *t, const struct tr_group *g)
 
     if (g->hint != HINT_OTHER || !tr_window_bias(t, g->kind, &bias) ||
         !tr_window_bias(t, other, &bias2) || bias != bias2 || add != (int32_t)add)
-        return;
+        return false;
     e_lea(&t->e, H_B, H_B, REG_NONE, 0, (int32_t)add, 8, 8);
     e_gs(&t->e, 0x3b, H_B, limit_of(t, g, other), true);
     e_patch(t->e.rw, e_jcc(&t->e, 2), g->back); /* jb */
     e_lea(&t->e, H_B, H_B, REG_NONE, 0, (int32_t)-add, 8, 8);
+    return true;
 }
 
 void tr_checks(struct tr *t)
@@ -273,10 +274,11 @@ void tr_misses(struct tr *t)
         *m = (struct bt_miss){.block = t->b,
                               .rip = t->rip[g->first],
                               .kind = g->kind,
+                              .class_ = (uint8_t)span_class(g->lo, g->hi),
                               .hint = g->hint,
                               .shadow = t->sti && t->sti == g->at};
         e_patch(e->rw, g->miss, e->at);
-        check_other(t, g);
+        m->both = check_other(t, g);
         e_gs_store(e, H_B, VOFF(hot.tmp2));
         e_mov_imm(e, H_A, t->rip[g->at]);
         e_mov_imm(e, H_B, (uintptr_t)m | BTX_MISS_TAG);

@@ -242,6 +242,7 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
         if (tr_ends(in) && again && t->n < max) {
             t->again[t->n - 1] = true;
             at = 0;
+            t->rip[t->n] = t->b->rip;
         }
     }
     return t->n > 0;

@@ -91,11 +91,12 @@ void bt_window_open(struct vcpu *v)
     opened(v);
 }
 
-/* Has a kick closed it? */
-static bool closed(const struct vcpu *v, unsigned ctx, unsigned kind)
+/* Is what was compared in the window after all? Then the limit was one that a kick has closed. */
+static bool within(const struct vcpu *v, unsigned ctx, unsigned kind, gva_t lin, unsigned class)
 {
-    return v->bt->win_len[ctx][kind] &&
-           __atomic_load_n(&v->hot.win_limit[ctx][kind][0], __ATOMIC_RELAXED) == 0;
+    uint64_t len = v->bt->win_len[ctx][kind];
+
+    return len && lin - v->vm->bt->win[ctx][kind].lo < len - class_size(class) + 1;
 }
 
 /* The stretch around lin: linear start, end, offset to guest-physical. */
@@ -459,8 +460,9 @@ bool bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off)
     /* The instruction is still to come, and no interrupt before it (SDM 2B STI). */
     if (m->shadow)
         v->cpu.int_shadow = SHADOW_STI;
-    if (atomic_load(&v->kicked) || closed(v, ctx, m->kind)) {
-        /* Closed later than the kick was taken: that is over. */
+    if (atomic_load(&v->kicked) || within(v, ctx, m->kind, lin, m->class_) ||
+        (m->both && within(v, ctx, other, lin, m->class_))) {
+        /* Closed, perhaps in part, later than the kick was taken: that is over. */
         v->stats.bt_polls++;
         if (!atomic_load(&v->kicked))
             bt_window_open(v);
