@@ -268,6 +268,9 @@ static int start_engine(struct machine *m)
     m->cpus.engine_kick = m->engine->kick;
     if (m->hvt && m->cfg->gdb)
         hvt_take_kicks(m);
+    /* kvm does it when it first needs one: it is eleven pages to touch. */
+    for (unsigned i = 0; i < m->cpus.nvcpu && (m->engine != &engine_kvm || m->cfg->gdb); i++)
+        tlb_init(&m->cpus.vcpu[i]->tlb);
     if (!err)
         return 0;
     msg_error("engine %s: %s: %s%s%s", m->engine->name, what, strerror(-err), no_memory_hint(err),
@@ -314,7 +317,6 @@ static int make_vcpus(struct machine *m)
         v->vm = &m->cpus;
         v->index = i;
         v->poll_ptr = &v->poll_word;
-        tlb_init(&v->tlb);
         cpu_reset(&v->cpu);
         lapic_reset(v);
         v->cpu.wait_for_sipi = v->cpu.halted = i > 0;

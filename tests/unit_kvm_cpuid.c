@@ -6,7 +6,12 @@
 #include <sys/stat.h>
 
 static char dir[64], path[96];
-static const struct kvm_cpuid_key key = {.magic = 1, .kvm_inode = 2, .cpu = 3, .boot_id = "boot"};
+static const struct kvm_cpuid_key key = {.magic = 1,
+                                         .kvm_inode = 2,
+                                         .cpu = {3, 4, 5},
+                                         .booted = 1000000,
+                                         .release = "6",
+                                         .version = "#1"};
 static struct kvm_cpuid_buf buf, got;
 
 static void setup(void)
@@ -43,13 +48,20 @@ Test(cache, another_cpu_boot_or_kvm_is_not)
 {
     struct kvm_cpuid_key k = key;
 
-    k.cpu++;
+    k.cpu[2]++;
     cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
     k = key;
     k.kvm_inode++;
     cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
     k = key;
-    k.boot_id[0]++;
+    k.booted += 3;
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    k.booted -= 6;
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    k.booted += 2;
+    cr_assert(kvm_cpuid_cache_load(path, &k, &got), "the clock was adjusted by a second");
+    k = key;
+    k.version[1]++;
     cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
     k = key;
     k.magic++;

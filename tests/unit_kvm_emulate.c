@@ -82,6 +82,9 @@ Test(kvm_import, a_new_vcpu, .timeout = 20)
     struct cpu *got = &m->v->cpu;
 
     cr_assert_eq(got->xcr0, want.xcr0);
+    cr_assert(!memcmp(got->xsave, want.xsave, 28), "x87 control, MXCSR");
+    for (unsigned i = 32; i < 416; i++)
+        cr_assert_eq(got->xsave[i], 0, "x87 and SSE registers: byte %u", i);
     cr_assert_eq(got->tsc_offset, want.tsc_offset);
     for (unsigned i = 0; i < 8; i++)
         cr_assert_eq(got->dr[i], want.dr[i], "DR%u", i);

@@ -14,6 +14,16 @@ struct host_leaf {
 };
 struct host_leaf host_cpuid(uint32_t leaf, uint32_t sub);
 
+/* What was asked so far, for who keeps it from one process to the next on the same CPU; and to have
+ * it known without asking, before anything else asks. */
+#define HOST_LEAVES 12
+struct host_known {
+    uint32_t leaf, sub;
+    struct host_leaf h;
+};
+unsigned host_cpuid_known(struct host_known k[HOST_LEAVES]);
+void host_cpuid_know(const struct host_known *k);
+
 /* Can this CPU run guests by itself: VMX or SVM? */
 bool host_virtualizes(void);
 #endif

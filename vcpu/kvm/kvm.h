@@ -64,6 +64,7 @@ struct kvm_vcpu {
     struct cpu cpu;
     struct lapic lapic;
     uint64_t tlb_fills;
+    bool tlb_used; /* it may be as zero as it was mapped until then */
     struct kvm_xsave xsave;
     /* What KVM_SET_GUEST_DEBUG was last told. */
     uint64_t debug_gen;
@@ -131,13 +132,14 @@ struct kvm_cpuid_buf {
     struct kvm_cpuid_entry2 e[KVM_CPUID_ENTRIES];
 };
 
-/* kvm_cpuid_cache.c: that answer in a file. The key is what it depends on; false: unknown. */
+/* kvm_cpuid_cache.c: that answer, and the host's CPUID, in a file. The key is what it depends on;
+ * false: unknown. */
 struct kvm_cpuid_key {
     uint64_t magic;
     uint64_t kvm_inode;
-    uint64_t cpu;
-    char boot_id[36];
-    char pad[4];
+    int64_t booted; /* CLOCK_REALTIME, s */
+    uint32_t cpu[3];
+    char release[64], version[64], pad[4];
 };
 #define KVM_CPUID_PATH 256
 bool kvm_cpuid_key(struct kvm_cpuid_key *key);

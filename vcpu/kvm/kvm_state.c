@@ -30,12 +30,24 @@ static uint64_t *xstate_bv(void *area)
     return (uint64_t *)(void *)((uint8_t *)area + 512);
 }
 
+/* As FNINIT leaves it, with MXCSR's reset value: what cpu_reset() makes and KVM has given every new
+ * vCPU since there is KVM. (Quadword 0 has FCW, 3 MXCSR and its mask, 64 XSTATE_BV.) */
+static bool fpu_is_reset(const struct cpu *c)
+{
+    const uint64_t *x = (const uint64_t *)(const void *)c->xsave;
+
+    for (unsigned i = 1; i < XSAVE_AREA_SIZE / 8; i++)
+        if (x[i] && i != 3 && i != 64)
+            return false;
+    return x[0] == 0x37f && (uint32_t)x[3] == 0x1f80 && c->xcr0 == 1;
+}
+
 static int set_fpu(struct vcpu *v, const char **what)
 {
     struct kvm_vcpu *k = v->kvm;
     struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = v->cpu.xcr0}}};
 
-    if (HELD(v, xsave) && HELD(v, xcr0))
+    if ((HELD(v, xsave) && HELD(v, xcr0)) || (k->fresh && fpu_is_reset(&v->cpu)))
         return 0;
     zero_bytes(&k->xsave, sizeof k->xsave);
     copy_bytes(&k->xsave, v->cpu.xsave, sizeof v->cpu.xsave);
@@ -301,7 +313,8 @@ int kvm_export(struct vcpu *v, bool deliver, const char **what)
     int r;
 
     /* Translations that another engine left are of another time. */
-    if (v->tlb.fills != k->tlb_fills) {
+    if (v->tlb.fills != k->tlb_fills || !k->tlb_used) {
+        k->tlb_used = true;
         vcpu_note_paging(v);
         k->tlb_fills = v->tlb.fills;
     }
