@@ -176,6 +176,11 @@ int boot_load(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     if (ram->low < BOOT_HIGH)
         return boot_fail(res, "no guest fits in %llu KiB of memory: give -m 2M or more",
                          (unsigned long long)(ram->low / 1024));
+    if (req->nmodule && fn != boot_multiboot)
+        return boot_fail(res,
+                         "a guest that takes one initrd, and --initrd was given %u times: only "
+                         "multiboot kernels take several, as their modules",
+                         req->nmodule + 1);
     err = fn(req, ram, cpu, res);
     if (!err)
         res->hermit = is_hermit(&req->initrd);

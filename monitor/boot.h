@@ -34,9 +34,12 @@ struct boot_image {
     uint64_t len;
 };
 
+#define BOOT_MODULES 7u /* multiboot modules beside the initrd, which is the first */
 struct boot_request {
     struct boot_image kernel;
     struct boot_image initrd; /* data NULL when there is none */
+    struct boot_image module[BOOT_MODULES];
+    unsigned nmodule;
     const char *cmdline;
     /* For a Linux program: argv[0] is its path; both end with NULL. NULL: none. */
     char *const *argv, *const *env;

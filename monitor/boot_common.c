@@ -90,15 +90,15 @@ void boot_copy(struct ram *ram, uint64_t gpa, const void *src, uint64_t len)
     memcpy(dst, src, len);
 }
 
-int boot_initrd(const struct boot_request *req, struct ram *ram, uint64_t floor, uint64_t limit,
+int boot_initrd(const struct boot_image *initrd, struct ram *ram, uint64_t floor, uint64_t limit,
                 bool high, uint64_t *gpa, struct boot_result *res)
 {
-    uint64_t len = req->initrd.len;
+    uint64_t len = initrd->len;
     uint64_t top = limit < ram->low ? limit : ram->low;
     uint64_t at;
 
     *gpa = 0;
-    if (!req->initrd.data || !len)
+    if (!initrd->data || !len)
         return 0;
     floor = (floor + PAGE_SIZE - 1) & PAGE_MASK;
     if (floor > top || len > top - floor) {
@@ -119,7 +119,7 @@ int boot_initrd(const struct boot_request *req, struct ram *ram, uint64_t floor,
             (unsigned long long)((floor + len + MIB - 1) / MIB));
     }
     at = high ? (top - len) & PAGE_MASK : floor;
-    boot_copy(ram, at, req->initrd.data, len);
+    boot_copy(ram, at, initrd->data, len);
     *gpa = at;
     return 0;
 }

@@ -38,10 +38,10 @@ struct mb_mmap {
  * just the information's page (Hermit's loader) reads both. */
 struct mb_page {
     struct mb_info info;
-    struct mb_module module;
+    struct mb_module module[1 + BOOT_MODULES];
     struct mb_mmap map[8];
     char loader[16];
-    char module_name[256];
+    char module_name[1 + BOOT_MODULES][96];
 };
 _Static_assert(offsetof(struct mb_info, cmdline) == 16, "multiboot 3.3");
 _Static_assert(offsetof(struct mb_info, mmap_addr) == 48, "multiboot 3.3");
@@ -197,7 +197,38 @@ static int claim(const struct boot_image *k, const struct ram *ram, struct mb_ke
     return 0;
 }
 
-static void put_info(const struct boot_request *req, struct ram *ram, uint64_t initrd)
+/* Modules come soon after the kernel, as every other loader of the protocol has it, but not in the
+ * page after it: QEMU's command lines are there, and a kernel whose first map of itself is a page
+ * too long (Hermit's loader) fails to map a module there again. */
+static int load_modules(const struct boot_request *req, struct ram *ram, uint64_t floor,
+                        uint64_t at[1 + BOOT_MODULES], struct boot_result *res)
+{
+    floor += PAGE_SIZE;
+    for (unsigned i = 0; i <= req->nmodule; i++) {
+        const struct boot_image *module = i ? &req->module[i - 1] : &req->initrd;
+        int err = boot_initrd(module, ram, floor, MMIO_HOLE_START, false, &at[i], res);
+
+        if (err)
+            return err;
+        if (at[i])
+            floor = at[i] + module->len;
+    }
+    return 0;
+}
+
+static void put_module(struct mb_page *p, const struct boot_image *module, uint64_t gpa)
+{
+    unsigned n = p->info.mods_count++;
+
+    p->module[n] = (struct mb_module){
+        .start = (uint32_t)gpa,
+        .end = (uint32_t)(gpa + module->len),
+        .string = BOOT_MB_INFO + (uint32_t)((uint8_t *)p->module_name[n] - (uint8_t *)p),
+    };
+    boot_basename(module->path, p->module_name[n], sizeof p->module_name[n]);
+}
+
+static void put_info(const struct boot_request *req, struct ram *ram, const uint64_t *modules)
 {
     struct e820_entry map[8];
     unsigned n = boot_memory_map(ram, map, sizeof map / sizeof map[0]);
@@ -219,32 +250,22 @@ static void put_info(const struct boot_request *req, struct ram *ram, uint64_t i
         p->map[i] = (struct mb_mmap){sizeof(struct mb_mmap) - sizeof(uint32_t), map[i].addr,
                                      map[i].size, map[i].type};
     strcpy(p->loader, "mayfly");
-    if (initrd) {
-        p->info.mods_count = 1;
-        p->module = (struct mb_module){
-            .start = (uint32_t)initrd,
-            .end = (uint32_t)(initrd + req->initrd.len),
-            .string = BOOT_MB_INFO + offsetof(struct mb_page, module_name),
-        };
-        boot_basename(req->initrd.path, p->module_name, sizeof p->module_name);
-    }
+    for (unsigned i = 0; i <= req->nmodule; i++)
+        if (modules[i])
+            put_module(p, i ? &req->module[i - 1] : &req->initrd, modules[i]);
 }
 
 int boot_multiboot(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
                    struct boot_result *res)
 {
     struct mb_kernel mk;
-    uint64_t initrd;
+    uint64_t modules[1 + BOOT_MODULES];
     char name[256];
     int err = claim(&req->kernel, ram, &mk, res);
 
     if (err)
         return err;
-    /* Modules come soon after the kernel, as every other loader of the protocol has it, but not in
-     * the page after it: QEMU's command lines are there, and a kernel whose first map of itself
-     * is a page too long (Hermit's loader) fails to map a module there again. */
-    err = boot_initrd(req, ram, (mk.end < BOOT_HIGH ? BOOT_HIGH : mk.end) + PAGE_SIZE,
-                      MMIO_HOLE_START, false, &initrd, res);
+    err = load_modules(req, ram, mk.end < BOOT_HIGH ? BOOT_HIGH : mk.end, modules, res);
     if (err)
         return err;
     boot_basename(req->kernel.path, name, sizeof name - 1);
@@ -253,7 +274,7 @@ int boot_multiboot(const struct boot_request *req, struct ram *ram, struct cpu *
     err = boot_cmdline(req, ram, MB_CMDLINE, name, BOOT_CMDLINE_MAX - 1, res);
     if (err)
         return err;
-    put_info(req, ram, initrd);
+    put_info(req, ram, modules);
     if (mk.flat)
         boot_copy(ram, mk.addr, req->kernel.data + mk.offset, mk.filesz);
     else

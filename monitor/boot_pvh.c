@@ -72,7 +72,7 @@ int boot_pvh(const struct boot_request *req, struct ram *ram, struct cpu *cpu,
     if (!elf_has_phys(&e, entry))
         return boot_fail(res, "a PVH kernel whose entry point 0x%llx is in no segment",
                          (unsigned long long)entry);
-    err = boot_initrd(req, ram, e.end, INITRD_LIMIT, true, &initrd, res);
+    err = boot_initrd(&req->initrd, ram, e.end, INITRD_LIMIT, true, &initrd, res);
     if (err)
         return err;
     err = boot_cmdline(req, ram, BOOT_CMDLINE, "", BOOT_CMDLINE_MAX - 1, res);

@@ -141,7 +141,7 @@ int boot_elf_runtime(const struct boot_request *req, struct ram *ram, struct cpu
                          (unsigned long long)e.entry);
     /* The initrd follows the image, and image_end it: the heap begins past both. */
     block.image_end = e.end;
-    err = boot_initrd(req, ram, e.end, MMIO_HOLE_START, false, &block.initrd_gpa, res);
+    err = boot_initrd(&req->initrd, ram, e.end, MMIO_HOLE_START, false, &block.initrd_gpa, res);
     if (err)
         return err;
     if (block.initrd_gpa) {

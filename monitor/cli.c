@@ -27,7 +27,7 @@ const char cli_help[] =
     "  -c, --cpus N          virtual CPUs, 1 to 16 (default 1)\n"
     "      --engine NAME     auto, kvm, bt (binary translation), interp (default auto)\n"
     "      --boot NAME       auto, linux, pvh, multiboot, elf, hvt (default auto: by the image)\n"
-    "      --initrd FILE     initial RAM disk, or the first multiboot module\n"
+    "      --initrd FILE     initial RAM disk, or a multiboot module, of which there may be more\n"
     "      --disk FILE[,ro][,direct][,serial=S]   a disk from an image file or block device\n"
     "      --net tap=NAME|user[,...]|lo           a network card, see README\n"
     "                        (a Solo5 unikernel's: --disk NAME=FILE[,ro][,sector=N],\n"
@@ -249,6 +249,20 @@ static int choose(const char *option, const char *s, const struct word *w)
     return -1;
 }
 
+static int take_initrd(const char *arg, struct config *cfg)
+{
+    if (!cfg->initrd) {
+        cfg->initrd = arg;
+        return 0;
+    }
+    if (cfg->nmodule == sizeof cfg->module / sizeof cfg->module[0]) {
+        msg_error("--initrd %s: the ninth; there may be 8", arg);
+        return -1;
+    }
+    cfg->module[cfg->nmodule++] = arg;
+    return 0;
+}
+
 static int take_bt_cache(const char *s, struct config *cfg)
 {
     int err = cli_parse_size(s, &cfg->bt_cache);
@@ -365,8 +379,7 @@ static int take_option(int opt, const char *arg, struct config *cfg)
         cfg->testdev = true;
         return 0;
     case OPT_INITRD:
-        cfg->initrd = arg;
-        return 0;
+        return take_initrd(arg, cfg);
     case OPT_GDB:
         cfg->gdb = arg;
         return 0;

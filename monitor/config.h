@@ -45,12 +45,14 @@ struct config {
     unsigned cpus;
     enum engine_choice engine;
     enum boot_choice boot;
-    const char *guest;      /* path; NULL: the embedded hello guest */
-    const char *cmdline;    /* ARGs joined by one space, "" when none */
-    char *const *argv;      /* GUEST and its ARGs as they were given, NULL at the end */
-    char *const *env;       /* --env: what a program finds in its environment */
-    const char *cwd;        /* --cwd, or NULL */
-    const char *initrd;     /* path or NULL */
+    const char *guest;     /* path; NULL: the embedded hello guest */
+    const char *cmdline;   /* ARGs joined by one space, "" when none */
+    char *const *argv;     /* GUEST and its ARGs as they were given, NULL at the end */
+    char *const *env;      /* --env: what a program finds in its environment */
+    const char *cwd;       /* --cwd, or NULL */
+    const char *initrd;    /* path or NULL */
+    const char *module[7]; /* what more --initrd named: multiboot modules */
+    unsigned nmodule;
     uint64_t timeout_ns;    /* 0: none */
     bool stats;             /* table on stderr */
     const char *stats_file; /* JSON, or NULL */

@@ -35,9 +35,10 @@ int boot_claim(const struct ram *ram, uint64_t start, uint64_t len, enum boot_lo
 /* Copy into RAM that boot_claim() granted. */
 void boot_copy(struct ram *ram, uint64_t gpa, const void *src, uint64_t len);
 
-/* Find the initrd's place, page-aligned, wholly in [floor, limit) and RAM below the hole: as high
- * as possible, or (high false) as low as possible; copy it. *gpa is 0 when there is none. */
-int boot_initrd(const struct boot_request *req, struct ram *ram, uint64_t floor, uint64_t limit,
+/* Find the place of an initrd (or another file that goes beside the kernel), page-aligned, wholly
+ * in [floor, limit) and RAM below the hole: as high as possible, or (high false) as low as
+ * possible; copy it. *gpa is 0 when there is none. */
+int boot_initrd(const struct boot_image *initrd, struct ram *ram, uint64_t floor, uint64_t limit,
                 bool high, uint64_t *gpa, struct boot_result *res);
 
 /* Put prefix + the command line + NUL at gpa, BOOT_CMDLINE or nearby. max: bytes the guest takes

@@ -501,6 +501,8 @@ static int launch(struct machine *m)
         status = gdb_open(m, m->cfg->gdb);
     if (!status && m->cfg->initrd)
         status = image_open(m->cfg->initrd, "initrd", &req.initrd);
+    for (; !status && req.nmodule < m->cfg->nmodule; req.nmodule++)
+        status = image_open(m->cfg->module[req.nmodule], "initrd", &req.module[req.nmodule]);
     if (status)
         return status;
     status = hvt_begin(m, &req.kernel);

@@ -33,7 +33,8 @@ int zeropage_build(const struct boot_request *req, struct ram *ram, const struct
 
     if (!bp)
         return boot_fail(res, "no memory for the boot parameters: give -m 2M or more");
-    err = boot_initrd(req, ram, kernel_end, (uint64_t)hdr->initrd_addr_max + 1, true, &initrd, res);
+    err = boot_initrd(&req->initrd, ram, kernel_end, (uint64_t)hdr->initrd_addr_max + 1, true,
+                      &initrd, res);
     if (err)
         return err;
     err = boot_cmdline(req, ram, BOOT_CMDLINE, "", hdr->cmdline_size, res);

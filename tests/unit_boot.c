@@ -394,6 +394,34 @@ static void check_multiboot(struct run *r, uint32_t entry)
     }
 }
 
+/* More modules follow the first, a page apart at least; other protocols have one initrd. */
+Test(boot, multiboot_modules)
+{
+    struct run *r = begin(32);
+    struct image i = img_elf((struct img_elf){.is32 = true});
+    const uint32_t *mb, *mod;
+
+    img_multiboot_header(&i, ELF_FILE, 3);
+    give_initrd(r);
+    for (r->req.nmodule = 0; r->req.nmodule < BOOT_MODULES; r->req.nmodule++)
+        r->req.module[r->req.nmodule] =
+            (struct boot_image){"dir/second", initrd, 3 + r->req.nmodule};
+    cr_assert_eq(load(r, i), 0, "%s", r->res.error);
+    mb = AT(r, uint32_t, r->cpu.gpr[RBX]);
+    mod = AT(r, uint32_t, mb[6]);
+    cr_assert_eq(mb[5], 8);
+    cr_assert_str_eq(AT(r, char, mod[2]), "the_initrd.gz");
+    for (unsigned k = 1; k < 8; k++) {
+        cr_assert(!(mod[4 * k] & 0xfff) && mod[4 * k] >= mod[4 * k - 3], "module %u", k);
+        cr_assert_eq(mod[4 * k + 1] - mod[4 * k], 2 + k);
+        cr_assert_arr_eq(AT(r, uint8_t, mod[4 * k]), initrd, 2 + k);
+        cr_assert_str_eq(AT(r, char, mod[4 * k + 2]), "second");
+    }
+    cr_assert_eq(load(r, img_elf((struct img_elf){.note = {{"Xen", 18, 4, ELF_BASE}}})), -ENOEXEC);
+    cr_assert(strstr(r->res.error, "--initrd was given 8 times"), "%s", r->res.error);
+    end(r);
+}
+
 Test(boot, multiboot_elf)
 {
     for (unsigned n = 0; n < 4; n++) {

@@ -137,11 +137,14 @@ Test(cli, every_option)
 {
     struct config c;
 
-    cr_assert_eq(PARSE(&c, "-c1", "--boot", "pvh", "--initrd", "i", "--timeout=0.5", "--stats",
-                       "--stats=f", "--seccomp", "off", "-vv", "--bt-no-chain", "--", "-g"),
+    cr_assert_eq(PARSE(&c, "-c1", "--boot", "pvh", "--initrd", "i", "--initrd", "j",
+                       "--timeout=0.5", "--stats", "--stats=f", "--seccomp", "off", "-vv",
+                       "--bt-no-chain", "--", "-g"),
                  -1);
     cr_expect_eq(c.boot, BOOT_PVH);
     cr_expect_str_eq(c.initrd, "i");
+    cr_expect_eq(c.nmodule, 1);
+    cr_expect_str_eq(c.module[0], "j");
     cr_expect_eq(c.timeout_ns, 500000000);
     cr_expect(c.stats);
     cr_expect_str_eq(c.stats_file, "f");
