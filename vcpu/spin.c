@@ -17,6 +17,10 @@
 #define SPIN_US  4
 #define YIELD_US 40
 #define DOZE_NS  50000
+/* A loop may count PAUSEs before it looks again, thousands of them (ticket locks with exponential
+ * backoff, as Hermit's): each that waited as long as the last would make milliseconds of it. So
+ * time given away counts as some PAUSEs, which come next and cost an eighth of it. */
+#define PAUSES_US 2
 
 static uint64_t rdtsc(void)
 {
@@ -44,15 +48,22 @@ void vcpu_spin(struct vcpu *v)
     __asm__ volatile("pause");
     if (v->vm->nvcpu == 1)
         return;
-    if (now - v->spin_last > GAP_US * us)
+    if (now - v->spin_last > GAP_US * us) {
         v->spin_since = now;
+        v->spin_free = 0;
+    }
     v->spin_last = now;
     if (now - v->spin_since < SPIN_US * us)
         return;
+    if (v->spin_free) {
+        v->spin_free--;
+        return;
+    }
     v->stats.spins++;
     if (v->vm->overcommitted && now - v->spin_since > YIELD_US * us)
         doze(v);
     else
         sched_yield();
     v->spin_last = rdtsc();
+    v->spin_free = (v->spin_last - now) * PAUSES_US / us;
 }
