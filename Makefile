@@ -182,6 +182,12 @@ bench-launch: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(GUESTS) $(B)/launch $(B)/kvm_floor
 	@tests/bench_launch.sh
 
+.PHONY: bench-smp
+bench-smp: deps-test
+	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(B)/initrd.gz $(B)/timeit
+	@tests/kernel.sh $(CACHE)
+	@tests/bench_smp.sh
+
 .PHONY: soak
 soak: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) mayfly $(B)/launch
