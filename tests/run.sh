@@ -11,7 +11,7 @@ fi
 logs=build/test
 mkdir -p $logs
 passed=0 failed=0 skipped=0
-helpers=" run.sh lib.sh net_lib.sh blk_lib.sh bench_net.sh bench_blk.sh bench_fs.sh guest_initrd.sh deps.sh kernel.sh extract-vmlinux.sh initrd.sh bench.sh bench_bt.sh bench_launch.sh nanobench.sh fuzz.sh "
+helpers=" run.sh lib.sh net_lib.sh blk_lib.sh bench_net.sh bench_blk.sh bench_fs.sh guest_initrd.sh deps.sh kernel.sh extract-vmlinux.sh initrd.sh bench.sh bench_bt.sh bench_launch.sh bench_smp.sh nanobench.sh fuzz.sh "
 
 # A Criterion program: its own count.
 unit() {
