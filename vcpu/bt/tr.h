@@ -35,6 +35,8 @@ struct cold {
     struct tr_linear lin;
     uint32_t info;
     bool restore; /* flags must be in EFLAGS at next */
+    bool indexed; /* the access adds register index to H_A */
+    uint8_t index;
 };
 
 /* An instruction done in the cache, or out of line by a callout should one of the jumps be taken.
@@ -254,7 +256,8 @@ void tr_segment_base(struct tr *t, unsigned seg);
 /* Access k of i, [base + disp], base a host register: checked by window or TLB; t->m is it. */
 void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned size, bool write,
                uint32_t more);
-/* The ModRM operand of i by the TLB: t->m is in [H_A]. Clobbers H_B and EFLAGS. */
+/* The ModRM operand of i by the TLB: t->m is in [H_A], or in [H_A + a guest register's]. Clobbers
+ * H_B and EFLAGS. */
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
 /* Linear address of i's memory operand, and adjust, into H_A; *fixed true when it is a constant, in
  * *lin. May use H_B. */
