@@ -18,7 +18,6 @@
 #define HIGH_MOST (500ull << 30) /* one entry of the PML4 shows it all */
 #define POOL_MIN  (1ull << 20)
 #define LARGE     (2ull << 20)
-#define MIN_SHIFT 5u
 #define CLASSES   8u /* 32 bytes to a page */
 
 enum { FRESH, DIRTY, USED };
@@ -267,15 +266,9 @@ void stack_free(void *stack_top)
     stacks = s;
 }
 
-static unsigned class_of(size_t n)
+void *kalloc_block(unsigned c)
 {
-    return n <= (size_t)1 << MIN_SHIFT ? 0 : 64 - MIN_SHIFT - (unsigned)__builtin_clzl(n - 1);
-}
-
-void *kalloc(size_t n)
-{
-    unsigned c = class_of(n);
-    size_t size = (size_t)1 << (MIN_SHIFT + c);
+    size_t size = (size_t)1 << (KALLOC_SHIFT + c);
     void *p = classes[c];
 
     if (!p && fresh[c] < fresh_end[c]) {
@@ -298,7 +291,7 @@ void *kalloc(size_t n)
 
 void kfree(void *p, size_t n)
 {
-    unsigned c = class_of(n);
+    unsigned c = kalloc_class(n);
 
     if (!p)
         return;

@@ -128,7 +128,17 @@ uint64_t frames_total(void); /* there ever were */
 void *stack_alloc(void);     /* a kernel stack; its top, NULL: no memory */
 void stack_free(void *top);
 #define STACK_BYTES (4 * PAGE)
-void *kalloc(size_t n); /* zeroed, n <= PAGE; NULL: no memory */
+/* Blocks of a power of two, from 32 bytes; most sizes are known when this is compiled. */
+#define KALLOC_SHIFT 5u
+static inline unsigned kalloc_class(size_t n)
+{
+    return n <= (size_t)1 << KALLOC_SHIFT ? 0 : 64 - KALLOC_SHIFT - (unsigned)__builtin_clzl(n - 1);
+}
+void *kalloc_block(unsigned shift);
+static inline void *kalloc(size_t n) /* zeroed, n <= PAGE; NULL: no memory */
+{
+    return kalloc_block(kalloc_class(n));
+}
 void kfree(void *p, size_t n);
 
 /* --- string.c --- */

@@ -40,9 +40,10 @@ static struct vma *insert(const struct vma *like, struct vma *prev)
         return NULL;
     *v = *like;
     if (v->inode) {
-        inode_hold(v->inode);
+        v->inode->refs++;
         v->inode->maps++;
-        mapfile_count += mapfile_tracked(v);
+        if (v->inode->node)
+            mapfile_count += mapfile_tracked(v);
     }
     v->prev = prev;
     v->next = prev ? prev->next : vmas;
