@@ -94,121 +94,93 @@ static size_t name_of(char *buf, const char *name, size_t len)
     return len + 1;
 }
 
+/* A call about a name in dir that comes back with an entry: what is known of it from then on. The
+ * name, name_len long, comes first in text; n: all of that, NULs and all. */
+struct entry_call {
+    uint32_t op;
+    const void *in;
+    size_t in_len;
+    const char *text;
+    size_t n, name_len;
+};
+
+static int64_t ask_entry(struct inode *dir, const struct entry_call *c, struct inode **made)
+{
+    struct {
+        struct fuse_entry_out e;
+        struct fuse_open_out o;
+    } out;
+    int64_t err =
+        fuse_call(&(struct fuse_call){.op = c->op,
+                                      .share = dir->share,
+                                      .node = dir->node,
+                                      .in = c->in,
+                                      .in_len = c->in_len,
+                                      .name = c->text,
+                                      .name_len = c->n,
+                                      .out = &out,
+                                      .out_len = c->op == FUSE_CREATE ? sizeof out : sizeof out.e});
+
+    if (err < 0)
+        return err;
+    if (!out.e.nodeid) /* FUSE's other way to say so */
+        return -ENOENT;
+    struct inode *i = remember(dir, c->text, c->name_len, &out.e);
+
+    if (made)
+        *made = i;
+    if (c->op == FUSE_CREATE)
+        hostfs_close(dir->share, out.e.nodeid, out.o.fh, false);
+    return 0;
+}
+
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
 {
-    struct fuse_entry_out e;
     char text[256];
     size_t n = name_of(text, name, len);
-    struct inode *i = dir_known(dir, name, len);
+    struct inode *i = dir_known(dir, name, len), *found = NULL;
 
     if (i && i->mount)
         return i;
-    if (fuse_call(&(struct fuse_call){.op = FUSE_LOOKUP,
-                                      .share = dir->share,
-                                      .node = dir->node,
-                                      .name = text,
-                                      .name_len = n,
-                                      .out = &e,
-                                      .out_len = sizeof e}) < 0 ||
-        !e.nodeid) {
-        if (i)
-            dir_remove(dir, name, len);
-        return NULL;
-    }
-    return remember(dir, name, len, &e);
+    if (ask_entry(dir, &(struct entry_call){FUSE_LOOKUP, NULL, 0, text, n, len}, &found) && i)
+        dir_remove(dir, name, len);
+    return found;
 }
 
 int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode)
 {
     char text[256];
     size_t n = name_of(text, name, len);
+    struct fuse_mkdir_in d = {.mode = mode & 07777};
+    struct fuse_create_in f = {.flags = O_RDWR | O_CREAT | O_EXCL, .mode = mode};
 
-    if (S_ISDIR(mode)) {
-        struct fuse_mkdir_in in = {.mode = mode & 07777};
-        struct fuse_entry_out e;
-
-        int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_MKDIR,
-                                                    .share = dir->share,
-                                                    .node = dir->node,
-                                                    .in = &in,
-                                                    .in_len = sizeof in,
-                                                    .name = text,
-                                                    .name_len = n,
-                                                    .out = &e,
-                                                    .out_len = sizeof e});
-
-        if (err >= 0)
-            remember(dir, name, len, &e);
-        return err < 0 ? err : 0;
-    }
+    if (S_ISDIR(mode))
+        return ask_entry(dir, &(struct entry_call){FUSE_MKDIR, &d, sizeof d, text, n, len}, NULL);
     if (!S_ISREG(mode))
         return -EPERM;
-    struct fuse_create_in in = {.flags = O_RDWR | O_CREAT | O_EXCL, .mode = mode};
-    struct {
-        struct fuse_entry_out e;
-        struct fuse_open_out o;
-    } out;
-    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_CREATE,
-                                                .share = dir->share,
-                                                .node = dir->node,
-                                                .in = &in,
-                                                .in_len = sizeof in,
-                                                .name = text,
-                                                .name_len = n,
-                                                .out = &out,
-                                                .out_len = sizeof out});
-
-    if (err >= 0) {
-        remember(dir, name, len, &out.e);
-        hostfs_close(dir->share, out.e.nodeid, out.o.fh, false);
-    }
-    return err < 0 ? err : 0;
+    return ask_entry(dir, &(struct entry_call){FUSE_CREATE, &f, sizeof f, text, n, len}, NULL);
 }
 
 int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *target)
 {
-    struct fuse_entry_out e;
     char text[256 + 1024];
     size_t n = name_of(text, name, len), t = length(target);
 
     if (n + t + 1 > sizeof text)
         return -ENAMETOOLONG;
     n += name_of(text + n, target, t);
-    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_SYMLINK,
-                                                .share = dir->share,
-                                                .node = dir->node,
-                                                .name = text,
-                                                .name_len = n,
-                                                .out = &e,
-                                                .out_len = sizeof e});
-
-    if (err >= 0)
-        remember(dir, name, len, &e);
-    return err < 0 ? (int)err : 0;
+    return (int)ask_entry(dir, &(struct entry_call){FUSE_SYMLINK, NULL, 0, text, n, len}, NULL);
 }
 
 int hostfs_link(struct inode *dir, const char *name, size_t len, struct inode *i)
 {
     struct fuse_link_in in = {.oldnodeid = i->node};
-    struct fuse_entry_out e;
     char text[256];
     size_t n = name_of(text, name, len);
 
     if (!i->node || i->share != dir->share)
         return -EXDEV;
-    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_LINK,
-                                                .share = dir->share,
-                                                .node = dir->node,
-                                                .in = &in,
-                                                .in_len = sizeof in,
-                                                .name = text,
-                                                .name_len = n,
-                                                .out = &e,
-                                                .out_len = sizeof e});
-
-    if (err >= 0)
-        remember(dir, name, len, &e);
-    return err < 0 ? (int)err : 0;
+    return (int)ask_entry(dir, &(struct entry_call){FUSE_LINK, &in, sizeof in, text, n, len}, NULL);
 }
 
 int hostfs_remove(struct inode *dir, const char *name, size_t len, bool directory)

@@ -183,16 +183,23 @@ static int together(const char *host, int port, int n)
                 continue;
             k = read(p[i].fd, buf, BYTES);
             for (ssize_t b = 0; b < k; b++)
-                if (buf[b] != 'a' + i % 26)
+                if (buf[b] != 'a' + i % 26) {
                     k = -1;
+                    errno = EBADMSG;
+                }
             in[i] += k > 0 ? (size_t)k : 0;
-            if (in[i] == BYTES || (k <= 0 && errno != EAGAIN)) {
+            if (in[i] == BYTES || k == 0 || (k < 0 && errno != EAGAIN)) {
                 good += in[i] == BYTES;
+                if (in[i] != BYTES)
+                    printf("connection %d: %s, out %zu, in %zu\n", i, k ? strerror(errno) : "end",
+                           out[i], in[i]);
                 close(p[i].fd);
                 p[i].fd = -1;
                 open--;
             }
         }
+    if (open)
+        printf("%d still open\n", open);
     printf("together %d of %d\n", good, n);
     return good != n;
 }

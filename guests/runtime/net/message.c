@@ -194,7 +194,9 @@ static int64_t receive_message(struct file *f, struct socket *s, uint64_t at, un
     return n;
 }
 
-int64_t sys_sendmsg(uint64_t fd, uint64_t at, uint64_t flags)
+typedef int64_t message_fn(struct file *f, struct socket *s, uint64_t at, unsigned flags);
+
+static int64_t one_message(uint64_t fd, uint64_t at, uint64_t flags, message_fn *pass)
 {
     struct socket *s;
     int64_t n;
@@ -202,22 +204,19 @@ int64_t sys_sendmsg(uint64_t fd, uint64_t at, uint64_t flags)
 
     if (!f)
         return n;
-    n = send_message(f, s, at, (unsigned)flags);
+    n = pass(f, s, at, (unsigned)flags);
     file_drop(f);
     return n;
 }
 
+int64_t sys_sendmsg(uint64_t fd, uint64_t at, uint64_t flags)
+{
+    return one_message(fd, at, flags, send_message);
+}
+
 int64_t sys_recvmsg(uint64_t fd, uint64_t at, uint64_t flags)
 {
-    struct socket *s;
-    int64_t n;
-    struct file *f = socket_get(fd, &s, &n);
-
-    if (!f)
-        return n;
-    n = receive_message(f, s, at, (unsigned)flags);
-    file_drop(f);
-    return n;
+    return one_message(fd, at, flags, receive_message);
 }
 
 struct many {
@@ -225,7 +224,9 @@ struct many {
     uint32_t len, pad;
 };
 
-int64_t sys_sendmmsg(uint64_t fd, uint64_t at, uint64_t count, uint64_t flags)
+/* Until count of them are done, one fails, or it is too late. later: flags of all but the first. */
+static int64_t many_messages(uint64_t fd, uint64_t at, uint64_t count, unsigned flags,
+                             unsigned later, uint64_t until, message_fn *pass)
 {
     struct socket *s;
     int64_t n, done = 0;
@@ -233,10 +234,10 @@ int64_t sys_sendmmsg(uint64_t fd, uint64_t at, uint64_t count, uint64_t flags)
 
     if (!f)
         return n;
-    for (n = 0; done < (int64_t)least((uint32_t)count, IOV_LIMIT); done++) {
+    for (n = 0; done < (int64_t)least((uint32_t)count, IOV_LIMIT) && clock_ns() < until; done++) {
         uint64_t one = at + (uint64_t)done * sizeof(struct many);
 
-        n = send_message(f, s, one, (unsigned)flags);
+        n = pass(f, s, one, done ? flags | later : flags);
         if (n >= 0 && copy_out(one + offsetof(struct many, len), &n, 4))
             n = -EFAULT;
         if (n < 0)
@@ -246,30 +247,18 @@ int64_t sys_sendmmsg(uint64_t fd, uint64_t at, uint64_t count, uint64_t flags)
     return done ? done : n < 0 ? n : 0;
 }
 
+int64_t sys_sendmmsg(uint64_t fd, uint64_t at, uint64_t count, uint64_t flags)
+{
+    return many_messages(fd, at, count, (unsigned)flags, 0, NEVER, send_message);
+}
+
 int64_t sys_recvmmsg(uint64_t fd, uint64_t at, uint64_t count, uint64_t flags, uint64_t timeout)
 {
-    struct socket *s;
-    uint64_t ns = NEVER, until = NEVER;
-    int64_t n, done = 0;
-    struct file *f;
+    unsigned first = (unsigned)flags & ~(unsigned)MSG_WAITFORONE;
+    uint64_t ns = 0;
+    int64_t err = timeout ? timespec_in(timeout, &ns) : 0;
 
-    if (timeout && (n = timespec_in(timeout, &ns)))
-        return n;
-    if (timeout)
-        until = clock_ns() + ns;
-    f = socket_get(fd, &s, &n);
-    if (!f)
-        return n;
-    for (n = 0; done < (int64_t)least((uint32_t)count, IOV_LIMIT) && clock_ns() < until; done++) {
-        uint64_t one = at + (uint64_t)done * sizeof(struct many);
-        unsigned now = done && flags & MSG_WAITFORONE ? MSG_DONTWAIT : 0;
-
-        n = receive_message(f, s, one, ((unsigned)flags & ~(unsigned)MSG_WAITFORONE) | now);
-        if (n >= 0 && copy_out(one + offsetof(struct many, len), &n, 4))
-            n = -EFAULT;
-        if (n < 0)
-            break;
-    }
-    file_drop(f);
-    return done ? done : n < 0 ? n : 0;
+    return err ? err
+               : many_messages(fd, at, count, first, flags & MSG_WAITFORONE ? MSG_DONTWAIT : 0,
+                               timeout ? clock_ns() + ns : NEVER, receive_message);
 }
