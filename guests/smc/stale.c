@@ -102,8 +102,61 @@ static void test_smap(void)
     write_cr4(cr4);
 }
 
+/* %rdi 0: STAC, CLAC; 1: in between, without CR0.TS, calls %rsi, and sets TS afterwards; 2: calls
+ * it as TS is. */
+static void with_ts(void *p)
+{
+    const uint64_t *e = p;
+
+    __asm__ volatile("call *%0" : : "r"(e[0]), "D"(e[1]), "S"(e[2]) : "rax", "memory", "cc");
+}
+
+/* SSE called with AC set when TS allowed it: no more when TS does not. */
+static void test_ts(void)
+{
+    uint8_t *p = region_map(CODE, 6, P);
+    uint64_t cr0 = read_cr0(), e[3] = {(uintptr_t)p + 0x400, 0, (uintptr_t)p + 0x500}, bad = 0;
+    struct frame f;
+    uint32_t r[4];
+
+    cpuid(7, 0, r);
+    if (!(r[1] >> 20 & 1))
+        return;
+    PUT(frames[6] + 0x400, "\x0f\x01\xcb"       /* stac */
+                           "\x85\xff"           /* test %edi, %edi */
+                           "\x74\x07"           /* jz 0x40e */
+                           "\x83\xff\x01"       /* cmp $1, %edi */
+                           "\x74\x16"           /* jz 0x422 */
+                           "\xff\xd6"           /* call *%rsi */
+                           "\x0f\x01\xca"       /* clac */
+                           "\x83\xff\x01"       /* cmp $1, %edi */
+                           "\x75\x0b"           /* jnz 0x421 */
+                           "\x0f\x20\xc0"       /* mov %cr0, %rax */
+                           "\x48\x83\xc8\x08"   /* or $8, %rax */
+                           "\x90"               /* nop */
+                           "\x0f\x22\xc0"       /* mov %rax, %cr0 */
+                           "\xc3"               /* ret */
+                           "\x0f\x06"           /* clts */
+                           "\xff\xd6"           /* call *%rsi */
+                           "\xeb\xe6");         /* jmp 0x40e */
+    PUT(frames[6] + 0x500, "\x0f\x57\xc0\xc3"); /* xorps %xmm0, %xmm0; ret */
+    serialize();
+    write_cr4(read_cr4() | 1 << 21);
+    write_cr0(cr0 | 8);
+    for (unsigned i = 0; i < 200; i++) {
+        e[1] = i / 100;
+        bad += bare_try(with_ts, e, &f) != 0;
+    }
+    check_equal(bad, 0, "SSE with AC set and TS clear");
+    e[1] = 2;
+    check_equal(bare_try(with_ts, e, &f), 1 + 7, "#NM with AC and TS set");
+    write_cr0(cr0);
+    write_cr4(read_cr4() & ~(1ull << 21));
+}
+
 void test_stale(void)
 {
     test_unflushed();
     test_smap();
+    test_ts();
 }

@@ -157,11 +157,18 @@ static void vcpu_fini(struct vcpu *v)
     v->bt = NULL;
 }
 
-/* Bits of the key beside the set must be one per set of the jump cache. */
+/* Bits of the key beside the set must be one per set of the jump cache; the supervisor's two are
+ * one here, for STAC and CLAC go from one to the other without coming by. */
+static uint8_t *jc_key(const struct vcpu *v, uint8_t key)
+{
+    return &v->bt->jc_key[(key & KEY_CTX) == TLB_USER];
+}
+
 static void settle_key(struct vcpu *v, uint8_t key)
 {
-    uint8_t *last = &v->bt->ctx_key[key & KEY_CTX];
+    uint8_t *last = jc_key(v, key);
 
+    key &= (uint8_t)~KEY_CTX;
     if (*last != key) {
         *last = key;
         bt_jc_flush(v);
@@ -346,7 +353,7 @@ static uint64_t cached_code(const struct vcpu *v)
     uint8_t key = bt_key(v);
     const struct jc_entry *e = &v->jc[key & KEY_CTX][jc_slot(v->cpu.rip)];
 
-    return e->rip == v->cpu.rip && v->bt->ctx_key[key & KEY_CTX] == key ? e->code : 0;
+    return e->rip == v->cpu.rip && *jc_key(v, key) == (key & ~KEY_CTX) ? e->code : 0;
 }
 
 /* Most code of a boot runs once or twice: translating that costs more than interpreting it. Counts

@@ -168,7 +168,7 @@ struct jc_kept {
 
 /* The translator's own part of a vCPU. */
 struct bt_vcpu {
-    uint8_t ctx_key[TLB_CTXS]; /* key last used in each set of the jump cache */
+    uint8_t jc_key[2];         /* but for the set, last used in the jump cache; [1]: the user's */
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
     struct jc_kept jc_kept[TLB_PCIDS];
