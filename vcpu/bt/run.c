@@ -430,9 +430,12 @@ static uint64_t next_code(struct vcpu *v, struct bt_link *link, uint64_t link_ge
 static int look_up(struct vcpu *v, bool look, enum exit_reason *r)
 {
     int n = 0;
+    /* First: a kick that is to stop the world must not be taken between the look at that and the
+     * way into the cache. */
+    bool kicked = vcpu_take_kick(v);
 
     bt_world_enter(v);
-    if (vcpu_take_kick(v)) {
+    if (kicked) {
         bt_window_open(v);
         if (vcpu_must_leave(v, r))
             return CPU_FAULT;
