@@ -275,6 +275,7 @@ int boot_multiboot(const struct boot_request *req, struct ram *ram, struct cpu *
     if (err)
         return err;
     put_info(req, ram, modules);
+    bios_vectors(ram);
     if (mk.flat)
         boot_copy(ram, mk.addr, req->kernel.data + mk.offset, mk.filesz);
     else

@@ -49,6 +49,9 @@ int boot_cmdline(const struct boot_request *req, struct ram *ram, uint64_t gpa, 
 /* The last part of a path, for the guest to read as a name: blanks become '_', cut to size. */
 void boot_basename(const char *path, char *out, size_t size);
 
+/* Real-mode interrupt vectors for a guest that may call a BIOS (bios.c). */
+void bios_vectors(struct ram *ram);
+
 struct elf;
 struct mayfly_boot;
 /* The end of both ways to the runtime: its arguments behind the block where they fit, else at
