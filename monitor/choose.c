@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "vcpu/hostcpu.h"
+#include "vcpu/kvm/kvm.h"
 
 const struct engine *choose_engine(enum engine_choice choice, char *why, size_t len)
 {
@@ -25,8 +26,13 @@ const struct engine *choose_engine(enum engine_choice choice, char *why, size_t 
         text_add(&t, "CPUID has neither VMX nor SVM: KVM, if it is there, interprets kernel code");
         return &engine_bt;
     }
+    if (kvm_known_hardware()) {
+        text_add(&t, "KVM runs kernel code at hardware speed (found at an earlier launch)");
+        return &engine_kvm;
+    }
     kvm_probe(&p);
     if (p.kind == KVM_HARDWARE) {
+        kvm_note_hardware();
         text_add(&t, "KVM runs kernel code at hardware speed (%s)", p.step);
         return &engine_kvm;
     }

@@ -13,6 +13,7 @@ static const struct kvm_cpuid_key key = {.magic = 1,
                                          .release = "6",
                                          .version = "#1"};
 static struct kvm_cpuid_buf buf, got;
+static bool hw;
 
 static void setup(void)
 {
@@ -21,7 +22,7 @@ static void setup(void)
     snprintf(path, sizeof path, "%s/file", dir);
     memset(&buf, 0x5a, sizeof buf);
     buf.head.nent = 7;
-    kvm_cpuid_cache_save(path, &key, &buf);
+    kvm_cpuid_cache_save(path, &key, &buf, true);
 }
 
 static void teardown(void)
@@ -37,8 +38,12 @@ Test(cache, what_was_saved_is_loaded)
     struct stat st;
 
     memset(&got, 0, sizeof got);
-    cr_assert(kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(kvm_cpuid_cache_load(path, &key, &got, &hw));
     cr_assert_eq(got.head.nent, 7);
+    cr_assert(hw);
+    kvm_cpuid_cache_save(path, &key, &buf, false);
+    cr_assert(kvm_cpuid_cache_load(path, &key, &got, &hw));
+    cr_assert(!hw);
     cr_assert(!memcmp(got.e, buf.e, 7 * sizeof buf.e[0]));
     cr_assert_eq(stat(path, &st), 0);
     cr_assert_eq(st.st_mode & 0777, 0600);
@@ -49,23 +54,23 @@ Test(cache, another_cpu_boot_or_kvm_is_not)
     struct kvm_cpuid_key k = key;
 
     k.cpu[2]++;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
     k = key;
     k.kvm_inode++;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
     k = key;
     k.booted += 3;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
     k.booted -= 6;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
     k.booted += 2;
-    cr_assert(kvm_cpuid_cache_load(path, &k, &got), "the clock was adjusted by a second");
+    cr_assert(kvm_cpuid_cache_load(path, &k, &got, &hw), "the clock was adjusted by a second");
     k = key;
     k.version[1]++;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
     k = key;
     k.magic++;
-    cr_assert(!kvm_cpuid_cache_load(path, &k, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &k, &got, &hw));
 }
 
 Test(cache, what_others_may_write_is_not)
@@ -73,18 +78,18 @@ Test(cache, what_others_may_write_is_not)
     char link[128];
 
     cr_assert_eq(chmod(path, 0620), 0);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw));
     cr_assert_eq(chmod(path, 0602), 0);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw));
     cr_assert_eq(chmod(path, 0644), 0);
-    cr_assert(kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(kvm_cpuid_cache_load(path, &key, &got, &hw));
     snprintf(link, sizeof link, "%s.link", path);
     cr_assert_eq(symlink(path, link), 0);
-    cr_expect(!kvm_cpuid_cache_load(link, &key, &got), "a symbolic link was followed");
+    cr_expect(!kvm_cpuid_cache_load(link, &key, &got, &hw), "a symbolic link was followed");
     unlink(link);
     if (geteuid() == 0) {
         cr_assert_eq(chown(path, 12345, 12345), 0);
-        cr_assert(!kvm_cpuid_cache_load(path, &key, &got), "another user's file was taken");
+        cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw), "another user's file was taken");
     }
 }
 
@@ -95,22 +100,22 @@ Test(cache, a_cut_or_wrong_file_is_not)
 
     cr_assert_eq(stat(path, &st), 0);
     cr_assert_eq(truncate(path, st.st_size - 1), 0);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw));
     cr_assert_eq(truncate(path, 0), 0);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got));
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw));
     unlink(path);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got));
-    kvm_cpuid_cache_save(path, &key, &buf);
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw));
+    kvm_cpuid_cache_save(path, &key, &buf, true);
 
     int fd = open(path, O_WRONLY);
 
     cr_assert(fd >= 0 && pwrite(fd, &many, sizeof many, sizeof key) == sizeof many);
     close(fd);
-    cr_assert(!kvm_cpuid_cache_load(path, &key, &got), "an impossible count was believed");
+    cr_assert(!kvm_cpuid_cache_load(path, &key, &got, &hw), "an impossible count was believed");
 }
 
-/* A launch leaves what KVM says, and the next one believes it. */
-Test(kvm, its_answer_is_kept)
+/* A launch leaves what KVM says and the probe found, and the next one believes it. */
+Test(cache, by_launches)
 {
     NEED_KVM();
 
@@ -119,15 +124,16 @@ Test(kvm, its_answer_is_kept)
     char file[KVM_CPUID_PATH];
     struct machine_ *m;
 
-    if (!kvm_cpuid_cache_path(file, sizeof file) || !kvm_cpuid_key(&k))
-        cr_skip_test("no place for the file");
-    unlink(file);
+    kvm_cpuid_dir = dir;
+    cr_assert(kvm_cpuid_cache_path(file, sizeof file));
+    if (!kvm_cpuid_key(&k))
+        cr_skip_test("no /sys: nothing is kept");
+    cr_assert(!kvm_known_hardware());
     m = make();
     start(m, &engine_kvm);
     destroy(m);
-    if (access(file, R_OK))
-        cr_skip_test("%s cannot be written here", file);
-    cr_assert(kvm_cpuid_cache_load(file, &k, &got));
+    cr_assert(kvm_cpuid_cache_load(file, &k, &got, &hw));
+    cr_assert(!hw);
 
     int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
@@ -137,4 +143,13 @@ Test(kvm, its_answer_is_kept)
     cr_assert_eq(now.head.nent, got.head.nent);
     for (unsigned i = 0; i < now.head.nent; i++)
         cr_assert_eq(now.e[i].function, got.e[i].function);
+
+    kvm_note_hardware();
+    m = make();
+    start(m, &engine_kvm);
+    destroy(m);
+    cr_assert(kvm_cpuid_cache_load(file, &k, &got, &hw));
+    cr_assert(hw);
+    cr_assert_eq(now.head.nent, got.head.nent);
+    unlink(file);
 }

@@ -30,6 +30,11 @@ bool kvm_debug_takes(const struct vm_cpus *vm, const struct debug_point *p);
 void kvm_debug_insert(struct vm_cpus *vm);
 void kvm_debug_remove(struct vm_cpus *vm);
 
+/* Did an earlier launch find that this KVM runs kernel code in hardware; and have it known in the
+ * next. Only that is kept: a slow probe may have been bad luck, a quick one cannot be. */
+bool kvm_known_hardware(void);
+void kvm_note_hardware(void);
+
 /* --- within the engine --- */
 
 struct kvm_vm {
@@ -66,6 +71,7 @@ struct kvm_vcpu {
     uint64_t tlb_fills;
     bool tlb_used; /* it may be as zero as it was mapped until then */
     struct kvm_xsave xsave;
+    char what[128]; /* of vcpu.exit, where it has a number in it */
     /* What KVM_SET_GUEST_DEBUG was last told. */
     uint64_t debug_gen;
     uint8_t debug;
@@ -143,12 +149,13 @@ struct kvm_cpuid_key {
 };
 #define KVM_CPUID_PATH 256
 bool kvm_cpuid_key(struct kvm_cpuid_key *key);
-/* Where the file is for this user; false: nowhere. */
+/* Where the file is for this user, or in a directory that a test chose; false: nowhere. */
+extern const char *kvm_cpuid_dir;
 bool kvm_cpuid_cache_path(char *path, size_t len);
 bool kvm_cpuid_cache_load(const char *path, const struct kvm_cpuid_key *key,
-                          struct kvm_cpuid_buf *out);
+                          struct kvm_cpuid_buf *out, bool *hardware);
 void kvm_cpuid_cache_save(const char *path, const struct kvm_cpuid_key *key,
-                          const struct kvm_cpuid_buf *buf);
+                          const struct kvm_cpuid_buf *buf, bool hardware);
 
 /* kvm_debug.c: tell KVM what the debugger wants of v. 0 or -errno. */
 int kvm_debug_apply(struct vcpu *v);

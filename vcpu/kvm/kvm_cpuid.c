@@ -13,8 +13,10 @@
 /* KVM_GET_SUPPORTED_CPUID, asked once a process, and seldom that: see kvm_cpuid_cache.c. */
 static struct {
     pthread_mutex_t lock;
+    bool looked, placed; /* for the file; key and path are right */
+    bool hardware;       /* the probe's verdict */
     bool done;
-    bool keep; /* it came from KVM, and key and path say where to put it */
+    bool keep; /* the file has less than this */
     struct kvm_cpuid_key key;
     char path[KVM_CPUID_PATH];
     struct kvm_cpuid_buf buf;
@@ -40,18 +42,40 @@ static void *asker(void *dev_fd)
     return NULL;
 }
 
+/* Main thread. */
+static void recall(void)
+{
+    if (supported.looked)
+        return;
+    supported.looked = true;
+    supported.placed = kvm_cpuid_cache_path(supported.path, sizeof supported.path) &&
+                       kvm_cpuid_key(&supported.key);
+    if (!supported.placed)
+        return;
+    supported.done =
+        kvm_cpuid_cache_load(supported.path, &supported.key, &supported.buf, &supported.hardware);
+    supported.keep = !supported.done;
+}
+
+bool kvm_known_hardware(void)
+{
+    recall();
+    return supported.hardware;
+}
+
+void kvm_note_hardware(void)
+{
+    recall();
+    supported.keep = supported.placed && (supported.keep || !supported.hardware);
+    supported.hardware = true;
+}
+
 void kvm_cpuid_prefetch(int dev_fd)
 {
     pthread_t t;
     sigset_t all, old;
 
-    if (supported.done)
-        return;
-    if (kvm_cpuid_cache_path(supported.path, sizeof supported.path) &&
-        kvm_cpuid_key(&supported.key)) {
-        supported.done = kvm_cpuid_cache_load(supported.path, &supported.key, &supported.buf);
-        supported.keep = !supported.done;
-    }
+    recall();
     if (supported.done)
         return;
     /* A thread of its own asks while the VM is made. Signals are for others. */
@@ -67,7 +91,7 @@ static void keep(void)
 {
     pthread_mutex_lock(&supported.lock);
     if (supported.keep)
-        kvm_cpuid_cache_save(supported.path, &supported.key, &supported.buf);
+        kvm_cpuid_cache_save(supported.path, &supported.key, &supported.buf, supported.hardware);
     supported.keep = false;
     pthread_mutex_unlock(&supported.lock);
 }

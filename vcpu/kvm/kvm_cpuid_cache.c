@@ -1,7 +1,7 @@
 /*
  * What KVM_GET_SUPPORTED_CPUID said, kept from one launch to the next: under a hypervisor the
  * question costs as much as the VM itself (some sixty CPUIDs, an exit each). With it what the
- * host's CPUID said to us.
+ * host's CPUID said to us, and that the probe guest ran at hardware speed, if it did.
  *
  * The answer depends on the CPU, this boot of the kernel and this loading of KVM, and so does the
  * file: it carries their identities, and one that does not match all of them is as good as none.
@@ -21,13 +21,14 @@
 #include <unistd.h>
 #include "vcpu/hostcpu.h"
 
-#define MAGIC        0x3264697570637661u /* to be changed with the form of the file */
+#define MAGIC        0x3364697570637661u /* to be changed with the form of the file */
 #define BOOT_SLACK_S 2 /* clocks are adjusted; nothing boots twice in so short a time */
 
 /* The file: this, then the list as long as it is. */
 struct head {
     struct kvm_cpuid_key key;
     struct kvm_cpuid2 list;
+    uint32_t hardware;
     uint32_t nknown;
     struct host_known known[HOST_LEAVES];
 };
@@ -70,9 +71,13 @@ static bool same_key(const struct kvm_cpuid_key *a, const struct kvm_cpuid_key *
     return apart >= -BOOT_SLACK_S && apart <= BOOT_SLACK_S && !memcmp(&x, b, sizeof x);
 }
 
+const char *kvm_cpuid_dir;
+
 bool kvm_cpuid_cache_path(char *path, size_t len)
 {
-    const char *dir = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+    const char *dir = kvm_cpuid_dir    ? kvm_cpuid_dir
+                      : geteuid() == 0 ? "/run"
+                                       : getenv("XDG_RUNTIME_DIR");
     int n = dir && *dir == '/' ? snprintf(path, len, "%s/mayfly-kvm-cpuid", dir) : -1;
 
     return n > 0 && (size_t)n < len;
@@ -85,7 +90,7 @@ static bool get(int fd, void *buf, size_t len)
 }
 
 bool kvm_cpuid_cache_load(const char *path, const struct kvm_cpuid_key *key,
-                          struct kvm_cpuid_buf *out)
+                          struct kvm_cpuid_buf *out, bool *hardware)
 {
     struct head h;
     struct stat st;
@@ -104,18 +109,19 @@ bool kvm_cpuid_cache_load(const char *path, const struct kvm_cpuid_key *key,
     if (!ok)
         return false;
     out->head = h.list;
+    *hardware = h.hardware;
     for (unsigned i = 0; i < h.nknown; i++)
         host_cpuid_know(&h.known[i]);
     return true;
 }
 
 void kvm_cpuid_cache_save(const char *path, const struct kvm_cpuid_key *key,
-                          const struct kvm_cpuid_buf *buf)
+                          const struct kvm_cpuid_buf *buf, bool hardware)
 {
     char temp[KVM_CPUID_PATH + 16];
     int n = snprintf(temp, sizeof temp, "%s.%d", path, (int)getpid());
     size_t len = list_size(buf->head.nent);
-    struct head h = {.key = *key, .list = buf->head};
+    struct head h = {.key = *key, .list = buf->head, .hardware = hardware};
 
     h.nknown = host_cpuid_known(h.known);
     if (n < 0 || (size_t)n >= sizeof temp)

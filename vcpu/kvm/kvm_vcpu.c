@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -162,6 +163,16 @@ static enum exit_reason fail(struct vcpu *v, const char *what, int err)
     return EXIT_ERROR;
 }
 
+/* fmt has a place for one long long. */
+static __attribute__((format(printf, 2, 0))) enum exit_reason
+fail_with(struct vcpu *v, const char *fmt, unsigned long long number)
+{
+    struct kvm_vcpu *k = v->kvm;
+
+    snprintf(k->what, sizeof k->what, fmt, number);
+    return fail(v, k->what, 0);
+}
+
 /* Linux 5.14 and later say which bytes KVM could not emulate. */
 static void note_bytes(struct vcpu *v)
 {
@@ -292,10 +303,13 @@ static int handle_exit(struct vcpu *v, enum exit_reason *out)
         note_bytes(v);
         return 1;
     case KVM_EXIT_FAIL_ENTRY:
-        *out = fail(v, "KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state", 0);
+        /* SDM 3D appendix C, or SVM's EXITCODE */
+        *out = fail_with(
+            v, "KVM_EXIT_FAIL_ENTRY: the processor refused the guest's state, reason %#llx",
+            run->fail_entry.hardware_entry_failure_reason);
         return 1;
     }
-    *out = fail(v, "KVM_RUN returned an exit reason that mayfly does not know", 0);
+    *out = fail_with(v, "KVM_RUN returned exit reason %llu, which mayfly does not know", why);
     return 1;
 }
 
