@@ -11,6 +11,7 @@
  */
 #include <stdlib.h>
 #include "tests/fuzz.h"
+#include "vcpu/bt/tr.h"
 
 /* By form. always: written, or read, in all its instances; seen: an instance would have failed. */
 struct effects {
@@ -95,6 +96,34 @@ static bool writes_ok(const struct fz_case *c, const struct fz_result *a, struct
             !(c->code_in_data && FZ_DATA + i - c->code_va < INSN_MAX + 64))
             return complain(c, "memory written", FZ_DATA + i);
     return true;
+}
+
+/* The translator's plan says of registers that they hold what one held before, and a constant. */
+static bool plan_ok(const struct fz_case *c, const struct fz_result *a)
+{
+    static struct tr t;
+    static struct bt bt;
+    static struct bt_block b;
+    unsigned debug = bt_debug;
+
+    bt_debug = BT_DBG_NO_TRACE;
+    b.rip = (uint64_t)1 << 40; /* no windows are looked for there */
+    t.b = &b;
+    t.bt = &bt;
+    t.n = 1;
+    t.in[0] = c->in[0];
+    t.rip[0] = c->code_va;
+    t.rip[1] = c->code_va + c->in[0].len;
+    tr_plan(&t);
+    bt_debug = debug;
+    for (unsigned r = 0; r < NGPR; r++) {
+        unsigned sym = t.syms[1].sym[r];
+
+        if (sym < NGPR && a->st.gpr[r] != c->st.gpr[sym] + (uint64_t)(int64_t)t.syms[1].add[r])
+            return complain(c, "a register does not hold what the plan says", 1u << r);
+    }
+    return (t.syms[1].sym[SYM_FS] != SYM_FS || a->st.fs_base == c->st.fs_base) &&
+           (t.syms[1].sym[SYM_GS] != SYM_GS || a->st.gs_base == c->st.gs_base);
 }
 
 /* Change what the instruction is said not to read. */
@@ -219,7 +248,7 @@ bool fz_effects(const struct fz_case *c, const struct fz_result *a)
     fz_seed(&r, c->seed ^ 0xeffec7, c->index);
     memcpy(page[0], a->page[0], PAGE_SIZE);
     memcpy(page[1], a->page[1], PAGE_SIZE);
-    ok = a->vector != FZ_END || writes_ok(c, a, e);
+    ok = a->vector != FZ_END || (writes_ok(c, a, e) && plan_ok(c, a));
     other = *c;
     disturb(&other, &r);
     fz_interp_run(&other, &second);
