@@ -95,6 +95,9 @@ int kvm_emulate_thread_init(struct vcpu *v);
 /* struct cpu is the truth, KVM could not execute the instruction at its RIP: do it. True when KVM
  * can go on; else v->exit says why not. */
 bool kvm_emulate(struct vcpu *v);
+/* Does the instruction that KVM could not execute (v->exit.bytes) concern registers, segments,
+ * control registers, vector state and memory alone: no MSR, debug register, APIC, time? */
+bool kvm_emulate_by_registers(const struct vcpu *v);
 
 /* kvm_state.c: struct cpu and struct lapic <-> KVM. 0 or -errno with *what naming the ioctl.
  * kvm_export() wants kvm_run's synchronised registers to be fresh. deliver: an event that KVM was

@@ -1,7 +1,7 @@
 /*
  * What KVM cannot execute, the interpreter does, one instruction at a time: an access to a device
  * with a vector register, and on KVMs that interpret kernel code themselves whatever their emulator
- * lacks (SSE, CMPXCHG16B, POPCNT, XGETBV...). Dear, some twenty system calls an instruction, but
+ * lacks (SSE, CMPXCHG16B, POPCNT, XGETBV...). Dear, five to twelve system calls an instruction, but
  * exact, and the guest need not know.
  */
 #include "vcpu/kvm/kvm.h"
@@ -19,6 +19,18 @@ int kvm_emulate_init(void)
 int kvm_emulate_thread_init(struct vcpu *v)
 {
     return hostfault_thread_init(v);
+}
+
+bool kvm_emulate_by_registers(const struct vcpu *v)
+{
+    const unsigned classes = 1u << IC_ALU | 1u << IC_VEC | 1u << IC_X87 | 1u << IC_VECSYS |
+                             1u << IC_STRING | 1u << IC_MOFFS;
+    struct insn in;
+
+    if (v->vm->debug || !v->exit.nbytes)
+        return false;
+    return decode(&in, v->exit.bytes, v->exit.nbytes, cpu_code_size(&v->cpu)) == DEC_OK &&
+           in.info && classes >> insn_class(&in) & 1;
 }
 
 bool kvm_emulate(struct vcpu *v)

@@ -6,6 +6,7 @@
 #include "vcpu/kvm/kvm.h"
 
 #include <errno.h>
+#include <string.h>
 #include "paging/copy.h"
 #include "vcpu/except.h"
 
@@ -151,12 +152,29 @@ static int set_sregs(struct vcpu *v, const char **what)
     return r ? (int)r : check_paging(v, what);
 }
 
+/* Has KVM all of SREGS_TO_KVM as it is? Setting CR8 costs the TPR its lower half, so this is not
+ * only quicker. */
+static bool sregs_held(const struct vcpu *v)
+{
+    const struct kvm_vcpu *k = v->kvm;
+    const size_t from = offsetof(struct cpu, seg), to = offsetof(struct cpu, xcr0);
+
+    return k->held && v->cpu.cpl == k->cpu.cpl && v->lapic.base_msr == k->lapic.base_msr &&
+           v->lapic.tpr == k->lapic.tpr &&
+           !memcmp((const uint8_t *)&v->cpu + from, (const uint8_t *)&k->cpu + from, to - from);
+}
+
 int kvm_set_regs(struct vcpu *v, const char **what)
 {
     struct kvm_regs regs = regs_to_kvm(&v->cpu);
     struct kvm_run *run = v->kvm->run;
 
     run->kvm_dirty_regs = 0;
+    if (with_run(v) && sregs_held(v)) {
+        run->s.regs.regs = regs;
+        run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+        return 0;
+    }
     if (with_run(v)) {
         zero_bytes(&run->s.regs.sregs, sizeof run->s.regs.sregs);
         SREGS_TO_KVM(&run->s.regs.sregs, v);
@@ -219,6 +237,8 @@ static void sregs_from_kvm(struct vcpu *v, const struct kvm_sregs *s)
     c->efer = s->efer;
     c->cpl = s->ss.dpl & 3;
     v->lapic.base_msr = s->apic_base;
+    if (v->lapic.tpr >> 4 != s->cr8)
+        v->lapic.tpr = (uint32_t)s->cr8 << 4;
 }
 
 static void regs_from_kvm(struct cpu *c, const struct kvm_regs *r)

@@ -329,6 +329,11 @@ int kvm_export(struct vcpu *v, bool deliver, const char **what)
                    s->events.interrupt.injected || s->events.nmi.injected;
     if ((r = get_fpu(v, what)))
         return r;
+    /* The interpreter needs no more for most instructions; the rest is as it was on both sides. */
+    if (k->emulate && k->held && kvm_emulate_by_registers(v)) {
+        remember(v);
+        return deliver ? deliver_in_flight(v, &s->events, what) : 0;
+    }
     *what = "KVM_GET_DEVICE_ATTR (KVM_VCPU_TSC_OFFSET)";
     if ((r = kvm_get_tsc(v)))
         return r;
