@@ -437,10 +437,9 @@ int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
     case F_GETOWN:
         return 0;
     case SETPIPE_SZ:
+        return arg ? pipe_capacity(f, (uint32_t)arg) : -EINVAL;
     case GETPIPE_SZ:
-        if (!pipe_ring(f))
-            return -EBADF;
-        return arg <= RING_BYTES || cmd == GETPIPE_SZ ? (int64_t)RING_BYTES : -EPERM;
+        return pipe_capacity(f, 0);
     default:
         return -EINVAL;
     }

@@ -103,14 +103,57 @@ int64_t sys_times(uint64_t out)
     return out && copy_out(out, t, sizeof t) ? -EFAULT : (int64_t)(clock_ns() / (NS / 100));
 }
 
+/* 0, or why there is no such thread. */
+static int64_t no_thread(uint64_t tid)
+{
+    int32_t t = (int32_t)tid;
+
+    return t < 0 ? -EINVAL : !t || thread_find((uint32_t)t) ? 0 : -ESRCH;
+}
+
 int64_t sys_sched_getaffinity(uint64_t pid, uint64_t size, uint64_t out)
 {
     uint64_t mask = 1;
 
-    (void)pid;
     if (size < 8 || size % 8)
         return -EINVAL;
+    if (no_thread(pid))
+        return -ESRCH;
     return copy_out(out, &mask, 8) ? -EFAULT : 8;
+}
+
+int64_t sys_sched_setaffinity(uint64_t pid, uint64_t size, uint64_t at)
+{
+    uint8_t first = 0;
+
+    if (no_thread(pid))
+        return -ESRCH;
+    if (size && copy_in(&first, at, 1))
+        return -EFAULT;
+    return first & 1 ? 0 : -EINVAL; /* the one CPU there is */
+}
+
+/* Policies are taken and not followed: turns are equal. */
+int64_t sys_sched_setscheduler(uint64_t pid, uint64_t policy, uint64_t at)
+{
+    enum { RESET_ON_FORK = 0x40000000, FIFO = 1, RR = 2, DEADLINE = 6 };
+    uint32_t kind = (uint32_t)policy & ~(uint32_t)RESET_ON_FORK;
+    int32_t priority;
+    int64_t err = no_thread(pid);
+
+    if (err)
+        return err;
+    if (copy_in(&priority, at, sizeof priority))
+        return -EFAULT;
+    bool real_time = kind == FIFO || kind == RR;
+
+    return kind >= DEADLINE || priority < real_time || priority > (real_time ? 99 : 0) ? -EINVAL
+                                                                                       : 0;
+}
+
+int64_t sys_sched_getscheduler(uint64_t pid)
+{
+    return no_thread(pid);
 }
 
 int64_t sys_sched_yield(void)
@@ -168,6 +211,28 @@ int64_t sys_getresuid(uint64_t a, uint64_t b, uint64_t c)
     return copy_out(a, &zero, 4) || copy_out(b, &zero, 4) || copy_out(c, &zero, 4) ? -EFAULT : 0;
 }
 
+/* Kept, not enforced. */
+#define GROUPS 64u
+static uint32_t groups[GROUPS];
+static uint32_t ngroups;
+
+int64_t sys_getgroups(uint64_t most, uint64_t out)
+{
+    if ((int32_t)most < 0 || (most && (uint32_t)most < ngroups))
+        return -EINVAL;
+    return most && copy_out(out, groups, ngroups * 4) ? -EFAULT : (int64_t)ngroups;
+}
+
+int64_t sys_setgroups(uint64_t n, uint64_t at)
+{
+    if ((uint32_t)n > GROUPS)
+        return -EINVAL;
+    if (copy_in(groups, at, (uint32_t)n * 4))
+        return -EFAULT;
+    ngroups = (uint32_t)n;
+    return 0;
+}
+
 int64_t sys_getpriority(void)
 {
     return 20; /* nice 0, as the call counts it */
@@ -176,9 +241,9 @@ int64_t sys_getpriority(void)
 int64_t sys_sched_getparam(uint64_t pid, uint64_t out)
 {
     uint32_t zero = 0;
+    int64_t err = no_thread(pid);
 
-    (void)pid;
-    return copy_out(out, &zero, 4);
+    return err ? err : copy_out(out, &zero, 4);
 }
 
 int64_t sys_sched_getattr(uint64_t pid, uint64_t out, uint64_t size)

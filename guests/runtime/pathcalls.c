@@ -386,6 +386,11 @@ int64_t sys_chown(uint64_t at, uint64_t uid, uint64_t gid)
     return sys_fchownat((uint64_t)AT_FDCWD, at, uid, gid, 0);
 }
 
+int64_t sys_lchown(uint64_t at, uint64_t uid, uint64_t gid)
+{
+    return sys_fchownat((uint64_t)AT_FDCWD, at, uid, gid, AT_SYMLINK_NOFOLLOW);
+}
+
 int64_t sys_truncate(uint64_t at, uint64_t size)
 {
     char *path;

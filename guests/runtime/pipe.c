@@ -10,6 +10,7 @@
 
 struct pipe {
     struct ring ring;
+    uint64_t capacity;
     unsigned readers, writers;
     unsigned reads, writes; /* ends ever opened: who waits for one sees one that is closed again */
     struct inode *inode;    /* its name, or NULL */
@@ -52,7 +53,7 @@ int64_t pipe_wait_room(struct file *f, uint64_t room, bool now)
 {
     struct pipe *p = f->data;
 
-    while (p->readers && RING_BYTES - p->ring.len < room) {
+    while (p->readers && p->ring.len + room > p->capacity) {
         if (now || f->flags & O_NONBLOCK)
             return -EAGAIN;
         int64_t err = thread_wait(p, NEVER);
@@ -88,12 +89,13 @@ static int64_t pipe_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *p
     return done ? (int64_t)done : -EFAULT;
 }
 
-static int64_t put(struct ring *r, uint64_t buf, uint64_t len)
+static int64_t put(struct pipe *p, uint64_t buf, uint64_t len)
 {
+    struct ring *r = &p->ring;
     uint64_t done = 0;
 
     while (done < len) {
-        uint64_t n = len - done;
+        uint64_t n = least(len - done, p->capacity - r->len);
         char *to = ring_room(r, &n);
 
         if (!to && !n)
@@ -116,7 +118,7 @@ static int64_t pipe_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *
         int64_t n = pipe_wait_room(f, len <= PIPE_ATOMIC ? len : 1, false);
 
         if (n > 0)
-            n = put(&p->ring, buf + done, len - done);
+            n = put(p, buf + done, len - done);
         if (n == -EPIPE && !done)
             signal_send(NULL, SIGPIPE, SI_USER, 0);
         if (n < 0)
@@ -145,7 +147,7 @@ static unsigned pipe_poll(struct file *f)
     if (reads(f))
         events |= (p->ring.len ? POLLIN | POLLRDNORM : 0) | (p->writers ? 0 : POLLHUP);
     if (writes(f))
-        events |= (p->ring.len <= RING_BYTES - PIPE_ATOMIC ? POLLOUT | POLLWRNORM : 0) |
+        events |= (p->ring.len + PIPE_ATOMIC <= p->capacity ? POLLOUT | POLLWRNORM : 0) |
                   (p->readers ? 0 : POLLERR);
     return events;
 }
@@ -180,6 +182,25 @@ const struct file_ops pipe_ops = {.read = pipe_read,
                                   .ioctl = pipe_ioctl,
                                   .release = pipe_release};
 
+/* F_GETPIPE_SZ; F_SETPIPE_SZ: powers of two from a page to what there is room for. */
+int64_t pipe_capacity(const struct file *f, uint64_t set)
+{
+    struct pipe *p = f->data;
+    uint64_t size = PAGE;
+
+    if (!pipe_ring(f))
+        return -EBADF;
+    while (size < set && size < RING_BYTES)
+        size *= 2;
+    if (set > size)
+        return -EPERM;
+    if (set && size < p->ring.len)
+        return -EBUSY;
+    if (set)
+        p->capacity = size;
+    return (int64_t)p->capacity;
+}
+
 static void join(struct pipe *p, struct file *f)
 {
     f->data = p;
@@ -204,6 +225,7 @@ int64_t fifo_open(struct file *f)
         if (!p)
             return -ENOMEM;
         p->inode = f->inode;
+        p->capacity = RING_BYTES;
     }
     join(p, f);
     changed(p);
@@ -233,6 +255,7 @@ int64_t sys_pipe2(uint64_t out, uint64_t flags)
         kfree(p, sizeof *p);
         return -ENFILE;
     }
+    p->capacity = RING_BYTES;
     join(p, in);
     join(p, to);
     int64_t a = fd_install(in, 0, flags & O_CLOEXEC);

@@ -11,6 +11,7 @@ extern const struct file_ops pipe_ops;
 int64_t fifo_open(struct file *f);
 /* NULL: it is no pipe. */
 struct ring *pipe_ring(const struct file *f);
+int64_t pipe_capacity(const struct file *f, uint64_t set); /* fcntl; 0: only asked for */
 void pipe_changed(const struct file *f);
 /* Wait for bytes; for room: 1, 0 at the end, or an error; now: do not wait. */
 int64_t pipe_wait_bytes(struct file *f, bool now);

@@ -226,6 +226,12 @@ void proc_init(void)
     procfd_init();
 }
 
+/* The ports that programs ask for by name (IANA's register). */
+static const char services[] = "ftp\t21/tcp\nssh\t22/tcp\ntelnet\t23/tcp\nsmtp\t25/tcp\n"
+                               "domain\t53/tcp\ndomain\t53/udp\ntftp\t69/udp\nhttp\t80/tcp\n"
+                               "pop3\t110/tcp\nntp\t123/udp\nimap2\t143/tcp\nsnmp\t161/udp\n"
+                               "ldap\t389/tcp\nhttps\t443/tcp\nsyslog\t514/udp\nimaps\t993/tcp\n";
+
 void etc_init(void)
 {
     if (!root->node) {
@@ -234,6 +240,7 @@ void etc_init(void)
         fs_text("/etc/hosts", net_hosts ? net_hosts() : "127.0.0.1\tlocalhost\n");
         fs_text("/etc/hostname", "mayfly\n");
         fs_text("/etc/resolv.conf", net_resolvers ? net_resolvers() : "nameserver 127.0.0.1\n");
+        fs_text("/etc/services", services);
         fs_text("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n");
         place_directory("/tmp", 01777);
         place_directory("/var/tmp", 01777);

@@ -216,7 +216,14 @@ static void moves(void)
     struct iovec w = {buf, 4};
 
     check(syscall(SYS_preadv2, f, &w, 1, 3, 0, 0) == 4 && !memcmp(buf, "3456", 4), "preadv2");
-    check(fcntl(a[0], F_GETPIPE_SZ) == 65536, "F_GETPIPE_SZ");
+    check(fcntl(a[0], F_GETPIPE_SZ) == 65536 && fcntl(a[1], F_SETPIPE_SZ, 10000) == 16384 &&
+              fcntl(a[0], F_GETPIPE_SZ) == 16384,
+          "F_SETPIPE_SZ");
+    static char much[20000];
+
+    fcntl(a[1], F_SETFL, O_NONBLOCK);
+    check(write(a[1], much, sizeof much) == 16384 && read(a[0], much, sizeof much) == 16384,
+          "a pipe of that size");
     close(a[1]);
     check(splice(a[0], NULL, f, NULL, 1, 0) == 0, "splice: the end");
     close(f);
@@ -277,6 +284,16 @@ static void others(void)
 
     check(!syscall(SYS_sched_getattr, 0, attr, sizeof attr, 0) && attr[1] == SCHED_OTHER,
           "sched_getattr");
+    cpu_set_t none;
+    struct sched_param zero = {0};
+
+    CPU_ZERO(&none);
+    check(sched_setaffinity(0, sizeof none, &none) == -1 && errno == EINVAL, "no CPU");
+    check(sched_getscheduler(-1) == -1 && errno == EINVAL, "no thread");
+    check(sched_setscheduler(0, SCHED_FIFO, &zero) == -1 && errno == EINVAL, "no priority");
+    check(!symlink("nowhere", "link") && !lchown("link", 1, 1) && chown("link", 1, 1) == -1 &&
+              !unlink("link"),
+          "lchown");
     check(syscall(SYS_membarrier, 0, 0, 0) >= 0, "membarrier");
     check(sched_get_priority_max(SCHED_FIFO) == 99 && sched_getscheduler(0) == SCHED_OTHER,
           "sched_*");

@@ -38,8 +38,10 @@ static int64_t set_socket(struct socket *s, unsigned option, int32_t v)
 {
     switch (option) {
     case SO_REUSEADDR:
-    case SO_REUSEPORT:
         s->reuse = v;
+        return 0;
+    case SO_REUSEPORT:
+        s->reuse_port = v;
         return 0;
     case SO_KEEPALIVE:
         s->keepalive = v;
@@ -168,8 +170,9 @@ static int64_t get_number(struct socket *s, unsigned level, unsigned option)
         case SO_ACCEPTCONN:
             return s->ops == &tcp_ops && tcp_is_listening(s);
         case SO_REUSEADDR:
-        case SO_REUSEPORT:
             return s->reuse;
+        case SO_REUSEPORT:
+            return s->reuse_port;
         case SO_KEEPALIVE:
             return s->keepalive;
         case SO_BROADCAST:

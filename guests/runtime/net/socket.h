@@ -66,7 +66,7 @@ struct socket {
     int error;                        /* SO_ERROR: an errno */
     uint64_t receive_wait, send_wait; /* ns; 0: for ever */
     uint32_t receive_buffer, send_buffer;
-    bool reuse, broadcast, keepalive, linger, no_delay, cork;
+    bool reuse, reuse_port, broadcast, keepalive, linger, no_delay, cork;
     uint32_t linger_seconds, keep_idle, keep_interval, keep_count; /* seconds */
     uint8_t tos, ttl;
 };

@@ -25,6 +25,7 @@ struct tcp {
     struct socket *socket; /* NULL: closed, only what was sent keeps it */
     struct tcp_pcb *pcb;   /* NULL: there is none (any more) */
     enum tcp_phase phase;
+    bool begun; /* by a connect() that did not wait: the next one says how it went */
     bool fin, no_read, no_write; /* the peer's, our shutdown()s */
     struct endpoint local, peer;
 

@@ -46,7 +46,7 @@ void tcp_set_options(struct socket *s)
 
     if (!p)
         return;
-    if (s->reuse)
+    if (s->reuse || s->reuse_port)
         ip_set_option(p, SOF_REUSEADDR);
     else
         ip_reset_option(p, SOF_REUSEADDR);
@@ -252,6 +252,10 @@ static int64_t connect_to(struct socket *s, const struct endpoint *e, bool wait)
     uint64_t began = 0;
     int64_t err;
 
+    if (t->phase == TCP_CONNECTED && t->begun && !s->error) {
+        t->begun = false;
+        return 0;
+    }
     if (t->phase == TCP_CONNECTED)
         return -EISCONN;
     if (t->phase == TCP_LISTENING)
@@ -265,6 +269,10 @@ static int64_t connect_to(struct socket *s, const struct endpoint *e, bool wait)
         net_settle();
         if (err)
             return err;
+        /* Over the loopback it may be there already: still it was only begun. */
+        t->begun = !wait;
+        if (!wait)
+            return -EINPROGRESS;
     }
     while (t->phase == TCP_CONNECTING) {
         err = wait ? socket_wait(s, s->send_wait, &began) : -EAGAIN;

@@ -55,7 +55,7 @@ static void set_options(struct socket *s)
 {
     struct udp_pcb *p = ((struct udp *)s->impl)->pcb;
 
-    if (s->reuse)
+    if (s->reuse || s->reuse_port)
         ip_set_option(p, SOF_REUSEADDR);
     else
         ip_reset_option(p, SOF_REUSEADDR);
