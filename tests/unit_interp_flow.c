@@ -279,6 +279,54 @@ Test(flow, rep_movs_over_pages)
     cr_expect_eq(ram[0x120fff + 30000], 0);
 }
 
+/* Downwards, the operands apart, the same but for some bytes, or propagating; at any alignment. */
+Test(flow, rep_movs_down)
+{
+    static const char *const code[] = {"f3a4", "66f3a5", "f3a5", "f348a5"};
+    static const int apart[] = {-70001, -64, -8, -5, 0, 3, 8, 24, 5000, 70001};
+    static uint8_t want[0x60000];
+
+    for (unsigned k = 0; k < 4; k++)
+        for (unsigned i = 0; i < sizeof(apart) / sizeof(*apart); i++) {
+            struct cpu *c = start(VMFIX_LONG);
+            uint8_t *ram = ifx.ram.base + 0x100000;
+            unsigned size = 1u << k, n = 9000, from = 0x2e000 + 13 * i,
+                     to = from + (unsigned)apart[i];
+
+            ifx_code(code[k]);
+            for (unsigned j = 0; j < sizeof(want); j++)
+                want[j] = ram[j] = (uint8_t)(j * 7 ^ j >> 8);
+            for (unsigned j = 0; j < n; j++)
+                memmove(want + to - j * size, want + from - j * size, size);
+            c->gpr[RSI] = 0x100000 + from;
+            c->gpr[RDI] = 0x100000 + to;
+            c->gpr[RCX] = n;
+            c->rflags |= FL_DF;
+            while (c->rip == VMF_CODE)
+                step();
+            cr_expect_eq(memcmp(ram, want, sizeof(want)), 0, "%s, %d", code[k], apart[i]);
+            cr_expect_eq(c->gpr[RSI], 0x100000 + from - n * size);
+            cr_expect_eq(c->gpr[RDI], 0x100000 + to - n * size);
+        }
+}
+
+Test(flow, rep_movsw_down_wraps_in_16_bits)
+{
+    struct cpu *c = start(VMFIX_REAL);
+
+    ifx_code("f3a5");
+    for (unsigned i = 0; i < 8; i++)
+        vmf_poke16(&ifx, 0x9000 + 2 * i, (uint16_t)(0x1111 * i));
+    c->gpr[RSI] = 0x900e;
+    c->gpr[RDI] = 6;
+    c->gpr[RCX] = 8;
+    c->rflags |= FL_DF;
+    step();
+    cr_expect_eq(c->gpr[RDI], 0xfff6);
+    cr_expect_eq(vmf_peek(&ifx, 0, 8), 0x7777666655554444);
+    cr_expect_eq(vmf_peek(&ifx, 0xfff8, 8), 0x3333222211110000);
+}
+
 Test(flow, rep_movsw_wraps_in_16_bits)
 {
     struct cpu *c = start(VMFIX_REAL);

@@ -31,12 +31,17 @@ static void advance(struct vcpu *v, const struct str *s, unsigned reg, uint64_t 
     op_set_addr(v, reg, s->asz, v->cpu.gpr[reg] + (uint64_t)s->step * n);
 }
 
-/* Elements from ea on that stay inside one page and do not wrap the address size. */
+/* Elements from ea on, in the direction of DF, that stay inside one page and do not wrap the
+ * address size. */
 static uint64_t room(const struct str *s, uint64_t ea, gva_t lin)
 {
-    uint64_t page = (PAGE_SIZE - (lin & (PAGE_SIZE - 1))) / s->size;
+    uint64_t at = lin & (PAGE_SIZE - 1), page = (PAGE_SIZE - at) / s->size;
     uint64_t wrap = (s->amask - ea) / s->size;
 
+    if (s->step < 0) {
+        page = at + s->size > PAGE_SIZE ? 0 : at / s->size + 1;
+        wrap = ea / s->size + 1;
+    }
     return page < wrap ? page : wrap;
 }
 
@@ -76,21 +81,53 @@ static void host_stos(void *to, uint64_t val, uint64_t n, unsigned size)
     }
 }
 
+/* The same downwards, to and from being the last in memory. */
+static void host_movs_down(void *to, const void *from, uint64_t n, unsigned size)
+{
+    switch (size) {
+    case 1:
+        __asm__ volatile("std\n\trep movsb\n\tcld"
+                         : "+D"(to), "+S"(from), "+c"(n)
+                         :
+                         : "memory", "cc");
+        break;
+    case 2:
+        __asm__ volatile("std\n\trep movsw\n\tcld"
+                         : "+D"(to), "+S"(from), "+c"(n)
+                         :
+                         : "memory", "cc");
+        break;
+    case 4:
+        __asm__ volatile("std\n\trep movsl\n\tcld"
+                         : "+D"(to), "+S"(from), "+c"(n)
+                         :
+                         : "memory", "cc");
+        break;
+    default:
+        __asm__ volatile("std\n\trep movsq\n\tcld"
+                         : "+D"(to), "+S"(from), "+c"(n)
+                         :
+                         : "memory", "cc");
+        break;
+    }
+}
+
 /*
- * As many elements of a forward MOVS or STOS as lie in one page (pair), done by the host's own REP
- * with the same element size, so overlapping operands propagate as they would. 0: none; the
+ * As many elements of a MOVS or a forward STOS as lie in one page (pair), done by the host's own
+ * REP with the same element size, so overlapping operands propagate as they would. 0: none; the
  * element-wise path finds out why. The host pointers are the truth about overlap, also when two
  * linear pages share a frame.
  */
 static uint64_t bulk(struct vcpu *v, const struct insn *in, const struct str *s, uint64_t count)
 {
     struct cpu *c = &v->cpu;
-    bool movs = (in->opcode & ~1u) == 0xa4, traced, unused;
-    uint64_t dea = c->gpr[RDI] & s->amask, sea = c->gpr[RSI] & s->amask, n, m;
+    bool movs = (in->opcode & ~1u) == 0xa4, down = s->step < 0, traced, unused;
+    uint64_t dea = c->gpr[RDI] & s->amask, sea = c->gpr[RSI] & s->amask, n, m, last;
     void *to, *from = NULL;
     gva_t dst, src;
 
-    if (s->step < 0 || (c->rflags & FL_TF) || watch_any(v) || (c->cpl == 3 && (c->rflags & FL_AC)))
+    if ((down && !movs) || (c->rflags & FL_TF) || watch_any(v) ||
+        (c->cpl == 3 && (c->rflags & FL_AC)))
         return 0;
     if (dst_lin(v, in, s, ACC_WRITE, &dst) != CPU_OK)
         return 0;
@@ -104,6 +141,11 @@ static uint64_t bulk(struct vcpu *v, const struct insn *in, const struct str *s,
     }
     if (n < 2)
         return 0;
+    last = (n - 1) * s->size;
+    if (down) { /* from here on where the stretch begins in memory */
+        dea -= last;
+        sea -= last;
+    }
     /* The whole stretch against the segments' limits. */
     if (op_linear(v, in, SEG_ES, dea, (unsigned)n * s->size, ACC_WRITE, &dst) != CPU_OK)
         return 0;
@@ -115,7 +157,10 @@ static uint64_t bulk(struct vcpu *v, const struct insn *in, const struct str *s,
     if (mem_host(v, dst, (unsigned)n * s->size, ACC_WRITE, &to, &traced) != CPU_OK || !to)
         return 0;
     if (movs) {
-        host_movs(to, from, n, s->size);
+        if (down)
+            host_movs_down((uint8_t *)to + last, (uint8_t *)from + last, n, s->size);
+        else
+            host_movs(to, from, n, s->size);
         advance(v, s, RSI, n);
     } else {
         host_stos(to, c->gpr[RAX], n, s->size);
