@@ -168,6 +168,27 @@ static enum seccomp_kind vcpu_filter(const struct machine *m)
     return m->hvt ? SECCOMP_VCPU_HVT : SECCOMP_VCPU;
 }
 
+static bool limited(int what)
+{
+    struct rlimit r;
+
+    return !getrlimit(what, &r) && r.rlim_cur != RLIM_INFINITY;
+}
+
+/* Why mapping, or making a timer, fails, in the user's terms. */
+static const char *limit_hint(int err)
+{
+    if (err == -EAGAIN)
+        return " (too few threads or signals are allowed: ulimit -u, ulimit -i)";
+    if (err != -ENOMEM)
+        return "";
+    if (limited(RLIMIT_AS))
+        return " (ulimit -v is set: raise it, or ask for less with -m)";
+    if (limited(RLIMIT_DATA))
+        return " (ulimit -d is set: raise it, or ask for less with -m)";
+    return " (ask for less with -m)";
+}
+
 /* Confine the calling thread and run v to the machine's end. */
 static int enter_vcpu(struct machine *m, struct vcpu *v)
 {
@@ -175,7 +196,7 @@ static int enter_vcpu(struct machine *m, struct vcpu *v)
     int err = m->engine->vcpu_init(v, &what);
 
     if (err) {
-        msg_error("engine %s: %s: %s", m->engine->name, what, strerror(-err));
+        msg_error("engine %s: %s: %s%s", m->engine->name, what, strerror(-err), limit_hint(err));
         return err;
     }
     this_vcpu = v;
@@ -216,18 +237,6 @@ static const char *size_text(uint64_t bytes, char buf[32])
     return buf;
 }
 
-/* Why mapping fails, in the user's terms. */
-static const char *no_memory_hint(int err)
-{
-    struct rlimit as;
-
-    if (err != -ENOMEM)
-        return "";
-    if (!getrlimit(RLIMIT_AS, &as) && as.rlim_cur != RLIM_INFINITY)
-        return " (ulimit -v is set: raise it, or ask for less with -m)";
-    return " (ask for less with -m)";
-}
-
 static int make_ram(struct machine *m)
 {
     uint64_t want = m->hvt ? hvt_memory(m->cfg) : m->cfg->memory;
@@ -251,7 +260,7 @@ static int make_ram(struct machine *m)
     if (!err)
         return 0;
     msg_error("cannot map %s of guest memory: %s%s", size_text(want, a), strerror(-err),
-              no_memory_hint(err));
+              limit_hint(err));
     return STATUS_FAILURE;
 }
 
@@ -273,7 +282,7 @@ static int start_engine(struct machine *m)
         tlb_init(&m->cpus.vcpu[i]->tlb);
     if (!err)
         return 0;
-    msg_error("engine %s: %s: %s%s%s", m->engine->name, what, strerror(-err), no_memory_hint(err),
+    msg_error("engine %s: %s: %s%s%s", m->engine->name, what, strerror(-err), limit_hint(err),
               m->engine == &engine_kvm ? "; --engine bt does without KVM" : "");
     return STATUS_FAILURE;
 }
@@ -306,8 +315,7 @@ static int make_vcpus(struct machine *m)
     uint8_t *p = map_vcpus(each * m->cfg->cpus);
 
     if (p == MAP_FAILED) {
-        msg_error("cannot map %u vCPUs: %s%s", m->cfg->cpus, strerror(errno),
-                  no_memory_hint(-errno));
+        msg_error("cannot map %u vCPUs: %s%s", m->cfg->cpus, strerror(errno), limit_hint(-errno));
         return STATUS_FAILURE;
     }
     for (unsigned i = 0; i < m->cfg->cpus; i++) {

@@ -215,6 +215,12 @@ is 'a prompt without a line feed' '> ' "$(run --timeout 0.3 "$tmp/prompt")"
 (ulimit -v 65536; exec timeout 20 "$mayfly" run --engine interp -m 128M "$tmp/exit7") >"$tmp/out" 2>"$tmp/err"
 is 'ulimit -v' 125 $? "$(cat "$tmp/err")"
 is 'ulimit -v is told' 1 "$(grep -c '^mayfly: .*ulimit -v' "$tmp/err")"
+(ulimit -d 1000; exec timeout 20 "$mayfly" run --engine interp -m 128M "$tmp/exit7") >"$tmp/out" 2>"$tmp/err"
+is 'ulimit -d' 125 $? "$(cat "$tmp/err")"
+is 'ulimit -d is told' 1 "$(grep -c '^mayfly: .*ulimit -d' "$tmp/err")"
+(ulimit -i 0; exec "$mayfly" run --engine bt --timeout 20 "$tmp/exit7") >"$tmp/out" 2>"$tmp/err"
+is 'ulimit -i' 125 $? "$(cat "$tmp/err")"
+is 'ulimit -i is told' 1 "$(grep -c '^mayfly: .*ulimit -i' "$tmp/err")"
 
 # --- words -----------------------------------------------------------------------------------------
 for w in --help -h help; do
