@@ -101,12 +101,15 @@ Test(kvm_import, keeps_interrupts_that_came_meanwhile, .timeout = 20)
     struct machine_ *m = looping();
 
     m->v->lapic.svr = 0x1ff; /* on */
+    m->v->lapic.tpr = 0x35;
+    m->v->cpu.cr8 = 3;
     again(m);
     m->cpus.irqchip.msi(&m->cpus, LAPIC_BASE, 0x51);
     m->v->cpu.gpr[RBX] = 0x12345678;
     again(m);
     cr_assert_eq(m->v->cpu.gpr[RBX], 0x12345678);
     cr_assert_eq(m->v->lapic.irr[2], 1u << 0x11, "the interrupt was lost");
+    cr_assert_eq(m->v->lapic.tpr, 0x35, "CR8 is half of it");
     m->v->cpu.gpr[RBX]++;
     again(m);
     cr_assert_eq(m->v->lapic.irr[2], 1u << 0x11);

@@ -113,13 +113,14 @@ static int check_paging(struct vcpu *v, const char **what)
     return r ? (int)r : s.cr0 & CR0_PG ? 0 : -ENOTSUP;
 }
 
-/* Not before the LAPIC page when its form changes, not for a CPU that KVM_RUN may leave asleep
- * before it takes them, not where KVM_SET_GUEST_DEBUG goes by them. */
+/* Not before the LAPIC page when its form or the TPR changes, half of which CR8 is; not for a CPU
+ * that KVM_RUN may leave asleep before it takes them; not where KVM_SET_GUEST_DEBUG goes by them.
+ */
 static bool with_run(const struct vcpu *v)
 {
     const struct kvm_vcpu *k = v->kvm;
 
-    if (v->vm->debug || v->cpu.wait_for_sipi ||
+    if (v->vm->debug || v->cpu.wait_for_sipi || v->lapic.tpr != k->lapic.tpr ||
         ((v->cpu.cr0 & CR0_PG) && !(v->cpu.efer & EFER_LMA)))
         return false;
     return k->fresh ? v->index == 0 && kvm_lapic_is_reset(v)

@@ -454,6 +454,8 @@ static enum exit_reason run_once(struct vcpu *v)
 
     if (kvm_stale(v) && (err = kvm_import(v, &what))) {
         reason = fail(v, what, -err);
+        vcpu_note_paging(v); /* the report looks at code */
+        k->tlb_used = true;
         v->exit.rip = v->cpu.rip;
         return reason;
     }
