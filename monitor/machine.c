@@ -422,7 +422,7 @@ static int refuse_unused(const struct machine *m)
             cfg->guest);
         return STATUS_FAILURE;
     }
-    if (cards > first) {
+    if (first ? cards > 1 : cards) {
         msg_error("--net ip= is for the first card; leave it out of the others");
         return STATUS_FAILURE;
     }

@@ -179,6 +179,7 @@ void devices_init(void)
     place_device("/dev/null", &null_ops, 0x103);
     place_device("/dev/zero", &zero_ops, 0x105);
     place_device("/dev/full", &full_ops, 0x107);
+    place_device("/dev/tty", &null_ops, 0x500); /* opened by path.c */
     place_device("/dev/random", &random_ops, 0x108);
     place_device("/dev/urandom", &random_ops, 0x109);
 }

@@ -268,6 +268,8 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
         file_hold(f);
         return fd_install(f, 0, flags & O_CLOEXEC);
     }
+    if (same(path, "/dev/tty")) /* no descriptor is one */
+        return -ENXIO;
     int64_t err = path_walk((int64_t)dirfd, path, follow, &p);
 
     path_rule = (struct path_rule){0, NULL}; /* opening may wait, and others walk */
