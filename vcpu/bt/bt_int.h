@@ -125,6 +125,7 @@ struct bt_block {
     uint16_t nreloc;
     bool fixed;     /* it cannot be moved to another rip */
     uint32_t asked; /* when it was last looked up, in bt->asked */
+    uint64_t was;   /* rip, before it was moved here; 0 */
 };
 
 /* What a place in a block's code holds that is made of its RIP, or of where it lies in the cache.

@@ -4,15 +4,17 @@
  * those are few and listed (enum bt_reloc). The bytes are the same by construction: a block goes as
  * soon as one of them is written, whatever the address they are seen at.
  *
- * A block is copied as long as few addresses share it, so that two programs that take turns do not
- * take each other's; then the one that was looked up the longest ago moves, with all of its page
- * and the links within. With several vCPUs, of which another may be in it, it is always a copy.
+ * A block is copied as long as few addresses share it, then the one that was looked up the longest
+ * ago moves, with all of its page and the links within. Whoever misses it where it was gets a copy,
+ * so that programs which take turns, all of them with the same library, do not take each other's.
+ * With several vCPUs, of which another may be in it, it is always a copy.
  */
 #include "paging/copy.h"
 #include "vcpu/bt/tr.h"
 #include "vcpu/bt/world.h"
 
-#define COPIES    2 /* of a block, at as many addresses */
+#define COPIES    2  /* of a block, at as many addresses; */
+#define MISSED    16 /* where it is missed */
 #define MAX_LINKS (BT_MAX_SIDES + 4)
 
 /* Addresses that never move are shorter in what is translated; those of position-independent
@@ -136,6 +138,7 @@ static struct bt_block *copy(struct vcpu *v, const struct bt_block *from, uint64
 
     *b = *from;
     b->rip = rip;
+    b->was = 0;
     b->in = NULL;
     b->page_next[0] = b->page_next[1] = NULL;
     b->code += shift;
@@ -163,6 +166,7 @@ static void move_block(struct bt *bt, struct bt_block *b, uint64_t delta)
 {
     bt_block_forget(bt, b);
     relocate(bt, b, delta, 0);
+    b->was = b->rip;
     b->rip += delta;
     for (struct bt_link *l = b->out; l; l = l->next_out)
         l->target += delta;
@@ -215,6 +219,7 @@ struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key)
 {
     struct bt *bt = v->vm->bt;
     struct bt_block *newest = NULL, *oldest = NULL;
+    bool missed = false;
     unsigned n = 0;
 
     if (!bt_movable(v, rip, key))
@@ -223,6 +228,7 @@ struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key)
         if (b->gpa != gpa || b->key != key || b->fixed || (b->rip ^ rip) & (PAGE_SIZE - 1))
             continue;
         n++;
+        missed |= b->was == rip;
         if (!newest || (int32_t)(b->asked - newest->asked) > 0)
             newest = b;
         if (!oldest || (int32_t)(b->asked - oldest->asked) < 0)
@@ -230,7 +236,7 @@ struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key)
     }
     if (!n)
         return NULL;
-    if (n < COPIES || v->vm->nvcpu > 1)
+    if (n < (missed ? MISSED : COPIES) || v->vm->nvcpu > 1)
         return copy(v, newest, rip);
     move_page(v, oldest, rip - oldest->rip);
     return oldest;
