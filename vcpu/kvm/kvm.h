@@ -70,7 +70,7 @@ struct kvm_vcpu {
     struct lapic lapic;
     uint64_t tlb_fills;
     bool tlb_used; /* it may be as zero as it was mapped until then */
-    struct kvm_xsave xsave;
+    _Alignas(64) struct kvm_xsave xsave;
     char what[128]; /* of vcpu.exit, where it has a number in it */
     /* What KVM_SET_GUEST_DEBUG was last told. */
     uint64_t debug_gen;
