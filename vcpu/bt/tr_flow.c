@@ -47,7 +47,7 @@ static bool closes_loop(const struct insn *in)
     if (insn_class(in) != IC_BRANCH)
         return false;
     if (in->map == 0 && (op == 0xc2 || op == 0xc3))
-        return false; /* the stub does, should it miss */
+        return false; /* the glue does, should it miss */
     if (in->map == 0 && (op == 0xff || op == 0xe8))
         return true;
     return (int64_t)in->imm < 0;

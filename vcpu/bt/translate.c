@@ -182,8 +182,8 @@ static bool has_breakpoint(const struct tr *t, uint64_t rip)
     return d && d->ncode && debug_code(d, rip);
 }
 
-/* The block goes on after its last instruction: past a branch forwards that is not taken, after a
- * call, or once more round a short loop (*again). */
+/* The block goes on after its last instruction: past a branch that is not taken, after a call, or
+ * once more round a short loop (*again). */
 static bool goes_on(struct tr *t, unsigned *sides, bool *again)
 {
     const struct insn *in = &t->in[t->n - 1];
@@ -198,15 +198,13 @@ static bool goes_on(struct tr *t, unsigned *sides, bool *again)
         return true;
     if (!tr_is_jcc(in))
         return false;
-    if ((int64_t)in->imm >= 0)
-        return true;
     *again = t->rip[t->n] + in->imm == t->b->rip;
     if (!*again)
         return true;
     for (unsigned i = 0; i < t->n; i++)
         if (t->again[i])
             body = t->n - i - 1;
-    return *again && t->n + body <= UNROLL;
+    return t->n + body <= UNROLL;
 }
 
 static bool gather(struct tr *t, const uint8_t *host, bool *fault)
