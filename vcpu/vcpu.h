@@ -81,6 +81,8 @@ static inline unsigned jc_slot(uint64_t rip)
     return (unsigned)(rip >> 1) & (JC_ENTRIES - 1);
 }
 
+#define PAGES_SAVED 8
+
 /* Slots that translated code reaches with one GS-relative access. */
 struct bt_hot {
     uint64_t rax;      /* RAX while LAHF/SAHF borrow it */
@@ -92,8 +94,9 @@ struct bt_hot {
     uint64_t exit_info; /* what the exit stub said: struct bt_link * or enum bt_exit */
     uint64_t self;      /* struct vcpu */
     uint64_t sti_ptr;   /* polled after STI: &poll_word, or 0 while an interrupt waits for IF */
-    uint64_t fn_mem, fn_insn; /* C callouts */
-    uint16_t flags;           /* arithmetic flags: high byte as LAHF gives it, low byte OF */
+    uint64_t fn_mem, fn_insn;   /* C callouts */
+    uint16_t flags;             /* arithmetic flags: high byte as LAHF gives it, low byte OF */
+    uint64_t page[PAGES_SAVED]; /* host addresses that a block comes back to (bt/tr_page.c) */
     /* Linear windows: one past the last offset at which what is compared at once may begin;
      * [context][enum win_kind][class] */
     uint64_t win_limit[TLB_CTXS][WIN_KINDS][WIN_CLASSES];

@@ -82,11 +82,30 @@ static void deep(void)
     check_equal(back, DEPTH, "returns from very deep");
 }
 
+/* PUSH of what no memory answers for: somebody else does all of it, and the slot is looked for in
+ * vain by what comes back to it past another access. */
+static void push_device(void)
+{
+    uint64_t wrong = 0, seen, other;
+
+    for (unsigned i = 0; i < 200; i++) {
+        __asm__ volatile("movq %4, %1\n\tmovq %1, 256(%3)\n\tmovq 264(%3), %1\n\t"
+                         "pushq (%2)\n\tmovq (%3), %1\n\tmovq (%%rsp), %0\n\t"
+                         "movq 512(%3), %1\n\tmovq %%rcx, (%%rsp)\n\taddq $8, %%rsp"
+                         : "=&r"(seen), "=&r"(other)
+                         : "r"(0xf0000000ul), "r"(area.stack[3]), "i"(7)
+                         : "memory", "cc");
+        wrong += seen != ~0ul;
+    }
+    check_equal(wrong, 0, "PUSH from a device, then the stack");
+}
+
 void test_blocks(void)
 {
     uint64_t gs = rdmsr(0xc0000101);
 
     deep();
+    push_device();
     wrmsr(0xc0000101, (uintptr_t)area.stack[1]);
     __asm__ volatile("movq %%rsp, %%rbx\n\tmovq %0, %%rsp\n\tcall *%1\n\tmovq %%rbx, %%rsp"
                      :

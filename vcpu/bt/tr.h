@@ -85,6 +85,8 @@ struct tr_group {
     uint8_t epoch;
     enum bt_hint hint;
     uint8_t members;
+    uint8_t save;      /* 1 + index in hot.page for its host address, 0 none (tr_page.c) */
+    bool kept;         /* it is there */
     uint8_t first, at; /* first: of its accesses */
     uint32_t miss;     /* rel32 of the comparison's jump */
     uint32_t back;     /* where it goes on */
@@ -121,6 +123,7 @@ struct tr {
     struct tr_access acc[BT_MAX_INSNS][2]; /* the operand, or what is popped; what is pushed */
     struct tr_group group[2 * BT_MAX_INSNS];
     unsigned ngroup;
+    unsigned nsaved; /* slots of hot.page in use */
     /* What H_A holds just now: a guest register without a host's, REG_NONE, or HELD_PAGE + n, the
      * host address of the start of group n - 1. */
     uint16_t held;

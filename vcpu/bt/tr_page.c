@@ -1,7 +1,7 @@
 /*
  * Accesses of one symbol close together, where there is no window: the first looks for all of them
- * in the TLB, as one access, and the others use the host address it found for as long as H_A holds
- * it.
+ * in the TLB, as one access, and the others use the host address it found, from H_A or, where
+ * another was needed in between, from hot.page.
  *
  * They must lie in one page. Should they not, or should anything else keep the TLB from serving all
  * of them at once, the interpreter does the first instruction alone and the rest is a block of its
@@ -25,16 +25,36 @@ static bool joins(const struct tr_group *g, const struct tr_access *a)
            a->scale == g->scale && (g->write || !a->write) && hi - lo <= SPAN_MAX;
 }
 
-/* Only the access before counts: any other has taken H_A meanwhile. A constant address has a slot
- * of the TLB that is known beforehand, which is better than company. */
-static struct tr_group *place(struct tr *t, unsigned i, struct tr_access *a, struct tr_group *last)
+#define BACK 6 /* groups looked at, from the last one on */
+
+/* The group that a goes into, none before first; NULL if none is near. */
+static struct tr_group *near(struct tr *t, const struct tr_access *a, struct tr_group *last,
+                             const struct tr_group *first)
+{
+    struct tr_group *g = t->group + t->ngroup;
+
+    if (last && joins(last, a))
+        return last;
+    for (unsigned n = 0; n < BACK && g-- > first; n++)
+        if (g != last && joins(g, a)) {
+            if (!g->save && t->nsaved < PAGES_SAVED)
+                g->save = (uint8_t)++t->nsaved;
+            return g->save ? g : NULL;
+        }
+    return NULL;
+}
+
+/* A constant address has a slot of the TLB that is known beforehand, which is better than company.
+ */
+static struct tr_group *place(struct tr *t, unsigned i, struct tr_access *a, struct tr_group *last,
+                              const struct tr_group *first)
 {
     if (bt_window_hint(t->bt, t->rip[i]) == HINT_TLB || a->base == SYM_LAST ||
         a->index == SYM_LAST || (a->base == SYM_NONE && a->index == SYM_NONE))
         return NULL;
-    struct tr_group *g = last;
+    struct tr_group *g = near(t, a, last, first);
 
-    if (!g || !joins(g, a)) {
+    if (!g) {
         g = &t->group[t->ngroup++];
         *g = (struct tr_group){.base = a->base,
                                .index = a->index,
@@ -56,16 +76,28 @@ static struct tr_group *place(struct tr *t, unsigned i, struct tr_access *a, str
 
 void tr_plan_pages(struct tr *t)
 {
-    struct tr_group *last = NULL;
+    struct tr_group *last = NULL, *first = t->group;
 
-    for (unsigned i = 0; i < t->n; i++)
+    t->nsaved = 0;
+    for (unsigned i = 0; i < t->n; i++) {
+        /* These may change what addresses mean. */
+        if (insn_class(&t->in[i]) == IC_SYS || insn_class(&t->in[i]) == IC_VECSYS) {
+            first = t->group + t->ngroup;
+            last = NULL;
+        }
         for (unsigned k = 0; k < 2; k++)
             if (t->acc[i][k].used)
-                last = place(t, i, &t->acc[i][k], last);
+                last = place(t, i, &t->acc[i][k], last, first);
+    }
     for (unsigned i = 0; i < t->n; i++)
         for (unsigned k = 0; k < 2; k++)
             if (t->acc[i][k].group && t->group[t->acc[i][k].group - 1].members == 1)
                 t->acc[i][k].group = 0;
+}
+
+static int32_t page_slot(const struct tr_group *g)
+{
+    return VOFF(hot.page) + 8 * (int32_t)(g->save - 1);
 }
 
 bool tr_page_held(struct tr *t, unsigned k, int32_t *adjust)
@@ -74,18 +106,36 @@ bool tr_page_held(struct tr *t, unsigned k, int32_t *adjust)
     const struct tr_group *g = &t->group[a->group - 1];
 
     *adjust = (int32_t)(g->lo - a->off);
-    if (t->held != HELD_PAGE + a->group)
-        return false;
+    if (t->held != HELD_PAGE + a->group) {
+        if (!g->kept)
+            return false;
+        e_gs_load(&t->e, H_A, page_slot(g));
+        t->held = HELD_PAGE + a->group;
+    }
     t->m = (struct opnd){.base = H_A, .index = REG_NONE, .disp = -*adjust};
     return true;
+}
+
+/* Can the instruction's other access have it all done out of line, and what is here be passed by?
+ */
+static bool may_skip(const struct tr *t)
+{
+    for (unsigned k = t->ncold; k-- > 0 && t->cold[k].i == t->i;)
+        if (!(t->cold[k].info & SITE_END))
+            return true;
+    return false;
 }
 
 void tr_page_probe(struct tr *t, unsigned k, struct tr_linear l, uint32_t more)
 {
     const struct tr_access *a = &t->acc[t->i][k];
-    const struct tr_group *g = &t->group[a->group - 1];
+    struct tr_group *g = &t->group[a->group - 1];
 
     tr_probe(t, l, g->write, (unsigned)(g->hi - g->lo), more | SITE_RUN | SITE_END);
+    if (g->save && !may_skip(t)) {
+        e_gs_store(&t->e, H_A, page_slot(g));
+        g->kept = true;
+    }
     t->m.disp = (int32_t)(a->off - g->lo);
     t->held = HELD_PAGE + a->group;
 }
