@@ -150,6 +150,11 @@ static void three_operands(struct prog *p)
         e8(&p->e, 0x24);
     e32(&p->e, (uint32_t)m.disp);
     done(p);
+    /* ANDN, BZHI and BEXTR leave some flags undefined, which a Jcc to come may read. */
+    if (ops[k][1] == 0) {
+        e_rr(&p->e, 0x39, reg, any(p), true);
+        done(p);
+    }
 }
 
 static void arithmetic(struct prog *p)
