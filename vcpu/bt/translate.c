@@ -18,12 +18,12 @@ struct bt_map *tr_mark(struct tr *t)
 
 void tr_reloc(struct tr *t, enum bt_reloc kind)
 {
-    unsigned size = kind == RELOC_ADDR || kind == RELOC_LINK ? 8 : 4;
+    uint32_t at = t->e.at - (kind == RELOC_ADDR || kind == RELOC_LINK ? 8 : 4) - t->b->code;
 
-    if (t->nreloc == RELOC_MAX)
+    if (t->nreloc == RELOC_MAX || at > 0xffff)
         t->fixed = true;
     if (!t->fixed)
-        t->reloc[t->nreloc++] = (uint32_t)kind << 16 | (t->e.at - size - t->b->code);
+        t->reloc[t->nreloc++] = (uint32_t)kind << 16 | at;
 }
 
 void tr_mov_addr(struct tr *t, unsigned reg, uint64_t addr)
