@@ -467,6 +467,9 @@ static int load(struct machine *m, struct boot_request *req)
         acpi_build(&m->ram, m->cpus.nvcpu, m->virtio.ndev);
         mptable_build(&m->ram, m->cpus.nvcpu);
     }
+    if (m->engine == &engine_kvm && boot_is_linux(&req->kernel) && !host_virtualizes())
+        msg_error("engine kvm: this host's KVM interprets kernel code, some 1 us an instruction; "
+                  "without --engine kvm it is translated");
     msg_verbose("guest: %s, %s boot, engine %s", req->kernel.path, m->boot.protocol,
                 m->engine->name);
     return 0;

@@ -61,6 +61,16 @@ for engine in interp bt kvm; do
         done
         grep -q '^verdict: ' "$tmp/out" || bad+="no verdict: $(head -n 1 "$tmp/err")"
         if [ -z "$bad" ]; then ok "kvm selftest, what KVM cannot emulate"; else not_ok "kvm selftest" "$bad"; fi
+        # A kernel on it: told in one line, stopped as asked.
+        if [ -s .cache/vmlinuz ]; then
+            "$mayfly" run --engine kvm --timeout 1 .cache/vmlinuz console=ttyS0 </dev/null >"$tmp/out" 2>"$tmp/err"
+            got=$?
+            if [ $got -eq 124 ] && [ "$(wc -l <"$tmp/err")" = 1 ] && grep -q 'interprets kernel code' "$tmp/err"; then
+                ok "kvm Debian: told that it is slow"
+            else
+                not_ok "kvm Debian: told that it is slow" "status $got: $(head -n 2 "$tmp/err")"
+            fi
+        fi
         skipped "kvm timer, smc" "this KVM interprets kernel code, and not exactly"
         continue
     fi
