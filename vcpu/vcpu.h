@@ -149,8 +149,8 @@ struct vcpu {
     unsigned index; /* 0 is the boot processor; also the APIC id */
     struct vcpu_exit exit;
     struct vcpu_stats stats;
-    uint32_t watch_hits;            /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
-    _Atomic uint32_t futex;         /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
+    uint32_t watch_hits;    /* data and I/O breakpoints met, not yet a #DB: bit n for DRn */
+    _Atomic uint32_t futex; /* 1 while vcpu_wait() or vcpu_park() sleeps on it */
     uint64_t spin_since, spin_last, spin_free; /* TSC, TSC, PAUSEs: vcpu_spin() */
     /* The debugger's: leave run() at a kick; stop after a step, unless RIP is in [from, to). */
     _Atomic bool pause;
