@@ -15,8 +15,9 @@
 
 #define KERNEL 0xffff800000000000u /* linear address of gpa 0 */
 #define STEPS  20000
-/* That much further up is all of it again, and once more. */
-#define ELSEWHERE ((uint64_t)16 << 30)
+/* That much further up is all of it again, and once more: where no sum of what a case has in its
+ * registers leads. */
+#define ELSEWHERE ((uint64_t)77 << 39)
 
 /* Guest-physical. Neighbours in linear space are not neighbours here. */
 enum {
@@ -60,7 +61,7 @@ static void build(struct vmfix *f)
     vmf_poke64(f, P_PDPT, P_PD | rw);
     vmf_poke64(f, P_PD + (FZ_CODE >> 21) * 8, P_PT | rw);
     for (unsigned k = 1; k < 3; k++) /* twice more, ELSEWHERE */
-        vmf_poke64(f, P_PDPT + (ELSEWHERE >> 30) * k * 8, P_PD | rw);
+        vmf_poke64(f, VMF_PML4 + (ELSEWHERE >> 39) * k * 8, P_PDPT | rw);
     pte(f, FZ_CODE, P_CODE0 | rw);
     pte(f, FZ_CODE + 0x1000, P_CODE1 | rw);
     pte(f, FZ_DATA, P_DATA0 | rw);
