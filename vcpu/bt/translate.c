@@ -199,8 +199,9 @@ static bool goes_on(struct tr *t, unsigned *sides, bool *again)
     if (!tr_is_jcc(in))
         return false;
     *again = t->rip[t->n] + in->imm == t->b->rip;
+    /* Past the end of another loop it pays where what is checked is checked for good. */
     if (!*again)
-        return true;
+        return (int64_t)in->imm >= 0 || tr_windows(t);
     for (unsigned i = 0; i < t->n; i++)
         if (t->again[i])
             body = t->n - i - 1;
