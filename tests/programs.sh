@@ -58,6 +58,39 @@ head -c $((100 << 20)) /dev/zero | openssl enc -aes-128-ctr -K 01 -iv 02 2>/dev/
 rm -rf "$tmp/before" && cp -a "$tmp/host" "$tmp/before"
 same 'busybox sha256sum of 100 MiB' "$bb" sha256sum large
 rm "$tmp/host/large" "$tmp/before/large"
+
+# httpd in inetd's way: a machine for every connection, which is its stdin and stdout.
+serve() {
+    python3 - "$tmp/before" "$@" <<'END'
+import socket, subprocess, sys
+server = socket.create_server(("127.0.0.1", 0))
+def get(path):
+    url = "http://127.0.0.1:%d/%s" % (server.getsockname()[1], path)
+    client = subprocess.Popen([sys.executable, "-c", '''
+import sys, urllib.error, urllib.request
+try:
+    sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1]).read())
+except urllib.error.HTTPError as e:
+    sys.exit(e.code - 400)''', url], stdout=subprocess.PIPE)
+    conn, _ = server.accept()
+    guest = subprocess.run(sys.argv[2:], stdin=conn, stdout=conn)
+    conn.close()
+    return guest.returncode, client.communicate()[0], client.returncode
+for name in "words", "random":
+    if get(name) != (0, open(sys.argv[1] + "/" + name, "rb").read(), 0):
+        sys.exit(name + ": not what the file holds")
+if get("missing")[2] != 4:
+    sys.exit("missing: not 404")
+END
+}
+for engine in $engines; do
+    if serve "$mayfly" run --engine "$engine" --timeout 60 --share "$tmp/before:/www,ro" "$bb" httpd -i -h /www \
+        2>"$tmp/err"; then
+        ok "$engine busybox httpd, a machine for every request"
+    else
+        not_ok "$engine busybox httpd, a machine for every request" "$(tail -n 1 "$tmp/err")"
+    fi
+done
 same 'busybox gzip' "$bb" gzip -n -k words random
 same 'busybox gunzip' "$bb" gunzip -c random.gz
 same 'busybox bzip2' "$bb" bzip2 -k words
