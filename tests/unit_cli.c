@@ -95,7 +95,7 @@ Test(cli, seconds)
 
 static int parse(struct config *cfg, const char *const *args)
 {
-    static char *argv[16];
+    static char *argv[64];
     int argc = 1;
 
     argv[0] = (char *)"run";
