@@ -15,14 +15,8 @@
     .code32
     .globl _start
 _start:
-    cmp $MB_LOADED, %eax
-    jne bad
-    mov $stack_top, %esp
-    call last_number
-    test %eax, %eax
-    jnz 1f
-    mov $DEFAULT_STEPS, %eax
-1:  mov %eax, steps
+    enter DEFAULT_STEPS
+    mov %eax, steps
 
     mov $pml4, %eax
     mov %eax, %cr3

@@ -12,14 +12,8 @@
     .code32
     .globl _start
 _start:
-    cmp $MB_LOADED, %eax
-    jne bad
-    mov $stack_top, %esp
-    call last_number
-    test %eax, %eax
-    jnz 1f
-    mov $10, %eax
-1:  mov %eax, count
+    enter 10
+    mov %eax, count
     cmpl $0x74726976, DEV
     jne bad
     cmpl $2, DEV + 8

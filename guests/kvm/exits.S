@@ -5,14 +5,8 @@
     .code32
     .globl _start
 _start:
-    cmp $MB_LOADED, %eax
-    jne bad
-    mov $stack_top, %esp
-    call last_number
-    test %eax, %eax
-    jnz 1f
-    mov $DEFAULT_N, %eax
-1:  mov %eax, count
+    enter DEFAULT_N
+    mov %eax, count
     mov %eax, %ecx
     out %al, $0x80             # once outside of the measurement
     rdtsc

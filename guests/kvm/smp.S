@@ -18,14 +18,8 @@
     .code32
     .globl _start
 _start:
-    cmp $MB_LOADED, %eax
-    jne bad
-    mov $stack_top, %esp
-    call last_number
-    test %eax, %eax
-    jnz 1f
-    mov $DEFAULT_CPUS, %eax
-1:  cmp $16, %eax
+    enter DEFAULT_CPUS
+    cmp $16, %eax
     ja bad
     mov %eax, cpus
 

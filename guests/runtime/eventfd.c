@@ -23,9 +23,7 @@ static int64_t event_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *
     if (len < 8)
         return -EINVAL;
     while (!e->count) {
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(e, NEVER);
+        int64_t err = file_wait(f, e);
 
         if (err)
             return err;
@@ -50,9 +48,7 @@ static int64_t event_write(struct file *f, uint64_t buf, uint64_t len, uint64_t 
     if (n == UINT64_MAX)
         return -EINVAL;
     while (e->count > UINT64_MAX - 1 - n) {
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(e, NEVER);
+        int64_t err = file_wait(f, e);
 
         if (err)
             return err;

@@ -33,6 +33,11 @@ struct file *file_new(const struct file_ops *ops, struct inode *i, uint32_t flag
     return f;
 }
 
+int64_t file_wait(const struct file *f, const void *key)
+{
+    return f->flags & O_NONBLOCK ? -EAGAIN : thread_wait(key, NEVER);
+}
+
 void file_hold(struct file *f)
 {
     f->refs++;

@@ -105,6 +105,9 @@ char *path_buffer(void); /* PATH_LIMIT bytes, to be kfree()d */
 struct file *file_new(const struct file_ops *ops, struct inode *i, uint32_t flags);
 void file_hold(struct file *f);
 void file_drop(struct file *f);
+/* A read or write of f has to wait for thread_wake() of key: 0 afterwards, -ERESTARTSYS, or -EAGAIN
+ * at once where f does not block. */
+int64_t file_wait(const struct file *f, const void *key);
 struct file *fd_file(uint64_t fd);                               /* NULL: EBADF */
 int64_t fd_install(struct file *f, uint64_t from, bool cloexec); /* drops f when there is no room */
 void files_init(void);

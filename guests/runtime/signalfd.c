@@ -50,9 +50,7 @@ static int64_t signalfd_read(struct file *f, uint64_t buf, uint64_t len, uint64_
         if (!signal_take(s->signals, &info)) {
             if (done)
                 break;
-            if (f->flags & O_NONBLOCK)
-                return -EAGAIN;
-            int64_t err = thread_wait(&key, NEVER);
+            int64_t err = file_wait(f, &key);
 
             if (err)
                 return err;

@@ -92,6 +92,23 @@ static int64_t splice(struct file *from, uint64_t *in, struct file *to, uint64_t
     return n;
 }
 
+/* Both are held while it may wait; in, out: where the offsets are, NULL of a pipe. */
+static int64_t transfer(struct file *from, uint64_t *in, struct file *to, uint64_t *out,
+                        uint64_t len, uint64_t flags, bool keep)
+{
+    if (!len)
+        return 0;
+    file_hold(from);
+    file_hold(to);
+    int64_t n = wait_both(from, to, flags);
+
+    if (n > 0)
+        n = keep ? pour(from, to, len, true) : splice(from, in, to, out, len);
+    file_drop(from);
+    file_drop(to);
+    return n;
+}
+
 int64_t sys_splice(uint64_t in, uint64_t in_at, uint64_t out, uint64_t out_at, uint64_t len,
                    uint64_t flags)
 {
@@ -111,16 +128,8 @@ int64_t sys_splice(uint64_t in, uint64_t in_at, uint64_t out, uint64_t out_at, u
         return -EFAULT;
     if ((int64_t)a < 0 || (int64_t)b < 0)
         return -EINVAL;
-    if (!len)
-        return 0;
-    file_hold(from);
-    file_hold(to);
-    int64_t n = wait_both(from, to, flags);
+    int64_t n = transfer(from, in_at ? &a : NULL, to, out_at ? &b : NULL, len, flags, false);
 
-    if (n > 0)
-        n = splice(from, in_at ? &a : NULL, to, out_at ? &b : NULL, len);
-    file_drop(from);
-    file_drop(to);
     if (n > 0 && ((in_at && copy_out(in_at, &a, 8)) || (out_at && copy_out(out_at, &b, 8))))
         return -EFAULT;
     return n;
@@ -135,17 +144,7 @@ int64_t sys_tee(uint64_t in, uint64_t out, uint64_t len, uint64_t flags)
     if (flags & ~(uint64_t)KNOWN || !pipe_ring(from) || !pipe_ring(to) ||
         pipe_ring(from) == pipe_ring(to))
         return -EINVAL;
-    if (!len)
-        return 0;
-    file_hold(from);
-    file_hold(to);
-    int64_t n = wait_both(from, to, flags);
-
-    if (n > 0)
-        n = pour(from, to, len, true);
-    file_drop(from);
-    file_drop(to);
-    return n;
+    return transfer(from, NULL, to, NULL, len, flags, true);
 }
 
 /* Pages are never given away here: it is a copy in either direction. */

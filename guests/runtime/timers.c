@@ -332,9 +332,7 @@ static int64_t timerfd_read(struct file *f, uint64_t buf, uint64_t len, uint64_t
     if (len < 8)
         return -EINVAL;
     while (!t->expired) {
-        if (f->flags & O_NONBLOCK)
-            return -EAGAIN;
-        int64_t err = thread_wait(t, NEVER);
+        int64_t err = file_wait(f, t);
 
         if (err)
             return err;
