@@ -1,7 +1,8 @@
 #!/bin/bash
-# A shared directory beside QEMU's TCG with virtiofsd (microvm, virtio-mmio): the same kernel, initrd
-# and files, in turns. Small files a second by what is done with them, one large file in MB/s, and
-# what a request cost in notifications, interrupts and exits. FILES=10000 for more.
+# A shared directory: what calls of a program cost in the runtime and on the host (tests/fs_cost.c). Then
+# Linux beside QEMU's TCG with virtiofsd (microvm, virtio-mmio): the same kernel, initrd and files, in
+# turns. Small files a second by what is done with them, one large file in MB/s, and what a request cost
+# in notifications, interrupts and exits. FILES=10000 for more.
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 files=${FILES:-2000}
@@ -10,6 +11,20 @@ append="console=ttyS0 panic=-1 reboot=t quiet"
 qemu=$(command -v qemu-system-x86_64)
 daemon=/usr/lib/qemu/virtiofsd
 [ -x $daemon ] || daemon=/usr/libexec/virtiofsd
+
+# In turns, the least of three medians of each: others on the machine make it longer only.
+if ${MUSL_CC:-musl-gcc} -static -O2 -D_GNU_SOURCE -o "$tmp/cost" tests/fs_cost.c; then
+    mkdir "$tmp/native" "$tmp/guest"
+    for _ in 1 2 3; do
+        (cd "$tmp/native" && "$tmp/cost") | sed 's/^/native\t/'
+        "$mayfly" run --engine bt --share "$tmp/guest:/work" --cwd /work "$tmp/cost" | sed 's/^/mayfly\t/'
+    done >"$tmp/costs"
+    echo "file calls of a program (us): the host, mayfly bt on a share"
+    awk -F'\t' '!(($1, $2) in t) || $3 < t[$1, $2] { t[$1, $2] = $3 }
+        $1 == "native" && !seen[$2]++ { row[n++] = $2 }
+        END { for (i = 0; i < n; i++) printf "  %-30s %9.2f %9.2f %8.1f times\n", row[i],
+            t["native", row[i]] / 1000, t["mayfly", row[i]] / 1000, t["mayfly", row[i]] / t["native", row[i]] }' "$tmp/costs"
+fi
 [ -s $kernel ] && [ -d .cache/root ] || { echo "fs: skipped, no kernel in .cache"; exit 0; }
 
 mkdir "$tmp/src" "$tmp/share"

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <sys/stat.h>
 
 #define QUEUE   1u
@@ -280,6 +281,58 @@ Test(virtio_fs, reset_in_flight_over_io_uring)
 Test(virtio_fs, reset_in_flight_over_threads)
 {
     reset_in_flight(THREADS);
+}
+
+/* A request, notified of only where the device asks for it (VIRTIO 1.2 2.7.7, 2.7.10). */
+static bool ask_root(struct fix *f, bool event_idx)
+{
+    struct fuse_getattr_in in = {0};
+    uint64_t from = io_now();
+    uint32_t len;
+
+    ask(f, 0, BIG, FUSE_GETATTR, 1, &in, sizeof in, NULL, 0);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    bool wanted = event_idx ? *used16(f, QUEUE, 4 + 8 * f->size) == (uint16_t)(f->avail[QUEUE] - 1)
+                            : !(*used16(f, QUEUE, 0) & 1);
+
+    if (wanted)
+        notify(f, QUEUE);
+    while (used_idx(f, QUEUE) == f->seen_used[QUEUE] && io_now() - from < 1000000000u)
+        ;
+    cr_assert_eq(answer(f, &len), 0);
+    return wanted;
+}
+
+/* At all distances, around those at which the device gives up waiting awake: none is forgotten.
+ * Where there is a second CPU, some that come one after another need no notification. */
+static void one_after_another(bool event_idx)
+{
+    struct fix *f = start(URING);
+    uint64_t s = 88172645463325252u, from;
+    cpu_set_t host;
+
+    go(f, event_idx ? VIRTIO_F_EVENT_IDX : 0);
+    mount_it(f);
+    for (unsigned i = 0; i < 20000; i++) {
+        s ^= s << 13, s ^= s >> 7, s ^= s << 17;
+        for (from = io_now(); io_now() - from < s % 120000;)
+            ;
+        ask_root(f, event_idx);
+    }
+    if (!sched_getaffinity(0, sizeof host, &host) && CPU_COUNT(&host) > 1)
+        for (from = io_now(); ask_root(f, event_idx);)
+            cr_assert_lt(io_now() - from, 20000000000u, "every request needs its notification");
+    end(f);
+}
+
+Test(virtio_fs, one_after_another, .timeout = 60)
+{
+    one_after_another(false);
+}
+
+Test(virtio_fs, one_after_another_by_event_index, .timeout = 60)
+{
+    one_after_another(true);
 }
 
 Test(virtio_fs, odd_chains, .timeout = 100)

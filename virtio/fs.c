@@ -405,6 +405,7 @@ static int make(struct fs_dev *f, const struct wish *w, char *err, size_t len)
     f->dev.vq[Q_HIPRIO].size_max = HIPRIO_SIZE;
     f->dev.vq[Q_REQUEST].size_max = CHAIN_MAX;
     /* No gathering: a file system asks for one thing at a time, and waits for it. */
+    f->dev.vq[Q_REQUEST].linger = true;
     f->dev.config = (uint8_t *)&f->config;
     f->dev.config_len = sizeof f->config;
     f->config.num_request_queues = 1;

@@ -460,6 +460,8 @@ bool virtio_mmio_write(struct virtio_bus *bus, gpa_t gpa, unsigned size, uint64_
         if (q < dev->nqueues) {
             __atomic_fetch_add(&dev->vq[q].count.notifications, 1, __ATOMIC_RELAXED);
             atomic_fetch_or(&dev->bells, 1u << q);
+            if (dev->vq[q].linger)
+                atomic_store_explicit(&dev->bus->rung_at, io_now(), memory_order_relaxed);
             ring_bell(dev);
         }
         return true;

@@ -9,10 +9,17 @@
  * that the guest waits for us: publish, interrupt, arm. How many requests it had out then is its
  * depth; for some batches to come the wait is over as soon as so many are done. So a stream costs
  * an interrupt and a notification for each batch that the guest submits, not for each request.
+ *
+ * Where the guest asks for one thing at a time (a file system), it waits for our being woken each
+ * time: 10 us and more, for a call that takes one. So when such a request has come soon after the
+ * last, we linger: the queue stays active, and we look for the next one for LINGER_NS before we
+ * sleep. A look that was in vain ends that, until two requests come close together again. So what
+ * it can cost is one LINGER_NS for each time that we sleep, and nothing in a guest that is idle.
  */
 #include "virtio/bus.h"
 
 #include <poll.h>
+#include <sched.h>
 #include <unistd.h>
 
 #define LOOK_NS       50000u
@@ -25,6 +32,8 @@
 #define BATCH_MIN     4u  /* requests at a time that are worth gathering */
 #define PROBE         32u /* lone completions from one probe to the next */
 #define TRUST         15u /* batches from one measurement of the depth to the next */
+#define LINGER_NS     60000u
+#define AWAKE_NS      200000u /* lingering, until the loop looks at what else there is */
 
 /* --- attaching --- */
 
@@ -43,8 +52,17 @@ static void on_eventfd(struct io_op *op, int res)
     atomic_fetch_or(&dev->bus->bells, 1u << dev->slot);
 }
 
+/* With one host CPU the guest does not run while we look. */
+static bool two_cpus(void)
+{
+    cpu_set_t host;
+
+    return !sched_getaffinity(0, sizeof host, &host) && CPU_COUNT(&host) > 1;
+}
+
 int virtio_bus_attach(struct virtio_bus *bus, struct io *io, const struct virtio_dev **which)
 {
+    bus->may_linger = two_cpus();
     for (unsigned i = 0; i < bus->ndev; i++) {
         struct virtio_dev *dev = bus->dev[i];
         int err = 0;
@@ -91,9 +109,12 @@ static void look(struct virtq *vq, bool again)
     vq->count.looks++;
     if (!virtq_has(vq) && !again)
         return;
+    uint64_t had = vq->count.requests;
+
     if (vq->armed)
         virtq_disarm(vq);
     dev->ops->notify(dev, vq->index);
+    dev->bus->served |= vq->linger && vq->count.requests != had;
 }
 
 static bool guest_is_idle(const struct vm_cpus *vm)
@@ -196,6 +217,13 @@ static void interrupt_all(struct virtio_dev *dev, uint64_t now)
     virtio_interrupt(dev, false);
 }
 
+/* Is the queue looked at, instead of armed? Not while something of it is in flight: of its end the
+ * host tells. */
+static bool lingers(const struct virtq *vq)
+{
+    return vq->linger && vq->live && vq->dev->bus->lingering && !vq->in_flight;
+}
+
 /* What a device's queues need: true, look at the device again at once. */
 static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
 {
@@ -224,7 +252,7 @@ static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
         }
         vq->hold_since = 0;
         interrupt |= virtq_publish(vq) || vq->pace_due;
-        if (!vq->armed && virtq_arm(vq)) {
+        if (!vq->armed && !lingers(vq) && virtq_arm(vq)) {
             virtq_disarm(vq);
             again = true;
         }
@@ -234,12 +262,14 @@ static bool run_device(struct virtio_dev *dev, uint64_t now, uint64_t *next)
     return again || dev->look;
 }
 
-uint64_t virtio_bus_run(struct virtio_bus *bus)
+/* One look at everything: true, look again at once; else when the next is due. */
+static bool pass(struct virtio_bus *bus, uint64_t *next)
 {
     uint32_t bells = atomic_exchange(&bus->bells, 0);
-    uint64_t next = 0, now = 0;
+    uint64_t now = 0;
     bool again = false;
 
+    *next = 0;
     for (unsigned i = 0; i < bus->ndev; i++) {
         struct virtio_dev *dev = bus->dev[i];
 
@@ -249,7 +279,68 @@ uint64_t virtio_bus_run(struct virtio_bus *bus)
             continue;
         if (!now)
             now = io_now();
-        again |= run_device(dev, now, &next);
+        again |= run_device(dev, now, next);
     }
-    return again ? 1 : next;
+    return again;
+}
+
+/* What queues that linger have for us, or a notification of another: 1; 0: nothing yet; -1: none
+ * of them lingers now. */
+static int next_request(struct virtio_bus *bus)
+{
+    int found = -1;
+
+    for (unsigned i = 0; i < bus->ndev; i++)
+        for (unsigned q = 0; q < bus->dev[i]->nqueues; q++) {
+            struct virtq *vq = &bus->dev[i]->vq[q];
+
+            if (!lingers(vq))
+                continue;
+            if (virtq_has(vq))
+                return 1;
+            found = 0;
+        }
+    return found < 0 ? -1 : atomic_load(&bus->bells) != 0;
+}
+
+/* Wait awake. false: nothing came, and the queues are to be armed. */
+static bool linger(struct virtio_bus *bus)
+{
+    int found;
+
+    while (!(found = next_request(bus)) && io_now() - bus->served_at < LINGER_NS)
+        __builtin_ia32_pause();
+    return found > 0;
+}
+
+/* A request was served just now: did it come soon after the last? What counts is when the guest
+ * gave it to us, not how long we took to wake. Doorbells of kvm do not tell when that was. */
+static void note_served(struct virtio_bus *bus)
+{
+    uint64_t rung = atomic_load_explicit(&bus->rung_at, memory_order_relaxed), now = io_now();
+
+    if (rung <= bus->served_at)
+        rung = now;
+    bus->served = false;
+    bus->lingering |= bus->may_linger && rung - bus->served_at < LINGER_NS;
+    bus->served_at = now;
+}
+
+uint64_t virtio_bus_run(struct virtio_bus *bus)
+{
+    uint64_t next, from = 0;
+
+    for (;;) {
+        if (pass(bus, &next))
+            return 1;
+        if (bus->served)
+            note_served(bus);
+        if (!bus->lingering)
+            return next;
+        if (!from)
+            from = bus->served_at;
+        if (bus->served_at - from > AWAKE_NS)
+            return 1;
+        bus->lingering = linger(bus);
+    }
 }

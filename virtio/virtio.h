@@ -180,7 +180,12 @@ struct virtio_bus {
     struct io *_Atomic io; /* NULL until the I/O thread has made it */
     unsigned ndev;
     struct virtio_dev *dev[VIRTIO_SLOTS];
-    _Atomic uint32_t bells;                           /* a bit a device: something to look at */
+    _Atomic uint32_t bells; /* a bit a device: something to look at */
+    /* sched.c: the I/O thread waits awake for requests of queues that linger; it may (there is a
+     * second host CPU); such a queue had one in this pass; when it last had one, ns. */
+    bool lingering, may_linger, served;
+    uint64_t served_at;
+    _Atomic uint64_t rung_at; /* when a vCPU last notified such a queue, ns */
     void (*warn)(const char *label, const char *why); /* a broken device; -v */
     /* vcpu/kvm/kvm.h's function under the kvm engine, NULL under the others. */
     int (*ioeventfd)(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);

@@ -41,6 +41,9 @@ struct virtq {
                   * of a millisecond while more keep coming, so that one interrupt covers them; and
                   * the queue is looked at by time instead of by notification meanwhile. Streams
                   * (blk, net) want it; it never delays a guest that has one request at a time. */
+    bool linger; /* the guest asks for one thing, waits for it, and soon asks for the next (fs):
+                  * while that is so the I/O thread looks for the next by itself for a moment,
+                  * before it has itself notified and sleeps. */
 
     /* Interrupt moderation, at any time: while not 0, the guest is interrupted at most every pace
      * ns (sooner when three quarters of the ring were completed since, or when nothing more is
