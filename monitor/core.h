@@ -189,7 +189,8 @@ _Noreturn void loop_finish(struct machine *m);
 _Noreturn void wait_forever(void);
 /* End the process now: I/O thread. */
 _Noreturn void loop_end_now(int status);
-/* The I/O thread is wanted. Async-signal-safe, where that thread is the one interrupted. */
+/* The I/O thread is wanted, wherever it sleeps. Async-signal-safe, where that thread is the one
+ * interrupted. */
 void loop_undoze(void);
 
 /* --- signals.c --- */

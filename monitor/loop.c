@@ -60,7 +60,13 @@ static struct loop the_loop;
 
 void loop_undoze(void)
 {
+    struct io *io = atomic_load(&the_loop.io);
+    int kept = errno;
+
     atomic_store(&the_loop.dozes, 0);
+    if (io)
+        io_wake(io);
+    errno = kept;
 }
 
 /* --- timers --- */

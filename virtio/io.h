@@ -95,7 +95,7 @@ struct io_timer {
 void io_timer_set(struct io *io, struct io_timer *t, uint64_t at_ns); /* 0 disarms; also re-arms */
 uint64_t io_now(void);                                                /* CLOCK_MONOTONIC, ns */
 
-/* --- waking, from any thread --- */
+/* --- waking, from any thread and from a signal's handler --- */
 /* Make the current or next io_wait() return soon. One atomic exchange, and a system call only when
  * the I/O thread sleeps. Store what it is to see first. */
 void io_wake(struct io *io);
@@ -119,7 +119,9 @@ const char *io_refused(const struct io *io);
  * may have been stored before is to be looked for after this, and before io_wait(). */
 void io_doze(struct io *io);
 /* Submit what was started, sleep until something happens or CLOCK_MONOTONIC until_ns (0: no limit,
- * 1: do not sleep), signals of mask let in; run callbacks and timers. */
+ * 1: do not sleep), with mask as the signal mask meanwhile; run callbacks and timers. A handler alone
+ * does not end the sleep: liburing enters again when the call it interrupted had submitted
+ * something. So a handler calls io_wake(). */
 void io_wait(struct io *io, uint64_t until_ns, const sigset_t *mask);
 void io_destroy(struct io *io);
 
