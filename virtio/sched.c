@@ -15,6 +15,9 @@
  * last, we linger: the queue stays active, and we look for the next one for LINGER_NS before we
  * sleep. A look that was in vain ends that, until two requests come close together again. So what
  * it can cost is one LINGER_NS for each time that we sleep, and nothing in a guest that is idle.
+ * On a host whose CPUs have other work a thread that waits awake loses its turn, and the guest with
+ * it, where one that sleeps is run as soon as it is woken: so whoever takes our CPU away ends it
+ * for some time, the longer the sooner it happens again.
  */
 #include "virtio/bus.h"
 
@@ -34,6 +37,9 @@
 #define TRUST         15u /* batches from one measurement of the depth to the next */
 #define LINGER_NS     60000u
 #define AWAKE_NS      200000u /* lingering, until the loop looks at what else there is */
+#define TAKEN_NS      200000u /* between two looks: another thread had the CPU */
+#define PAUSE_LEAST   10000000u
+#define PAUSE_MOST    1000000000u
 
 /* --- attaching --- */
 
@@ -303,13 +309,34 @@ static int next_request(struct virtio_bus *bus)
     return found < 0 ? -1 : atomic_load(&bus->bells) != 0;
 }
 
-/* Wait awake. false: nothing came, and the queues are to be armed. */
+/* The host has other work for this CPU. */
+static void pause_lingering(struct virtio_bus *bus, uint64_t now)
+{
+    bool soon = now - bus->linger_from < PAUSE_MOST;
+
+    bus->linger_pause = !soon                                ? PAUSE_LEAST
+                        : bus->linger_pause < PAUSE_MOST / 2 ? bus->linger_pause * 2
+                                                             : PAUSE_MOST;
+    bus->linger_from = now + bus->linger_pause;
+}
+
+/* Wait awake. false: nothing came, or not to be done now: the queues are to be armed. */
 static bool linger(struct virtio_bus *bus)
 {
+    uint64_t last = io_now(), now;
     int found;
 
-    while (!(found = next_request(bus)) && io_now() - bus->served_at < LINGER_NS)
+    while (!(found = next_request(bus))) {
         __builtin_ia32_pause();
+        now = io_now();
+        if (now - last > TAKEN_NS) {
+            pause_lingering(bus, now);
+            return false;
+        }
+        if (now - bus->served_at > LINGER_NS)
+            return false;
+        last = now;
+    }
     return found > 0;
 }
 
@@ -322,7 +349,8 @@ static void note_served(struct virtio_bus *bus)
     if (rung <= bus->served_at)
         rung = now;
     bus->served = false;
-    bus->lingering |= bus->may_linger && rung - bus->served_at < LINGER_NS;
+    bus->lingering |=
+        bus->may_linger && now >= bus->linger_from && rung - bus->served_at < LINGER_NS;
     bus->served_at = now;
 }
 

@@ -185,7 +185,8 @@ struct virtio_bus {
      * second host CPU); such a queue had one in this pass; when it last had one, ns. */
     bool lingering, may_linger, served;
     uint64_t served_at;
-    _Atomic uint64_t rung_at; /* when a vCPU last notified such a queue, ns */
+    uint64_t linger_from, linger_pause; /* not before that; how long the last pause was, ns */
+    _Atomic uint64_t rung_at;           /* when a vCPU last notified such a queue, ns */
     void (*warn)(const char *label, const char *why); /* a broken device; -v */
     /* vcpu/kvm/kvm.h's function under the kvm engine, NULL under the others. */
     int (*ioeventfd)(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);

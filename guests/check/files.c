@@ -140,6 +140,85 @@ static void shared(void)
           "all gone");
 }
 
+#define MANY 3000
+
+static int present(const char *format, int n)
+{
+    char name[32];
+    struct stat st;
+
+    snprintf(name, sizeof name, format, n);
+    return !stat(name, &st);
+}
+
+/* Enough entries for an index that grows, listed in many pieces; they go while they are listed. */
+static void listing(void)
+{
+    int wrong = 0, n = 0, again = 0;
+    struct dirent *e;
+    char name[32];
+    long middle = 0;
+
+    check(!mkdir("many", 0700) && !chdir("many"), "a directory for many files");
+    for (int i = 0; i < MANY; i++) {
+        snprintf(name, sizeof name, "entry%d", i);
+        int fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0600);
+
+        wrong += fd < 0 || close(fd);
+    }
+    for (int i = 0; i < MANY; i += 7) {
+        snprintf(name, sizeof name, "entry%d", i);
+        wrong += unlink(name) != 0;
+    }
+    for (int i = 0; i < MANY; i++)
+        wrong += present("entry%d", i) != (i % 7 != 0);
+    check(!wrong && !present("entry%d", MANY), "3000 made, every seventh removed, the rest found");
+    DIR *d = opendir(".");
+
+    while (d && (e = readdir(d)))
+        if (++n == 1000)
+            middle = telldir(d);
+    check(n == MANY - (MANY + 6) / 7 + 2, "all are listed");
+    for (seekdir(d, middle); readdir(d); again++)
+        ;
+    check(again == n - 1000, "and again from the middle");
+    rewinddir(d);
+    while ((e = readdir(d)))
+        if (e->d_name[0] != '.')
+            wrong += unlink(e->d_name) != 0;
+    closedir(d);
+    check(!wrong && !chdir("..") && !rmdir("many"), "removed one by one as they are listed");
+}
+
+/* As tmpfs: a file that has another name now is not listed once more, for ever. */
+static void renaming(void)
+{
+    int n = 0, fd;
+    char name[300], here[100];
+    struct dirent *e;
+
+    check(!mkdir("r", 0700) && !mkdir("r/in", 0700) && !chdir("r/in"), "a directory to be renamed");
+    fd = open("a", O_CREAT | O_WRONLY, 0600);
+    close(fd);
+    fd = open("b", O_CREAT | O_WRONLY, 0600);
+    close(fd);
+    DIR *d = opendir(".");
+
+    while (d && (e = readdir(d)) && n < 100)
+        if (e->d_name[0] != '.') {
+            snprintf(name, sizeof name, "%sx", e->d_name);
+            n += !rename(e->d_name, name);
+        }
+    if (d)
+        closedir(d);
+    check(n == 2 && present("ax", 0) && present("bx", 0), "files renamed as they are listed");
+    check(!rename("../../r", "../../s") && getcwd(here, sizeof here) && strlen(here) > 5 &&
+              !strcmp(here + strlen(here) - 5, "/s/in"),
+          "getcwd below a directory that was renamed");
+    check(!unlink("ax") && !unlink("bx") && !chdir("../..") && !rmdir("s/in") && !rmdir("s"),
+          "and away with it");
+}
+
 static void in_directory(const char *dir)
 {
     char here[200];
@@ -148,6 +227,7 @@ static void in_directory(const char *dir)
     check(mkdtemp(here) && !chdir(here), "a directory of our own");
     copies();
     attributes();
+    listing();
     shared();
     check(!chdir("/") && !rmdir(here), "and away");
 }
@@ -158,6 +238,9 @@ void check_files(void)
     int fd = (int)memfd_create("m", MFD_CLOEXEC);
 
     in_directory("/tmp");
+    check(!chdir("/tmp"), "/tmp");
+    renaming();
+    check(!chdir("/"), "and back to /");
     check(fd >= 0 && write(fd, "abc", 3) == 3 && pread(fd, buf, 3, 0) == 3, "memfd_create");
     close(fd);
     check(open("/tmp/no/such", O_RDONLY) == -1 && errno == ENOENT, "ENOENT");

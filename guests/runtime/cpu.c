@@ -261,7 +261,7 @@ void trap(struct regs *r)
         if (!f.signal)
             f.signal = SIGSEGV;
         signal_fault(r, &f);
-    } else if (r->vector >= VECTOR_TIMER && r->vector <= VECTOR_SIGNAL) {
+    } else if (r->vector >= VECTOR_TIMER && r->vector <= VECTOR_REQUEST) {
         if (xapic)
             xapic_eoi();
         else
@@ -272,7 +272,8 @@ void trap(struct regs *r)
             armed = NEVER;
         if (r->vector == VECTOR_SIGNAL)
             signals_from_host();
-        thread_interrupt(r->vector == VECTOR_INPUT);
+        if (r->vector != VECTOR_REQUEST)
+            thread_interrupt(r->vector == VECTOR_INPUT);
     }
     if (user)
         thread_leave(r);

@@ -7,13 +7,8 @@
 struct file;
 struct watch;
 struct inode;
-
-struct entry {
-    struct entry *next;
-    struct inode *inode;
-    uint8_t len;
-    char name[];
-};
+struct entry; /* of a directory: directory.c */
+struct index;
 
 /* What an open file can do; NULL: -EINVAL. pos NULL: at the file's own position. Buffers are the
  * program's. */
@@ -35,8 +30,13 @@ struct inode {
     int64_t mtime, atime, ctime; /* ns, CLOCK_REALTIME */
     uint64_t **pages;            /* two levels of 512: physical addresses */
     uint8_t *flat;               /* page-aligned bytes that never change, instead of pages */
-    struct entry *entries;       /* of a directory */
-    struct inode *parent;
+    /* of a directory: in order; the one that was listed last; by name, where they are many */
+    struct entry *entries, *last, *listed;
+    struct index *index;
+    uint64_t places; /* given to entries so far */
+    uint32_t count;
+    struct inode *parent;       /* where its name is, the last that was made; NULL: nowhere */
+    struct entry *entry;        /* that name, in parent */
     const struct file_ops *ops; /* a device */
     uint64_t rdev;
     struct pipe *pipe;    /* of a named pipe that somebody has open */
@@ -75,15 +75,21 @@ int inode_put(struct inode *i, uint64_t at, const void *src, uint64_t len);
 extern struct inode *root, *cwd;
 /* The pages of a host's file, no longer mapped. */
 void inode_forget_pages(struct inode *i);
+/* Make what is needed so that path exists with this inode (set-up only). */
+void fs_place(const char *path, struct inode *i);
+struct inode *fs_text(const char *path, const char *text);
+extern const struct file_ops regular_ops, directory_ops;
+
+/* --- directory.c --- */
 /* Among our own entries; dir_find() asks the host where that has a say. */
 struct inode *dir_known(struct inode *dir, const char *name, size_t len);
 struct inode *dir_find(struct inode *dir, const char *name, size_t len);
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i);
 int dir_remove(struct inode *dir, const char *name, size_t len);
-/* Make what is needed so that path exists with this inode (set-up only). */
-void fs_place(const char *path, struct inode *i);
-struct inode *fs_text(const char *path, const char *text);
-extern const struct file_ops regular_ops, directory_ops;
+void dir_clear(struct inode *dir); /* all of them */
+void dir_each(struct inode *dir, void (*what)(struct inode *i));
+/* The absolute path of what has a name. */
+int64_t path_of(struct inode *dir, char *out, size_t size);
 
 /* --- path.c --- */
 struct place {
@@ -95,10 +101,9 @@ struct place {
 /* Resolve a path from dirfd. follow: the last link too. 0, -ENOENT (an inner part is missing), ...
  */
 int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p);
-/* The absolute path of a directory. */
-int64_t path_of(struct inode *dir, char *out, size_t size);
 #define PATH_LIMIT 4096
-char *path_buffer(void); /* PATH_LIMIT bytes, to be kfree()d */
+char *path_buffer(void); /* PATH_LIMIT bytes, not cleared; NULL: no memory */
+void path_free(char *path);
 
 /* --- files.c --- */
 #define MAX_FDS 1024

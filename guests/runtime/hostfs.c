@@ -340,11 +340,15 @@ static void mount_at(struct inode *i, const char *path, unsigned share)
     fs_place(*path ? path : plain, i);
 }
 
+static void is_mount(struct inode *i)
+{
+    i->mount = true;
+}
+
 /* A share at / is the tree itself; what the runtime has there (/dev, /proc) stays above it. */
 static void become_root(struct inode *i)
 {
-    for (struct entry *e = root->entries; e; e = e->next)
-        e->inode->mount = true;
+    dir_each(root, is_mount);
     root->share = i->share;
     root->node = i->node;
     hostfs_refresh(root);

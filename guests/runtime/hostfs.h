@@ -59,7 +59,7 @@ void hostfs_unmapped(struct inode *i); /* the last mapping has gone */
 int64_t hostfs_getdents(struct file *f, uint64_t buf, uint64_t size);
 extern const struct file_ops hostfile_ops;
 
-/* --- files.c: one record of getdents64; 0: no room --- */
+/* --- directory.c: one record of getdents64; 0: no room --- */
 int64_t put_record(uint64_t at, uint64_t room, uint64_t ino, unsigned type, uint64_t off,
                    const char *name, size_t n);
 

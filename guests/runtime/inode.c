@@ -1,4 +1,4 @@
-/* The in-memory tree: inodes, their pages, directories. */
+/* The in-memory tree: inodes and their pages. */
 #include <asm/fcntl.h>
 #include <asm/poll.h>
 #include <linux/stat.h>
@@ -44,10 +44,9 @@ static void free_pages(struct inode *i, uint64_t from)
     }
 }
 
-void inode_drop(struct inode *i)
+static void inode_free(struct inode *i)
 {
-    if (--i->refs)
-        return;
+    dir_clear(i);
     if (i->node)
         hostfs_forget(i);
     free_pages(i, 0);
@@ -58,6 +57,28 @@ void inode_drop(struct inode *i)
     if (i->target)
         kfree(i->target, length(i->target) + 1);
     kfree(i, sizeof *i);
+}
+
+/* A directory takes its entries with it, one after another: the tree may be deep, the stack is
+ * not. */
+void inode_drop(struct inode *i)
+{
+    static struct inode *dying;
+    static bool busy;
+
+    if (--i->refs)
+        return;
+    i->parent = dying;
+    dying = i;
+    if (busy)
+        return;
+    busy = true;
+    while (dying) {
+        i = dying;
+        dying = i->parent;
+        inode_free(i);
+    }
+    busy = false;
 }
 
 /* Zero, or the host's. */
@@ -226,73 +247,7 @@ const struct file_ops regular_ops = {
     .read = regular_read, .write = regular_write, .poll = regular_poll, .seekable = true};
 const struct file_ops directory_ops = {.read = directory_read, .seekable = true};
 
-/* --- directories --- */
-
-struct inode *dir_known(struct inode *dir, const char *name, size_t len)
-{
-    for (struct entry *e = dir->entries; e; e = e->next) {
-        size_t k = 0;
-
-        while (e->len == len && k < len && e->name[k] == name[k])
-            k++;
-        if (e->len == len && k == len)
-            return e->inode;
-    }
-    return NULL;
-}
-
-struct inode *dir_find(struct inode *dir, const char *name, size_t len)
-{
-    if (dir->node)
-        return hostfs_find(dir, name, len);
-    if (procfd_is(dir))
-        procfd_refresh();
-    return dir_known(dir, name, len);
-}
-
-int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i)
-{
-    struct entry *e = kalloc(sizeof *e + len + 1), **p = &dir->entries;
-
-    if (!e)
-        return -ENOSPC;
-    copy(e->name, name, len);
-    e->len = (uint8_t)len;
-    e->inode = i;
-    inode_hold(i);
-    i->nlink++;
-    i->parent = dir; /* of a file with several names: the last */
-    while (*p)
-        p = &(*p)->next;
-    *p = e;
-    return 0;
-}
-
-int dir_remove(struct inode *dir, const char *name, size_t len)
-{
-    struct inode *i = dir_known(dir, name, len);
-
-    for (struct entry **p = &dir->entries; i && *p; p = &(*p)->next) {
-        struct entry *e = *p;
-
-        if (e->inode != i || e->len != len)
-            continue;
-        size_t k = 0;
-
-        while (k < len && e->name[k] == name[k])
-            k++;
-        if (k < len)
-            continue;
-        *p = e->next;
-        kfree(e, sizeof *e + len + 1);
-        i->nlink--;
-        if (i->parent == dir)
-            i->parent = NULL;
-        inode_drop(i);
-        return 0;
-    }
-    return -ENOENT;
-}
+/* --- the tree --- */
 
 void fs_place(const char *path, struct inode *i)
 {

@@ -16,9 +16,22 @@
     (uint64_t)(RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_CONFINED | \
                RESOLVE_CACHED)
 
+/* Each call that names a file takes one, or some where there are links: clearing a page each time
+ * would be most of what such a call costs. */
+static char *spare[4];
+static unsigned spares;
+
 char *path_buffer(void)
 {
-    return kalloc(PATH_LIMIT);
+    return spares ? spare[--spares] : kalloc(PATH_LIMIT);
+}
+
+void path_free(char *path)
+{
+    if (path && spares < sizeof spare / sizeof spare[0])
+        spare[spares++] = path;
+    else
+        kfree(path, PATH_LIMIT);
 }
 
 struct path_rule path_rule;
@@ -43,7 +56,7 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned depth, stru
         proc_resolve(link, text, PATH_LIMIT);
     err = walk(dir, text, true, depth + 1, p);
     p->name = NULL; /* it was in text */
-    kfree(text, PATH_LIMIT);
+    path_free(text);
     return err;
 }
 
@@ -145,32 +158,6 @@ int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)
         dir = f->inode;
     }
     return walk(dir, path, follow, 0, p);
-}
-
-int64_t path_of(struct inode *dir, char *out, size_t size)
-{
-    size_t at = size;
-
-    out[--at] = 0;
-    if (dir == root)
-        out[--at] = '/';
-    while (dir != root) {
-        struct inode *up = dir->parent;
-        struct entry *e = up ? up->entries : NULL;
-
-        while (e && e->inode != dir)
-            e = e->next;
-        if (!e)
-            return -ENOENT; /* removed meanwhile */
-        if (at < (size_t)e->len + 1)
-            return -ENAMETOOLONG;
-        at -= e->len;
-        copy(out + at, e->name, e->len);
-        out[--at] = '/';
-        dir = up;
-    }
-    copy(out, out + at, size - at);
-    return (int64_t)(size - at);
 }
 
 /* The path from the program, walked. The buffer stays: names point into it. */
@@ -310,7 +297,7 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
             return -ENOMEM;
         err = i->make ? inode_put(text, 0, page, i->make(page, PATH_LIMIT))
                       : inode_put(text, 0, i->text, length(i->text));
-        kfree(page, PATH_LIMIT);
+        path_free(page);
         text->ino = i->ino;
         f = err ? NULL : file_new(&regular_ops, text, (uint32_t)flags);
         inode_drop(text);
@@ -332,7 +319,7 @@ int64_t sys_openat(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mode)
 
     if (n >= 0)
         n = open_at(dirfd, path, flags, mode);
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return n;
 }
 

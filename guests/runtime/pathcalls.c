@@ -18,7 +18,7 @@ int64_t sys_mkdirat(uint64_t dirfd, uint64_t at, uint64_t mode)
     if (err)
         return err;
     err = path_create(&p, S_IFDIR | ((uint32_t)mode & ~umask_now & 07777), &i);
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return err;
 }
 
@@ -35,7 +35,7 @@ int64_t sys_symlinkat(uint64_t target, uint64_t dirfd, uint64_t at)
     int64_t n = text ? str_in(text, target, PATH_LIMIT) : -ENOMEM, err;
 
     if (n <= 0 || (err = path_take(dirfd, at, false, &path, &p))) {
-        kfree(text, PATH_LIMIT);
+        path_free(text);
         return n < 0 ? n : n ? err : -ENOENT;
     }
     if (p.dir->node && p.name && !p.inode)
@@ -48,8 +48,8 @@ int64_t sys_symlinkat(uint64_t target, uint64_t dirfd, uint64_t at)
             copy(i->target, text, (size_t)n);
         i->size = (uint64_t)n;
     }
-    kfree(text, PATH_LIMIT);
-    kfree(path, PATH_LIMIT);
+    path_free(text);
+    path_free(path);
     return err;
 }
 
@@ -84,7 +84,7 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
         err = dir_remove(p.dir, p.name, p.len);
     if (!err)
         p.dir->mtime = wall_now();
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return err;
 }
 
@@ -154,9 +154,9 @@ int64_t sys_renameat2(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, ui
     err = path_take(fd2, at2, false, &to, &b);
     if (!err) {
         err = rename_at(&a, &b, flags);
-        kfree(to, PATH_LIMIT);
+        path_free(to);
     }
-    kfree(from, PATH_LIMIT);
+    path_free(from);
     return err;
 }
 
@@ -189,7 +189,7 @@ static int64_t link_source(uint64_t fd, uint64_t at, uint64_t flags, struct inod
         n = path_walk((int64_t)fd, path, flags & AT_SYMLINK_FOLLOW, &p);
         *i = n ? NULL : p.inode;
     }
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return n < 0 ? n : *i ? 0 : -ENOENT;
 }
 
@@ -216,7 +216,7 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
             err = -EXDEV;
         else
             err = dir_add(b.dir, b.name, b.len, i);
-        kfree(to, PATH_LIMIT);
+        path_free(to);
     }
     return err;
 }
@@ -245,7 +245,7 @@ int64_t sys_readlinkat(uint64_t dirfd, uint64_t at, uint64_t buf, uint64_t size)
 
         err = copy_out(buf, path, n) ? -EFAULT : (int64_t)n;
     }
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return err;
 }
 
@@ -262,7 +262,7 @@ int64_t sys_faccessat(uint64_t dirfd, uint64_t at, uint64_t mode)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     if (!p.inode)
         return -ENOENT;
     return mode & 1 && !S_ISDIR(p.inode->mode) && !(p.inode->mode & 0111) ? -EACCES : 0;
@@ -293,7 +293,7 @@ int64_t sys_chdir(uint64_t at)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return change_dir(p.inode);
 }
 
@@ -313,7 +313,7 @@ int64_t sys_getcwd(uint64_t buf, uint64_t size)
         n = -ERANGE;
     if (n > 0 && copy_out(buf, path, (size_t)n))
         n = -EFAULT;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return n;
 }
 
@@ -335,7 +335,7 @@ int64_t sys_fchmodat(uint64_t dirfd, uint64_t at, uint64_t mode)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return p.inode ? set_mode(p.inode, mode) : -ENOENT;
 }
 
@@ -377,7 +377,7 @@ int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, ui
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return p.inode ? set_owner(p.inode, uid, gid) : -ENOENT;
 }
 
@@ -399,7 +399,7 @@ int64_t sys_truncate(uint64_t at, uint64_t size)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     if (!p.inode)
         return -ENOENT;
     if (!S_ISREG(p.inode->mode) || (int64_t)size < 0)
@@ -427,7 +427,7 @@ static int64_t set_times(uint64_t dirfd, uint64_t at, const struct timespec64 t[
 
         if (err)
             return err;
-        kfree(path, PATH_LIMIT);
+        path_free(path);
         i = p.inode;
     } else {
         struct file *f = fd_file(dirfd);
@@ -508,7 +508,7 @@ int64_t sys_mknodat(uint64_t dirfd, uint64_t at, uint64_t mode)
     else
         err = path_create(
             &p, (S_ISFIFO(mode) ? S_IFIFO : S_IFREG) | ((uint32_t)mode & ~umask_now & 07777), &i);
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return err;
 }
 

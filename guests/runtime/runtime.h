@@ -67,6 +67,7 @@ enum {
     VECTOR_INPUT = 0x41,
     VECTOR_NET = 0x42,
     VECTOR_SIGNAL = MAYFLY_VECTOR_SIGNAL,
+    VECTOR_REQUEST = 0x44, /* of devices whose answers are waited for: ends the halt */
     VECTOR_SPURIOUS = 0x4f
 };
 extern uint64_t kernel_sp; /* where the running thread's kernel stack begins */

@@ -75,14 +75,14 @@ static int64_t get(uint64_t dirfd, uint64_t at, uint64_t flags, struct stat *s)
     if (n >= 0 && !(flags & AT_SYMLINK_NOFOLLOW) && procfd_of(path) >= 0) {
         const struct file *f = fd_file((uint64_t)procfd_of(path));
 
-        kfree(path, PATH_LIMIT);
+        path_free(path);
         if (f)
             describe(f, f->inode, s);
         return f ? 0 : -ENOENT;
     }
     if (n >= 0)
         n = path_walk((int64_t)dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), &p);
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     if (n < 0)
         return n;
     if (!p.inode)
@@ -172,7 +172,7 @@ int64_t sys_statfs(uint64_t at, uint64_t out)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     return p.inode ? statfs_out(p.inode, out) : -ENOENT;
 }
 

@@ -24,14 +24,16 @@ enum {
     REG_USED = 0x0a0,
     REG_CONFIG = 0x100
 };
+enum { NO_INTERRUPT = 1 }; /* of the available ring's flags */
 enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET = 64 };
 
 #define MAGIC      0x74726976u
 #define SLOT       0x1000u
 #define SLOTS      512u
 #define DEVICES_AT 4u /* entry of image_pd: 2 MiB of device registers */
-#define LOOKS      20000u
-#define NAP_NS     100000u
+#define LOOKS      64u
+#define LOOK_NS    200000u
+#define NAP_NS     10000000u
 
 static uint32_t get(const struct virtio *d, unsigned reg)
 {
@@ -136,7 +138,8 @@ bool virtio_queue(struct virtio *d, struct virtq *q, uint16_t index, uint16_t si
     q->desc = (struct virtq_desc *)page;
     q->avail = (uint16_t *)(page + size * sizeof(struct virtq_desc));
     q->used = q->avail + 2 + ((size + 1u) & ~1u);
-    q->avail[0] = !interrupts;
+    q->interrupts = interrupts;
+    q->avail[0] = interrupts ? 0 : NO_INTERRUPT;
     set(d, REG_QUEUE_SIZE, size);
     set64(d, REG_DESC, kpa(page));
     set64(d, REG_AVAIL, kpa((const void *)q->avail));
@@ -174,21 +177,42 @@ bool virtq_take(struct virtq *q, struct virtq_used *u)
     return true;
 }
 
+/* Nothing for some time: the host is busy with others, or with a disk. Halt until the device says.
+ */
+static void halt(struct virtq *q)
+{
+    if (!q->interrupts)
+        virtio_interrupts(q->device, VECTOR_REQUEST);
+    q->interrupts = true;
+    q->avail[0] = 0;
+    __asm__ volatile("mfence" : : : "memory"); /* the wish before the look */
+    if (q->seen == q->used[1]) {
+        timer_arm(clock_ns() + NAP_NS);
+        cpu_idle();
+    }
+    virtio_interrupted(q->device);
+    q->avail[0] = NO_INTERRUPT;
+    thread_timers_changed();
+}
+
 bool virtq_request(struct virtq *q, unsigned head)
 {
+    uint64_t from = 0;
     struct virtq_used u;
 
     virtq_add(q, head);
     virtq_kick(q);
-    for (unsigned i = 0; !virtq_take(q, &u); i++) {
+    for (unsigned i = 1; !virtq_take(q, &u); i++) {
         __asm__ volatile("pause" : : : "memory");
-        if (i < LOOKS)
+        if (i % LOOKS)
+            continue;
+        if (!from)
+            from = clock_ns();
+        if (clock_ns() - from < LOOK_NS)
             continue;
         if (virtio_broken(q->device))
             return false;
-        timer_arm(clock_ns() + NAP_NS);
-        cpu_idle();
+        halt(q);
     }
-    thread_timers_changed();
     return true;
 }

@@ -51,6 +51,7 @@ struct virtq {
     struct virtio *device;
     uint16_t index, size; /* which; how many entries, a power of two */
     uint16_t added, seen; /* heads given, used entries taken */
+    bool interrupts;      /* its device's are on */
     struct virtq_desc *desc;
     volatile uint16_t *avail; /* flags, index, ring */
     volatile uint16_t *used;  /* flags, index, then struct virtq_used from used + 2 */
@@ -68,8 +69,7 @@ void virtq_kick(struct virtq *q);
 /* A chain that came back, which may be any number: false: none. */
 bool virtq_take(struct virtq *q, struct virtq_used *u);
 /* For one request at a time: add, kick, wait till it is back: first looking, for most requests take
- * a few microseconds, then halted for a tenth of a millisecond at a time. The whole program waits.
- * false: the device is broken. */
+ * a microsecond or some, then halted. The whole program waits. false: the device is broken. */
 bool virtq_request(struct virtq *q, unsigned head);
 
 #endif

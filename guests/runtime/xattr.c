@@ -12,7 +12,7 @@ static int64_t there(uint64_t at, bool follow, uint64_t name)
 
     if (err)
         return err;
-    kfree(path, PATH_LIMIT);
+    path_free(path);
     if (!p.inode)
         return -ENOENT;
     return name && copy_in(&first, name, 1) ? -EFAULT : 0;
