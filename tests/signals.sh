@@ -12,13 +12,12 @@ mkfifo "$tmp/stdin"
 # shellcheck disable=SC2016
 reset='$SIG{INT} = $SIG{QUIT} = "DEFAULT"; exec @ARGV'
 
-with=() # options for mayfly
 # sent NAME ENGINE STATUS LINE HOW WHAT…: WHAT is a signal or a pause; LINE is what it prints last
 sent() {
     local name=$1 engine=$2 want=$3 line=$4 how=$5 pid got i
     shift 5
     : >"$tmp/out"
-    perl -e "$reset" "$mayfly" run --engine "$engine" --timeout 20 "${with[@]}" $p/caught "$how" 0<>"$tmp/stdin" >"$tmp/out" 2>"$tmp/err" &
+    perl -e "$reset" "$mayfly" run --engine "$engine" --timeout 20 $p/caught "$how" 0<>"$tmp/stdin" >"$tmp/out" 2>"$tmp/err" &
     pid=$!
     for ((i = 0; i < 500; i++)); do
         grep -q ready "$tmp/out" && break
@@ -56,13 +55,22 @@ sent 'another in a row' bt 143 ready ignored INT 0.2 TERM
 sent 'one that came twice' bt 40 'signal 0' ignored TERM TERM
 sent 'SIGQUIT' bt 131 ready caught QUIT
 
-# With a device the I/O thread sleeps elsewhere, in io_uring_enter().
-with=(--share "$tmp")
-sent 'with a share: a handler' bt 42 'signal 2' caught INT
-sent 'with a share: the default' bt 143 ready default TERM
-with=(--rng)
-sent 'with a device: computing' bt 55 'signal 15' spin TERM
-with=()
+# With a device the I/O thread sleeps in io_uring_enter(), here in the very first: nothing else comes,
+# nor does a time-out.
+for with in "--share=$tmp" --rng; do
+    perl -e "$reset" "$mayfly" run "$with" /bin/busybox awk 'BEGIN { for (;;) ; }' 2>"$tmp/err" &
+    pid=$!
+    sleep 0.5
+    kill -INT $pid
+    for ((i = 0; i < 50; i++)); do
+        kill -0 $pid 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -KILL $pid 2>/dev/null
+    wait $pid
+    got=$?
+    if [ $got -eq 130 ]; then ok "${with%=*}"; else not_ok "${with%=*}" "status $got $(head -n 1 "$tmp/err")"; fi
+done
 
 # Of a guest that does not answer: it waits for a reader of stdout, who does not read.
 mkfifo "$tmp/full"

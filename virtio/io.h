@@ -119,8 +119,8 @@ const char *io_refused(const struct io *io);
  * may have been stored before is to be looked for after this, and before io_wait(). */
 void io_doze(struct io *io);
 /* Submit what was started, sleep until something happens or CLOCK_MONOTONIC until_ns (0: no limit,
- * 1: do not sleep), with mask as the signal mask meanwhile; run callbacks and timers. A handler alone
- * does not end the sleep: liburing enters again when the call it interrupted had submitted
+ * 1: do not sleep), with mask as the signal mask meanwhile; run callbacks and timers. A handler
+ * alone does not end the sleep: liburing enters again when the call it interrupted had submitted
  * something. So a handler calls io_wake(). */
 void io_wait(struct io *io, uint64_t until_ns, const sigset_t *mask);
 void io_destroy(struct io *io);
