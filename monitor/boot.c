@@ -136,7 +136,7 @@ static int forced(const struct boot_image *k, enum boot_choice boot, boot_fn **f
         *fn = boot_elf_runtime;
         if (elf_magic(k))
             return 0;
-        takes = "--boot elf takes a static ELF file with mayfly's note";
+        takes = "--boot elf takes an image made by mayfly-cc";
         break;
     case BOOT_HVT:
         *fn = boot_hvt;

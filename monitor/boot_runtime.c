@@ -20,7 +20,7 @@ static int check_note(const struct elf *e, struct boot_result *res)
     const uint8_t *desc = elf_note(e, MAYFLY_NOTE_NAME, MAYFLY_NOTE_TYPE, &len);
 
     if (!desc)
-        return boot_fail(res, "an ELF file without mayfly's note; " BOOT_TAKES);
+        return boot_fail(res, "an ELF file without the note of mayfly-cc's images; " BOOT_TAKES);
     if (len != sizeof version)
         return boot_fail(res, "a damaged mayfly guest: a note of %u bytes", len);
     memcpy(&version, desc, sizeof version);

@@ -216,7 +216,7 @@ int cli_parse_seconds(const char *s, uint64_t *ns)
         digits = true;
         v = v * 10 + (uint64_t)(*s - '0') * unit;
         if (v > 1000000000u * unit)
-            return -ERANGE;
+            return -EOVERFLOW;
     }
     if (*s == '.')
         for (s++; *s >= '0' && *s <= '9'; s++) {
@@ -292,6 +292,17 @@ static int take_memory(const char *s, struct config *cfg)
     return err ? -1 : 0;
 }
 
+static int take_timeout(const char *s, struct config *cfg)
+{
+    int err = cli_parse_seconds(s, &cfg->timeout_ns);
+
+    if (err == -EOVERFLOW)
+        msg_error("--timeout %s: longer than 30 years; leave it out for no limit", s);
+    else if (err)
+        msg_error("--timeout %s: not a time above 0 in seconds, as in --timeout 2.5", s);
+    return err ? -1 : 0;
+}
+
 static int take_cpus(const char *s, struct config *cfg)
 {
     char *end;
@@ -331,7 +342,7 @@ static int take_env(char *arg, struct config *cfg)
     if (!strchr(arg, '=') && !value)
         return 0; /* we have none either */
     if (n == MAX_ENV) {
-        msg_error("--env: more than %d", MAX_ENV);
+        msg_error("--env %s: more than %d; leave some out", arg, MAX_ENV);
         return -1;
     }
     /* NAME=VALUE is how it stands in our own environment, just before the value. */
@@ -397,11 +408,7 @@ static int take_option(int opt, const char *arg, struct config *cfg)
             cfg->stats = true;
         return 0;
     case OPT_TIMEOUT:
-        if (cli_parse_seconds(arg, &cfg->timeout_ns)) {
-            msg_error("--timeout %s: not a time above 0 in seconds, as in --timeout 2.5", arg);
-            return -1;
-        }
-        return 0;
+        return take_timeout(arg, cfg);
     }
     if (opt < OPT_BT)
         return take_device((enum device_kind)(opt - OPT_DEVICE), arg, cfg);

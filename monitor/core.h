@@ -30,7 +30,7 @@ void text_add(struct text *t, const char *fmt, ...) __attribute__((format(printf
 /* --- cli.c --- */
 /* "128M" and the like: K, M, G, T (KiB...), a plain number is MiB. 0, -EINVAL, -ERANGE. */
 int cli_parse_size(const char *s, uint64_t *bytes);
-/* "2", "0.5": decimal seconds above zero. 0, -EINVAL, -ERANGE. */
+/* "2", "0.5": decimal seconds. 0, -EINVAL, -ERANGE for none, -EOVERFLOW beyond 10^9. */
 int cli_parse_seconds(const char *s, uint64_t *ns);
 /* The options of `mayfly run` (argv[0] is "run"). -1: go on with cfg; else the exit status, all
  * said. */

@@ -215,37 +215,44 @@ bool elf_pvh_entry(const struct elf *e, uint64_t *entry)
     return true;
 }
 
-/* As ld links a program when nobody says otherwise: at 4 MiB, with a part to be made read-only by a
- * C library's start-up code, thread-local data or a wish about its stack. Kernels come with a
+static bool has_segment(const struct elf *e, uint32_t type)
+{
+    for (unsigned i = 0; i < e->nsegment; i++)
+        if (e->segment[i].type == type)
+            return true;
+    return false;
+}
+
+/* As a linker lays a program out when nobody says otherwise: the file's own headers are in memory
+ * too, at 4 MiB (ld), 2 MiB (lld) or 16 MiB (zig), and mostly there is a part to be made read-only
+ * by a C library's start-up code, thread-local data or a wish about the stack. Kernels come with a
  * linker script of their own. */
 static bool default_layout(const struct elf *e)
 {
-    bool hosted = false;
-    uint64_t lowest = UINT64_MAX;
+    const struct elf_segment *lowest = NULL;
+    bool hosted =
+        has_segment(e, PT_GNU_RELRO) || has_segment(e, PT_TLS) || has_segment(e, PT_GNU_STACK);
 
-    for (unsigned i = 0; i < e->nsegment; i++) {
-        if (e->segment[i].type == PT_GNU_RELRO || e->segment[i].type == PT_TLS ||
-            e->segment[i].type == PT_GNU_STACK)
-            hosted = true;
-        if (e->segment[i].type == PT_LOAD && e->segment[i].paddr < lowest)
-            lowest = e->segment[i].paddr;
-    }
-    return hosted && lowest == 0x400000;
+    for (unsigned i = 0; i < e->nsegment; i++)
+        if (e->segment[i].type == PT_LOAD && (!lowest || e->segment[i].paddr < lowest->paddr))
+            lowest = &e->segment[i];
+    if (!lowest || lowest->paddr < 0x200000)
+        return false;
+    bool headers = !lowest->offset && lowest->paddr == lowest->vaddr;
+
+    return lowest->paddr == 0x400000 ? hosted || headers : hosted && headers;
 }
 
 /* gcc -static-pie, and Rust for musl: a shared object for address 0 with an entry, a dynamic
  * section to relocate itself by, and no interpreter. */
 static bool static_pie(const struct elf *e)
 {
-    bool dynamic = false, zero = false;
+    bool zero = false;
 
-    for (unsigned i = 0; i < e->nsegment; i++) {
-        if (e->segment[i].type == PT_DYNAMIC)
-            dynamic = true;
+    for (unsigned i = 0; i < e->nsegment; i++)
         if (e->segment[i].type == PT_LOAD && e->segment[i].vaddr < PAGE_SIZE)
             zero = true;
-    }
-    return e->type == ET_DYN && e->is64 && e->entry && dynamic && zero;
+    return e->type == ET_DYN && e->is64 && e->entry && zero && has_segment(e, PT_DYNAMIC);
 }
 
 /* Linux enters a program at a virtual address. An entry that only makes sense as a physical one is
@@ -285,10 +292,7 @@ bool elf_is_static_program(const struct elf *e)
     if (!e->is64 || (e->type != ET_EXEC && e->type != ET_DYN) || elf_has_note(e, "Solo5") ||
         elf_has_note(e, "HERMIT") || elf_has_note(e, "UHYVEIF"))
         return false;
-    for (unsigned i = 0; i < e->nsegment; i++)
-        if (e->segment[i].type == PT_INTERP)
-            return false;
-    return program_of(e) != NULL;
+    return !has_segment(e, PT_INTERP) && program_of(e);
 }
 
 int elf_refuse_programs(const struct elf *e, struct boot_result *res)
@@ -301,18 +305,21 @@ int elf_refuse_programs(const struct elf *e, struct boot_result *res)
     if (elf_has_note(e, "HERMIT") || elf_has_note(e, "UHYVEIF"))
         return boot_fail(res, "a Hermit unikernel for uhyve; mayfly takes hermit-loader as the "
                               "kernel, with this file as --initrd");
-    for (unsigned i = 0; i < e->nsegment; i++)
-        if (e->segment[i].type == PT_INTERP)
-            return boot_fail(res, "a dynamically linked Linux program; mayfly takes static ones: "
-                                  "link it with -static (musl-gcc -static, go build with "
-                                  "CGO_ENABLED=0, rustc's target x86_64-unknown-linux-musl)");
-    if (os)
-        return boot_fail(res, "a %s %s program; mayfly takes static x86-64 ones, and " BOOT_KERNELS,
-                         e->is64 ? "statically linked" : "32-bit", os);
     if (e->type == ET_REL)
         return boot_fail(res, "an object file or kernel module; " BOOT_TAKES);
     if (e->type == ET_CORE)
         return boot_fail(res, "a core dump; " BOOT_TAKES);
+    if (has_segment(e, PT_INTERP))
+        return boot_fail(res, "a dynamically linked Linux program; mayfly takes static ones: "
+                              "link it with -static (musl-gcc -static, go build with "
+                              "CGO_ENABLED=0, rustc's target x86_64-unknown-linux-musl)");
+    if (os && e->is64)
+        return boot_fail(res, "a statically linked %s program, no kernel; leave --boot out", os);
+    if (os)
+        return boot_fail(
+            res, "a 32-bit %s program; mayfly takes static x86-64 ones, and " BOOT_KERNELS, os);
+    if (e->type == ET_DYN && !e->entry && has_segment(e, PT_DYNAMIC))
+        return boot_fail(res, "a shared library; " BOOT_TAKES);
     if (e->type != ET_EXEC && e->type != ET_DYN)
         return boot_fail(res, "a damaged ELF file: type %u", e->type);
     return 0;

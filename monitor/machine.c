@@ -487,7 +487,7 @@ static int start_threads(struct machine *m)
         err = -pthread_create(&t, NULL, vcpu_thread, m->cpus.vcpu[i]);
     }
     if (err)
-        msg_error("cannot start a thread: %s", strerror(-err));
+        msg_error("cannot start a thread: %s%s", strerror(-err), limit_hint(err));
     return err ? STATUS_FAILURE : 0;
 }
 

@@ -71,9 +71,10 @@ struct img_note {
 };
 
 /* Two segments (16 MiB + text of 256 bytes, data of 64 with a bss to 8 KiB), a PT_NOTE when notes
- * are given, and a PT_INTERP if asked. vbase is added to the virtual addresses. */
+ * are given, and a PT_INTERP if asked. vbase is added to the virtual addresses. With headers the
+ * text is the file's first bytes, as linkers lay programs out. */
 struct img_elf {
-    bool is32, interp, relro;
+    bool is32, interp, relro, headers;
     uint16_t type, machine; /* 0: EXEC, x86-64 or 386 */
     uint8_t osabi;
     uint64_t base, vbase, entry; /* base 0: 16 MiB; entry 0: base + 16 */
@@ -129,8 +130,8 @@ static inline struct image img_elf(struct img_elf o)
     unsigned n = 0;
 
     img_phdr(&i, o.is32, n++,
-             (Elf64_Phdr){PT_LOAD, PF_R | PF_X, ELF_FILE, base + o.vbase, base, ELF_TEXT, ELF_TEXT,
-                          0x1000});
+             (Elf64_Phdr){PT_LOAD, PF_R | PF_X, o.headers ? 0 : ELF_FILE, base + o.vbase, base,
+                          ELF_TEXT, ELF_TEXT, 0x1000});
     img_phdr(&i, o.is32, n++,
              (Elf64_Phdr){PT_LOAD, PF_R | PF_W, ELF_FILE + 512, base + 0x1000 + o.vbase,
                           base + 0x1000, ELF_DATA, ELF_BSS, 0x1000});

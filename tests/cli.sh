@@ -71,6 +71,7 @@ want 'bt-cache too small' 125 '1M to' run --bt-cache 500K "$tmp/exit7"
 want 'bt-cache too large' 125 '1M to' run --bt-cache 99999999T "$tmp/exit7"
 want 'bt-cache is no size' 125 '16M' run --bt-cache much "$tmp/exit7"
 want 'timeout 0' 125 'timeout 0' run --timeout 0 "$tmp/exit7"
+want 'timeout of an age' 125 '30 years' run --timeout 99999999999 "$tmp/exit7"
 want 'timeout is no number' 125 'timeout' run --timeout soon "$tmp/exit7"
 want 'unknown engine' 125 'auto, kvm, bt, interp' run --engine warp "$tmp/exit7"
 want 'unknown boot' 125 'multiboot' run --boot dos "$tmp/exit7"
@@ -79,6 +80,7 @@ want 'stats without a name' 125 'stats=' run --stats= "$tmp/exit7"
 want 'check with an argument' 125 'no arguments' check now
 want '--env for a kernel' 125 '--env is for programs' run --env A=b "$tmp/exit7"
 want '--cwd for a kernel' 125 '--cwd is for programs' run --cwd /tmp "$tmp/exit7"
+want '--cwd with a line feed' 125 'no such directory' run --cwd $'/a\nb' hello
 want 'ip= for a kernel' 125 'ip= is for programs' run --net user,ip=10.0.2.15/24 "$tmp/exit7"
 want 'ip= for the second card' 125 'ip= is for the first card' run --net user --net user,ip=10.0.2.15/24 hello
 want '--initrd for a program' 125 '--initrd is for kernels' run --initrd "$tmp/text" hello
@@ -98,6 +100,14 @@ want 'an empty file' 126 'empty' run "$tmp/empty"
 want 'a text file' 126 'takes' run "$tmp/text"
 want '/bin/ls' 126 'takes\|program' run /bin/ls
 want 'a device' 126 'a device' run /dev/zero
+gcc -shared -nostdlib -o "$tmp/lib.so" -x c /dev/null
+want 'a shared library' 126 'a shared library' run "$tmp/lib.so"
+# Nothing in it names Linux or a C library.
+printf '.globl _start\n_start: mov $60, %%eax\nmov $9, %%edi\nsyscall\n' | as -o "$tmp/asm.o" &&
+    ld -static -o "$tmp/asm" "$tmp/asm.o"
+run "$tmp/asm" 2>"$tmp/err"
+is "the assembler's and linker's own program" 9 $? "$(head -n 1 "$tmp/err")"
+want 'a program as a kernel' 126 'leave --boot out' run --boot linux "$tmp/asm"
 mkfifo "$tmp/fifo"
 want 'a pipe' 126 'a pipe' run "$tmp/fifo"
 want 'an image name with a line feed' 127 'No such file' run "$tmp/a

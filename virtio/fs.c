@@ -454,13 +454,15 @@ int fs_create(const char *arg, struct virtio_dev **dev, char *err, size_t len)
     struct wish w;
     int e = -ENOMEM;
 
-    snprintf(err, len, "no memory for it; share fewer directories");
+    *err = 0;
     if (f) {
         e = parse(arg ? arg : "", &w, err, len);
         if (!e)
             e = make(f, &w, err, len);
         free(w.dir);
     }
+    if (e && !*err)
+        snprintf(err, len, "%s%s", strerror(-e), e == -ENOMEM ? "; share fewer directories" : "");
     if (e)
         free(f);
     else

@@ -81,6 +81,7 @@ void format(char *out, size_t size, const char *fmt, ...)
     va_end(ap);
 }
 
+/* One line, whatever stands in the words of the user in it. */
 static void line(const char *fmt, va_list ap)
 {
     static char text[512];
@@ -88,6 +89,9 @@ static void line(const char *fmt, va_list ap)
     vformat(text, sizeof text - 1, fmt, ap);
     size_t n = length(text);
 
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
+            text[i] = '?';
     text[n] = '\n';
     monitor_call(MAYFLY_CALL_WRITE, 2, text, n + 1);
 }

@@ -45,8 +45,7 @@ _Noreturn void runtime_main(uint64_t block)
 
         if (path_walk(0, path, true, &p) || !p.inode || !S_ISDIR(p.inode->mode)) {
             say("mayfly: --cwd %s: no such directory in the program's tree; --share DIR:/PATH "
-                "makes "
-                "one",
+                "makes one",
                 path);
             machine_exit(125);
         }

@@ -14,7 +14,7 @@ static uint64_t process_value[NSIG_MAX + 1];
 /* Signals whose default is a core dump: their end is worth a line. */
 static const char *const crash_name[NSIG_MAX + 1] = {[SIGQUIT] = "Quit",
                                                      [SIGILL] = "Illegal instruction",
-                                                     [SIGTRAP] = "Trace trap",
+                                                     [SIGTRAP] = "Trace/breakpoint trap",
                                                      [SIGABRT] = "Aborted",
                                                      [SIGBUS] = "Bus error",
                                                      [SIGFPE] = "Floating point exception",

@@ -213,7 +213,7 @@ user_access_failed:
 idt:
     .set vector, 0
     .rept 32
-    gate vector, (vector == 3 || vector == 4) & 3, (vector == 8) & 1
+    gate vector, ((vector == 3) | (vector == 4)) & 3, (vector == 8) & 1
     .set vector, vector + 1
     .endr
     .skip 32 * 16              /* no vectors from 0x20 to 0x3f */

@@ -28,6 +28,8 @@ int main(int argc, char **argv)
         return 1000 / zero;
     if (!strcmp(how, "illegal"))
         __asm__ volatile("ud2");
+    if (!strcmp(how, "trap"))
+        __asm__ volatile("int3");
     if (!strcmp(how, "abort"))
         abort();
     if (!strcmp(how, "kernel")) /* the runtime's own memory */

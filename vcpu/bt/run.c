@@ -96,7 +96,7 @@ static int vm_init(struct vm_cpus *vm, const char **what)
     struct bt *bt = &the_bt;
 
     *bt = (struct bt){.ram = vm->ram, .vm = vm};
-    *what = "hostexec_init";
+    *what = "memory for code (memfd_create)";
     int err = hostexec_init();
 
     if (err)
