@@ -168,6 +168,7 @@ static bool writable(struct console *c, enum flush how)
             return true;
         if (how == FLUSH_TRY || (how == FLUSH_WAIT && c->m->cpus.stop))
             return false;
+        loop_need(c->m);
     }
 }
 

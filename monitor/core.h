@@ -3,8 +3,8 @@
  * need none of it (monitor/machine.h is theirs).
  *
  * Threads of a run: vCPU 0 is the main thread, so that the guest starts without waiting for another
- * thread to be scheduled; the I/O thread is the second one; further vCPUs come after it. Signals
- * are taken by the I/O thread alone.
+ * thread to be scheduled; the I/O thread is the second one, made when there is something for it to
+ * watch; further vCPUs come after it. Signals are taken by the I/O thread alone.
  */
 #ifndef MONITOR_CORE_H
 #define MONITOR_CORE_H
@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include "monitor/machine.h"
+#include "seccomp/seccomp.h"
 #include "virtio/console.h"
 
 #define MAX_VCPUS 16
@@ -170,8 +171,18 @@ void devices_statistics(const struct machine *m, stats_sink *put, void *to);
 /* --- loop.c --- */
 /* Timers and flags, before anything that may call in here. */
 void loop_init(struct machine *m);
-/* Start the I/O thread; all signals it takes are blocked in the caller from here on. 0, -errno. */
+/* Start the I/O thread, or have it started when it is first wanted: then the caller is the only
+ * thread, and vCPU 0's. 0, -errno. */
 int loop_start(struct machine *m);
+/* There is no I/O thread yet. */
+bool loop_alone(const struct machine *m);
+/* vCPU thread: it has left the guest; did a signal come for which there must be an I/O thread? */
+void loop_attend(struct machine *m);
+/* vCPU thread: it may now be long in a system call, and signals must be heard all the same. */
+void loop_need(struct machine *m);
+/* In a signal's handler: it has been noted; see that somebody looks. False: nobody will any more.
+ */
+bool loop_signalled(void);
 /* Make the loop look at everything again. Any thread. */
 void loop_wake(struct machine *m);
 /* vCPU index goes to sleep with its own timeout: its timer need not wake the loop too; or it is
@@ -189,18 +200,16 @@ _Noreturn void loop_finish(struct machine *m);
 _Noreturn void wait_forever(void);
 /* End the process now: I/O thread. */
 _Noreturn void loop_end_now(int status);
-/* The I/O thread is wanted, wherever it sleeps. Async-signal-safe, where that thread is the one
- * interrupted. */
-void loop_undoze(void);
 
 /* --- signals.c --- */
 /* Handlers for SIGINT and friends that end the process at once with 128+N: for the launch. */
 void signals_early(void);
-/* From here on they are the I/O thread's; blocked in the caller and the threads it starts. */
+/* From here on they are the I/O thread's. */
 void signals_begin(const struct machine *m);
+/* Block those in the caller and the threads it starts. */
+void signals_block(void);
 /* Take them out of the mask of the I/O thread. */
 void signals_open(sigset_t *mask);
-bool signals_waiting(void);
 /* I/O thread: do what those that came mean. When to call again, in ns, 0: when one comes. */
 uint64_t signals_take(struct machine *m);
 /* MAYFLY_CALL_SIGNALS: those that came for the program, bit N-1. Lock held. */
@@ -211,6 +220,8 @@ int64_t signals_asked(struct machine *m);
 extern atomic_bool machine_finishing;
 /* Terminal, statistics. Returns the exit status. Whoever set machine_finishing, once. */
 int machine_last_words(struct machine *m);
+/* The filter of a vCPU thread beside an I/O thread. */
+enum seccomp_kind machine_vcpu_filter(const struct machine *m);
 extern _Thread_local struct vcpu *this_vcpu; /* NULL on the I/O thread */
 
 #endif

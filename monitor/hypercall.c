@@ -40,7 +40,8 @@ static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t le
         return -EBADF;
     ssize_t n = write(STDERR_FILENO, p, len);
 
-    return n >= 0 ? n : -errno;
+    /* Interrupted: nothing is written, and the program comes again, unless that was its end. */
+    return n >= 0 ? n : errno == EINTR ? 0 : -errno;
 }
 
 /* fd 0, or the vector of the interrupt that says there is input. */

@@ -5,8 +5,10 @@
  *
  * Its descriptors are made on the thread itself, beside the guest's first instructions; what other
  * threads ask before that is kept in the flags and timers and seen when the loop begins. Where
- * nothing is to be watched from the start the thread first dozes until somebody asks: a guest that
- * prints a line and ends pays for no descriptor and no filter of it.
+ * nothing is to be watched from the start, the thread is not even made before somebody asks: the
+ * only vCPU, whose filter allows just that (SECCOMP_ALONE), or a signal. To wake a second CPU of
+ * the host and to end a second thread costs a guest that prints a line and ends a tenth of its
+ * time.
  */
 #include "monitor/hvt.h"
 
@@ -39,9 +41,10 @@ struct timer {
 struct loop {
     struct machine *m;
     pthread_t thread;
-    struct io *_Atomic io;  /* NULL until the thread has made it */
-    atomic_bool look;       /* loop_wake() was called */
-    _Atomic uint32_t dozes; /* futex: 1 until the thread is wanted */
+    struct io *_Atomic io; /* NULL until the thread has made it */
+    atomic_bool look;      /* loop_wake() was called */
+    atomic_bool alone;     /* there is no thread yet: the vCPU's makes it */
+    atomic_bool called;    /* ... because a signal came */
     atomic_bool pit_dirty, finish, dying;
     uint64_t pit_next; /* ns */
     uint64_t stop_by;  /* ns, once the machine has stopped */
@@ -58,24 +61,71 @@ struct loop {
 
 static struct loop the_loop;
 
-void loop_undoze(void)
-{
-    struct io *io = atomic_load(&the_loop.io);
-    int kept = errno;
+static void *loop_thread(void *arg);
 
-    atomic_store(&the_loop.dozes, 0);
-    if (io)
+/* 0, -errno. */
+static int make_thread(struct loop *l)
+{
+    signals_block();
+    return -pthread_create(&l->thread, NULL, loop_thread, l->m);
+}
+
+/* The thread is wanted. Without one, the caller is the vCPU's. */
+static void rouse(struct loop *l)
+{
+    if (!atomic_load_explicit(&l->alone, memory_order_relaxed))
+        return;
+    atomic_store(&l->alone, false);
+    int err = make_thread(l);
+
+    if (!err && this_vcpu && l->m->cfg->seccomp)
+        err = seccomp_install(machine_vcpu_filter(l->m));
+    if (!err)
+        return;
+    msg_error("cannot start the I/O thread: %s%s", strerror(-err),
+              err == -EAGAIN ? "; allow more of them (ulimit -u)" : "");
+    loop_end_now(STATUS_FAILURE);
+}
+
+bool loop_alone(const struct machine *m)
+{
+    return atomic_load(&m->loop->alone);
+}
+
+void loop_attend(struct machine *m)
+{
+    if (!atomic_load_explicit(&m->loop->called, memory_order_relaxed))
+        return;
+    rouse(m->loop);
+    /* No signal sets these any more. */
+    atomic_store(&m->loop->called, false);
+    atomic_store(&m->cpus.vcpu[0]->pause, false);
+}
+
+void loop_need(struct machine *m)
+{
+    rouse(m->loop);
+}
+
+bool loop_signalled(void)
+{
+    struct loop *l = &the_loop;
+    struct io *io = atomic_load(&l->io);
+
+    if (atomic_load(&l->alone)) {
+        if (l->m->cpus.stop) /* the thread is past looking */
+            return false;
+        atomic_store(&l->called, true);
+        atomic_store(&l->m->cpus.vcpu[0]->pause, true);
+        vcpu_kick(l->m->cpus.vcpu[0]);
+    } else if (io) { /* wherever it sleeps: io_uring's wait is entered again after a signal */
+        atomic_store(&l->look, true);
         io_wake(io);
-    errno = kept;
+    }
+    return true;
 }
 
 /* --- timers --- */
-
-static void rouse(struct loop *l)
-{
-    if (atomic_load_explicit(&l->dozes, memory_order_relaxed) && atomic_exchange(&l->dozes, 0))
-        syscall(SYS_futex, &l->dozes, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
 
 static void timer_set(struct timer *t, uint64_t hz)
 {
@@ -475,23 +525,11 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
         take_input(m, console_pump);
 }
 
-/* Is there nothing to watch before somebody asks? */
-static bool may_doze(const struct machine *m)
+/* Is there nothing to watch before somebody asks, and one vCPU to ask? */
+static bool may_begin_alone(const struct machine *m)
 {
-    return !m->virtio.ndev && !m->cfg->timeout_ns && !m->console->tty;
-}
-
-/* Until rouse() or a signal. mask: with the signals that the thread takes. */
-static void doze(struct loop *l, const sigset_t *mask)
-{
-    sigset_t blocked;
-
-    sigprocmask(SIG_SETMASK, mask, &blocked);
-    while (atomic_load(&l->dozes))
-        syscall(SYS_futex, &l->dozes, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
-    sigprocmask(SIG_SETMASK, &blocked, NULL);
-    if (signals_waiting())
-        atomic_store(&l->look, true);
+    return m->cpus.nvcpu == 1 && !m->virtio.ndev && !m->cfg->timeout_ns && !m->console->tty &&
+           !m->gdb && !m->hvt;
 }
 
 static void *loop_thread(void *arg)
@@ -502,7 +540,6 @@ static void *loop_thread(void *arg)
 
     sigprocmask(SIG_SETMASK, NULL, &mask);
     signals_open(&mask);
-    doze(l, &mask);
     int err = open_all(m, l);
 
     if (err) {
@@ -530,7 +567,10 @@ void loop_init(struct machine *m)
 
 int loop_start(struct machine *m)
 {
-    atomic_store(&m->loop->dozes, may_doze(m));
     signals_begin(m);
-    return -pthread_create(&m->loop->thread, NULL, loop_thread, m);
+    if (may_begin_alone(m)) {
+        atomic_store(&m->loop->alone, true);
+        return 0;
+    }
+    return make_thread(m->loop);
 }

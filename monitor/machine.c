@@ -21,7 +21,6 @@
 #include <time.h>
 #include <unistd.h>
 #include "guests/runtime/bootblock.h"
-#include "seccomp/seccomp.h"
 #include "vcpu/bt/bt.h"
 #include "vcpu/hostcpu.h"
 #include "vcpu/mem.h"
@@ -106,6 +105,7 @@ static void crashed(struct machine *m, struct vcpu *v, const char *what)
         if (!mem_fetch(v, v->cpu.seg[SEG_CS].base + x->rip, x->bytes, sizeof x->bytes, &got))
             x->nbytes = (uint8_t)got;
     }
+    loop_need(m);
     console_flush(m, FLUSH_WAIT);
     crash_report(v, what, x->err);
     if (m->hvt)
@@ -129,6 +129,7 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
     while (!m->cpus.stop) {
         if (m->gdb && debugger_gate(m, v))
             break;
+        loop_attend(m);
         enum exit_reason why = m->engine->run(v);
 
         if (why < EXIT_REASONS)
@@ -161,11 +162,18 @@ static void run_vcpu(struct machine *m, struct vcpu *v)
     }
 }
 
-static enum seccomp_kind vcpu_filter(const struct machine *m)
+enum seccomp_kind machine_vcpu_filter(const struct machine *m)
 {
     if (m->engine == &engine_kvm)
         return m->hvt ? SECCOMP_VCPU_KVM_HVT : SECCOMP_VCPU_KVM;
     return m->hvt ? SECCOMP_VCPU_HVT : SECCOMP_VCPU;
+}
+
+static enum seccomp_kind first_filter(const struct machine *m)
+{
+    if (loop_alone(m))
+        return m->engine == &engine_kvm ? SECCOMP_ALONE_KVM : SECCOMP_ALONE;
+    return machine_vcpu_filter(m);
 }
 
 static bool limited(int what)
@@ -201,7 +209,7 @@ static int enter_vcpu(struct machine *m, struct vcpu *v)
     }
     this_vcpu = v;
     if (m->cfg->seccomp) {
-        err = seccomp_install(vcpu_filter(m));
+        err = seccomp_install(first_filter(m));
         if (err) {
             msg_error("seccomp: %s; --seccomp off runs without the filter", strerror(-err));
             return err;

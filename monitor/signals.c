@@ -1,6 +1,6 @@
 /*
- * Signals that come to mayfly. The I/O thread takes them all, once it runs; before that they end
- * the process.
+ * Signals that come to mayfly. The I/O thread takes them all; where there is none yet, the vCPU
+ * makes one for them; before the guest runs they end the process.
  *
  * A kernel knows nothing of them: the first ends the run. A program in the runtime gets its own:
  * the runtime is interrupted and asks (MAYFLY_CALL_SIGNALS) which came, and the program's handler
@@ -38,14 +38,21 @@ static void on_signal(int sig)
         console_restore();
         _exit(status_own(STATUS_SIGNAL + sig));
     }
+    int saved = errno;
+
     atomic_fetch_or(&came, BIT(sig));
-    loop_undoze();
+    if (!loop_signalled() && BIT(sig) & ENDING) {
+        console_restore();
+        _exit(status_own(STATUS_SIGNAL + sig));
+    }
+    errno = saved;
 }
 
 /* nohup, and a script's background job, have a signal ignored: it stays so. */
 static void receive(int sig)
 {
-    struct sigaction sa = {.sa_handler = on_signal}, old;
+    /* It may interrupt the guest. */
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = SA_ONSTACK}, old;
 
     if (!sigaction(sig, &sa, &old) && old.sa_handler == SIG_IGN)
         sigaction(sig, &old, NULL);
@@ -70,8 +77,12 @@ void signals_begin(const struct machine *m)
             receive(telling[i]);
             sigaddset(&taken, telling[i]);
         }
-    pthread_sigmask(SIG_BLOCK, &taken, NULL);
     atomic_store(&loop_takes_signals, true);
+}
+
+void signals_block(void)
+{
+    pthread_sigmask(SIG_BLOCK, &taken, NULL);
 }
 
 void signals_open(sigset_t *mask)
@@ -79,11 +90,6 @@ void signals_open(sigset_t *mask)
     for (int sig = 1; sig < 32; sig++)
         if (sigismember(&taken, sig))
             sigdelset(mask, sig);
-}
-
-bool signals_waiting(void)
-{
-    return atomic_load(&came);
 }
 
 static void end(struct machine *m, int sig)

@@ -28,6 +28,8 @@ static const struct {
     [SECCOMP_IO_FS] = FILTER(filter_io_fs),
     [SECCOMP_IO_FS_VSOCK] = FILTER(filter_io_fs_vsock),
     [SECCOMP_GDB] = FILTER(filter_gdb),
+    [SECCOMP_ALONE] = FILTER(filter_alone),
+    [SECCOMP_ALONE_KVM] = FILTER(filter_alone_kvm),
 };
 
 /* The kernel tries a new filter on every call number, to know which are allowed whatever their
@@ -44,7 +46,7 @@ int seccomp_install(enum seccomp_kind kind)
 
     if ((unsigned)kind >= SECCOMP_KINDS || filters[kind].len > FILTER_MAX)
         return -EINVAL;
-    if (kind == SECCOMP_VCPU || kind == SECCOMP_VCPU_KVM)
+    if (kind == SECCOMP_VCPU || kind == SECCOMP_VCPU_KVM || kind >= SECCOMP_ALONE)
         code[n++] = no_trials;
     for (unsigned i = 0; i < filters[kind].len; i++, n++) {
         code[n] = filters[kind].filter[i];

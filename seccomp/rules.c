@@ -7,6 +7,8 @@
  */
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -14,6 +16,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -21,14 +24,19 @@
 
 enum {
     HVT = 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_VCPU_KVM_HVT, /* a vCPU that does its own I/O */
-    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT,
-    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT,
+    ALONE = 1 << SECCOMP_ALONE | 1 << SECCOMP_ALONE_KVM, /* a vCPU that may start the I/O thread */
+    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_ALONE,
+    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT | 1 << SECCOMP_ALONE_KVM,
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK, /* the I/O thread with a vsock */
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,       /* ... with a shared directory */
     IO = 1 << SECCOMP_IO | VSOCK | FS,
     GDB = 1 << SECCOMP_GDB,
 };
 #define ALL (VCPU | KVM | IO | GDB)
+/* Of musl's pthread_create(): a thread of this process, never another process. */
+#define CLONE_ALL                                                                       \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+     CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_DETACHED)
 
 /* Numbers no process has (pid_max is at most 2^22): install.c puts the real ones in their place. */
 enum { THIS_PID = 0x6d617966, THIS_TID = 0x6d617967 };
@@ -41,7 +49,9 @@ static const char *const kind_name[SECCOMP_KINDS] = {[SECCOMP_VCPU] = "vcpu",
                                                      [SECCOMP_IO_VSOCK] = "io_vsock",
                                                      [SECCOMP_IO_FS] = "io_fs",
                                                      [SECCOMP_IO_FS_VSOCK] = "io_fs_vsock",
-                                                     [SECCOMP_GDB] = "gdb"};
+                                                     [SECCOMP_GDB] = "gdb",
+                                                     [SECCOMP_ALONE] = "alone",
+                                                     [SECCOMP_ALONE_KVM] = "alone_kvm"};
 
 enum test { ANY, EQUAL, CLEAR }; /* argument: any value; equals value; has none of value's bits */
 
@@ -60,9 +70,16 @@ static const struct rule {
     {SYS_clock_nanosleep, ALL, ANY, 0, 0},
     {SYS_restart_syscall, ALL, ANY, 0, 0},
     {SYS_timerfd_settime, ALL, ANY, 0, 0},
-    {SYS_timerfd_gettime, IO, ANY, 0, 0},
+    {SYS_timerfd_gettime, IO | ALONE, ANY, 0, 0},
     {SYS_exit, ALL, ANY, 0, 0},
     {SYS_exit_group, ALL, ANY, 0, 0},
+
+    /* The I/O thread, made late, before it and its maker have narrower filters. */
+    {SYS_clone, ALONE, EQUAL, 0, CLONE_ALL},
+    {SYS_timerfd_create, ALONE, ANY, 0, 0},
+    {SYS_eventfd2, ALONE, ANY, 0, 0},
+    {SYS_prctl, ALONE, EQUAL, 0, PR_SET_NO_NEW_PRIVS},
+    {SYS_seccomp, ALONE, EQUAL, 0, SECCOMP_SET_MODE_FILTER},
 
     /* Signals: kicks between threads, faults of translated code. Only to this process. */
     {SYS_rt_sigreturn, ALL, ANY, 0, 0},
@@ -86,16 +103,16 @@ static const struct rule {
     {SYS_read, ALL, ANY, 0, 0},
     {SYS_write, ALL, ANY, 0, 0},
     {SYS_writev, ALL, ANY, 0, 0},
-    {SYS_readv, IO, ANY, 0, 0},
-    {SYS_lseek, IO, ANY, 0, 0},
-    {SYS_ftruncate, IO, ANY, 0, 0}, /* --stats=FILE */
-    {SYS_fsync, IO, ANY, 0, 0},
-    {SYS_fstat, IO, ANY, 0, 0},
-    {SYS_close, IO | GDB, ANY, 0, 0},
+    {SYS_readv, IO | ALONE, ANY, 0, 0},
+    {SYS_lseek, IO | ALONE, ANY, 0, 0},
+    {SYS_ftruncate, IO | ALONE, ANY, 0, 0}, /* --stats=FILE */
+    {SYS_fsync, IO | ALONE, ANY, 0, 0},
+    {SYS_fstat, IO | ALONE, ANY, 0, 0},
+    {SYS_close, IO | GDB | ALONE, ANY, 0, 0},
     {SYS_poll, ALL, ANY, 0, 0},
-    {SYS_ppoll, IO | HVT, ANY, 0, 0},
-    {SYS_fcntl, IO, EQUAL, 1, 3 /* F_GETFL */},
-    {SYS_fcntl, IO, EQUAL, 1, 4 /* F_SETFL */},
+    {SYS_ppoll, IO | HVT | ALONE, ANY, 0, 0},
+    {SYS_fcntl, IO | ALONE, EQUAL, 1, 3 /* F_GETFL */},
+    {SYS_fcntl, IO | ALONE, EQUAL, 1, 4 /* F_SETFL */},
 
     /* virtio: the ring and nothing but new registered files; where there is none, the same by call,
      * on descriptors that are open already. */

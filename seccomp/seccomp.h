@@ -22,14 +22,20 @@ enum seccomp_kind {
     SECCOMP_IO_FS,       /* SECCOMP_IO + SECCOMP_WITH_FS: a shared directory */
     SECCOMP_IO_FS_VSOCK, /* both */
     SECCOMP_GDB,         /* the debugger's thread (--gdb) */
+    /* A vCPU thread, under bt or interp and under kvm, that has no I/O thread beside it and starts
+     * one when there is something to watch: also to make a thread, what that opens and asks for,
+     * and a narrower filter for each. */
+    SECCOMP_ALONE,
+    SECCOMP_ALONE_KVM,
     SECCOMP_KINDS
 };
 enum { SECCOMP_WITH_VSOCK = 1, SECCOMP_WITH_FS = 2 };
 
 /* On the calling thread, for good: no new privileges, then the filter of its kind. A call that is
  * not on the list kills the process (SIGSYS), and the kernel logs it. 0 or -errno; on failure
- * nothing guards the thread and the caller must not run guest code. Call it once set-up is over:
- * no file can be opened and no thread started afterwards. */
+ * nothing guards the thread and the caller must not run guest code. Call it once set-up is over: no
+ * file can be opened and, but for SECCOMP_ALONE, no thread started afterwards. The kinds of one
+ * thread add up: what it may do is what all allow. */
 int seccomp_install(enum seccomp_kind kind);
 
 /* On the calling thread and those it starts from then on, for good: no file can be opened for its

@@ -31,4 +31,26 @@ watch() {
 watch bt 2 --engine bt
 watch interp 2 --engine interp
 watch off 0 --engine bt --seccomp off
+
+# A guest that asks for nothing has no second thread, until a signal comes.
+alone() {
+    local pid n=0 status
+    "$mayfly" run --engine "$1" /bin/busybox sh -c 'echo up; while :; do :; done' >"$tmp/out" 2>"$tmp/err" &
+    pid=$!
+    for _ in $(seq 100); do
+        [ -s "$tmp/out" ] && break
+        sleep 0.05
+    done
+    n=$(find /proc/$pid/task -mindepth 1 -maxdepth 1 | wc -l)
+    status=$(sed -n 's/^Seccomp:	//p' /proc/$pid/status)
+    kill -TERM $pid
+    wait $pid
+    status="$n $status $?"
+    if [ "$status" = '1 2 143' ]; then
+        ok "$1: a spinning program is one thread, filtered; SIGTERM ends it"
+    else
+        not_ok "$1: a spinning program alone" "threads, Seccomp, status: $status, not 1 2 143"
+    fi
+}
+for engine in bt interp; do alone "$engine"; done
 finish

@@ -85,8 +85,8 @@ exec 8<&-
 if [ $got -eq 143 ]; then ok "no answer"; else not_ok "no answer" "status $got $(head -n 1 "$tmp/err")"; fi
 
 if command -v script >/dev/null; then
-    timeout 20 script -qec "stty rows 20 cols 30; $(printf '%q ' "$mayfly" run --engine bt $p/caught size) & sleep 0.5; stty rows 33 cols 44; wait" /dev/null >"$tmp/out" 2>&1 </dev/null
-    if grep -q 'size 33 44' "$tmp/out" && grep -q 'signal 28' "$tmp/out"; then ok "the window's size"; else not_ok "the window's size" "$(tr '\n' ';' <"$tmp/out")"; fi
+    timeout 20 script -qec "stty rows 20 cols 30; $(printf '%q ' "$mayfly" run --engine bt $p/caught size) & sleep 0.5; stty rows 33; wait" /dev/null >"$tmp/out" 2>&1 </dev/null
+    if grep -q 'size 33 30' "$tmp/out" && grep -q 'signal 28' "$tmp/out"; then ok "the window's size"; else not_ok "the window's size" "$(tr '\n' ';' <"$tmp/out")"; fi
     # shellcheck disable=SC2016
     { sleep 0.7; printf 'echo $((6*7))\x03'; sleep 0.4; printf 'echo $((5*5))\nexit 3\n'; sleep 0.4; } |
         timeout 20 script -qec "$(printf '%q ' "$mayfly" run --engine bt /bin/busybox sh); echo status \$?" /dev/null >"$tmp/out" 2>&1

@@ -5,9 +5,12 @@
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,6 +34,38 @@ static long do_execve(void)
 static long do_clone(void)
 {
     return syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+/* Refused by the kernel, that has no stack for it, if the filter lets it through. */
+#define THREAD                                                                          \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | \
+     CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID | CLONE_DETACHED)
+static long do_clone_thread(void)
+{
+    return syscall(SYS_clone, THREAD, 0, NULL, NULL, -1ul); /* TLS at no canonical address */
+}
+static long do_clone_files(void)
+{
+    return syscall(SYS_clone, THREAD & ~CLONE_FILES, 0, NULL, NULL, -1ul);
+}
+static long do_timerfd_create(void)
+{
+    return syscall(SYS_timerfd_create, -1, 0);
+}
+static long do_eventfd(void)
+{
+    return syscall(SYS_eventfd2, 0, -1);
+}
+static long do_prctl(void)
+{
+    return syscall(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0);
+}
+static long do_seccomp(void)
+{
+    return syscall(SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, NULL);
+}
+static long do_second(void)
+{
+    return seccomp_install(SECCOMP_IO);
 }
 static long do_ptrace(void)
 {
@@ -135,8 +170,9 @@ static long do_x32(void)
 
 enum {
     HVT = 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_VCPU_KVM_HVT,
-    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT,
-    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT,
+    ALONE = 1 << SECCOMP_ALONE | 1 << SECCOMP_ALONE_KVM,
+    VCPU = 1 << SECCOMP_VCPU | 1 << SECCOMP_VCPU_HVT | 1 << SECCOMP_ALONE,
+    KVM = 1 << SECCOMP_VCPU_KVM | 1 << SECCOMP_VCPU_KVM_HVT | 1 << SECCOMP_ALONE_KVM,
     VSOCK = 1 << SECCOMP_IO_VSOCK | 1 << SECCOMP_IO_FS_VSOCK,
     FS = 1 << SECCOMP_IO_FS | 1 << SECCOMP_IO_FS_VSOCK,
     IO = 1 << SECCOMP_IO | VSOCK | FS,
@@ -155,6 +191,13 @@ static const struct {
     {"accept4", do_accept, IO | GDB},
     {"execve", do_execve, 0},
     {"clone", do_clone, 0},
+    {"clone of a thread that shares less", do_clone_files, 0},
+    {"clone of a thread", do_clone_thread, ALONE},
+    {"timerfd_create", do_timerfd_create, ALONE},
+    {"eventfd", do_eventfd, ALONE},
+    {"prctl but for no new privileges", do_prctl, 0},
+    {"seccomp but for a filter", do_seccomp, 0},
+    {"a second filter", do_second, ALONE},
     {"ptrace", do_ptrace, 0},
     {"mmap executable", do_mmap_exec, 0},
     {"mprotect executable", do_mprotect_exec, 0},
@@ -170,7 +213,7 @@ static const struct {
     {"write", do_write, ALL},
     {"futex", do_futex, ALL},
     {"timerfd_settime", do_timerfd_settime, ALL},
-    {"ppoll", do_ppoll, IO | HVT},
+    {"ppoll", do_ppoll, IO | HVT | ALONE},
     {"pread", do_pread, IO | HVT},
     {"preadv", do_preadv, IO},
     {"TCGETS", do_tcgets, ALL},

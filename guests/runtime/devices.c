@@ -32,8 +32,11 @@ int64_t console_put(const struct file *f, uint64_t n)
      * with that signal wants to know of it. */
     if (fd == 1 && (actions[SIGPIPE].sa_handler != SIG_DFL || current->mask & BIT(SIGPIPE)))
         fd |= MAYFLY_WRITE_THROUGH;
-    int64_t took = monitor_call(MAYFLY_CALL_WRITE, fd, bounce, n);
+    int64_t took;
 
+    do { /* 0: the monitor was interrupted, and has something else to do first */
+        took = monitor_call(MAYFLY_CALL_WRITE, fd, bounce, n);
+    } while (!took && n);
     if (took == -EPIPE)
         signal_send(current, SIGPIPE, SI_USER, 0);
     return took;
