@@ -9,17 +9,18 @@
 #include <linux/futex.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 #include "monitor/core.h"
 #include "seccomp/seccomp.h"
+#include "virtio/unix_path.h"
 
 #define END_PATIENCE_NS 250000000 /* for the thread to say goodbye */
 
@@ -36,7 +37,11 @@ static int refuse(const char *arg, const char *why)
 
 static int failed(const char *arg)
 {
-    return refuse(arg, strerror(errno));
+    char why[128];
+
+    snprintf(why, sizeof why, "%s%s", strerror(errno),
+             errno == EADDRINUSE ? "; give another port, or 0 for a free one" : "");
+    return refuse(arg, why);
 }
 
 static int listen_tcp(struct gdb *g, const char *arg, unsigned port)
@@ -60,66 +65,19 @@ static int listen_tcp(struct gdb *g, const char *arg, unsigned port)
     return 0;
 }
 
-/* One left by a mayfly that was killed goes; anything else there is somebody's. */
-static bool clear_path(const struct sockaddr_un *sa)
-{
-    struct stat st;
-
-    if (lstat(sa->sun_path, &st))
-        return true; /* or bind() will say why not */
-    errno = EADDRINUSE;
-    if (!S_ISSOCK(st.st_mode))
-        return false;
-    int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    bool stale =
-        s >= 0 && connect(s, (const struct sockaddr *)sa, sizeof *sa) && errno == ECONNREFUSED;
-
-    if (s >= 0)
-        close(s);
-    if (stale)
-        return !unlink(sa->sun_path);
-    errno = EADDRINUSE;
-    return false;
-}
-
-static void remove_path(struct gdb *g)
-{
-    struct stat st;
-
-    if (g->path[0] && !stat(g->path, &st) && st.st_dev == g->path_dev && st.st_ino == g->path_ino)
-        unlink(g->path);
-    g->path[0] = 0;
-}
-
-/* The launch failed after this. */
-static void at_exit(void)
-{
-    remove_path(&the_gdb);
-}
-
 static int listen_unix(struct gdb *g, const char *arg, const char *path, size_t len)
 {
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    struct stat st;
+    char why[256];
 
-    if (!len || len >= sizeof sa.sun_path)
+    if (!len || len >= sizeof g->path)
         return refuse(arg, "the path of a Unix socket has 1 to 107 characters");
-    memcpy(sa.sun_path, path, len);
-    g->listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (g->listen_fd < 0 || !clear_path(&sa))
-        return failed(arg);
+    memcpy(g->path, path, len);
     mode_t old = umask(077); /* whoever may connect may do anything to the guest */
-    int err = bind(g->listen_fd, (struct sockaddr *)&sa, sizeof sa);
 
+    g->listen_fd = unix_path_listen(g->path, 1, why, sizeof why);
     umask(old);
-    if (err || stat(sa.sun_path, &st))
-        return failed(arg);
-    memcpy(g->path, sa.sun_path, sizeof g->path);
-    g->path_dev = st.st_dev;
-    g->path_ino = st.st_ino;
-    atexit(at_exit);
-    if (listen(g->listen_fd, 1))
-        return failed(arg);
+    if (g->listen_fd < 0)
+        return refuse(arg, why);
     msg_error("gdb: %s; in GDB: target remote %s",
               nowait ? "the guest does not wait" : "the guest waits", g->path);
     return 0;
@@ -299,7 +257,7 @@ static _Noreturn void say_end(struct gdb *g)
     }
     if (g->client >= 0)
         close(g->client);
-    remove_path(g);
+    unix_path_remove(g->path);
     atomic_store(&g->ended, 1);
     syscall(SYS_futex, &g->ended, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     wait_forever();

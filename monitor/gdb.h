@@ -14,7 +14,6 @@ struct gdb {
     struct machine *m;
     int listen_fd, event_fd, client; /* client: -1 without one */
     char path[108];                  /* the Unix socket to remove, or "" */
-    uint64_t path_dev, path_ino;
     enum gdb_state {
         GDB_WAITING, /* for the first client: the CPUs stand */
         GDB_FREE,    /* no client, the guest runs */

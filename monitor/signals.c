@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include "guests/runtime/bootblock.h"
 #include "monitor/core.h"
+#include "virtio/unix_path.h"
 
 #define ANSWER_NS 250000000u
 #define AGAIN_NS  1000000000u
@@ -36,6 +37,7 @@ static void on_signal(int sig)
 {
     if (!atomic_load(&loop_takes_signals)) {
         console_restore();
+        unix_path_remove_all();
         _exit(status_own(STATUS_SIGNAL + sig));
     }
     int saved = errno;

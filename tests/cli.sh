@@ -103,6 +103,7 @@ want 'a device' 126 'a device' run /dev/zero
 gcc -shared -nostdlib -o "$tmp/lib.so" -x c /dev/null
 want 'a shared library' 126 'a shared library' run "$tmp/lib.so"
 # Nothing in it names Linux or a C library.
+# shellcheck disable=SC2016
 printf '.globl _start\n_start: mov $60, %%eax\nmov $9, %%edi\nsyscall\n' | as -o "$tmp/asm.o" &&
     ld -static -o "$tmp/asm" "$tmp/asm.o"
 run "$tmp/asm" 2>"$tmp/err"
@@ -137,6 +138,24 @@ else
     fi
     mayfly_cmd=(timeout 20 "$mayfly")
 fi
+
+# --- a socket's name: taken over from a mayfly that was killed, never from anything else -------------
+want 'GDB at a file' 125 'no socket' run --gdb "unix:$tmp/text" "$tmp/exit7"
+is 'the file stays' 31 "$(wc -c <"$tmp/text")"
+want 'GDB in a folder that is not there' 125 'directory first' run --gdb "unix:$tmp/none/gdb" "$tmp/exit7"
+"$mayfly" run --gdb "unix:$tmp/gdb" "$tmp/spin" 2>"$tmp/err" &
+pid=$!
+for ((i = 0; i < 200; i++)); do
+    grep -q waits "$tmp/err" && break
+    sleep 0.02
+done
+want 'GDB where another listens' 125 'in use' run --gdb "unix:$tmp/gdb" "$tmp/exit7"
+kill -KILL $pid
+wait $pid 2>/dev/null
+is 'killed, it leaves the socket' yes "$([ -S "$tmp/gdb" ] && echo yes)"
+run --gdb "unix:$tmp/gdb,nowait" "$tmp/exit7" 2>"$tmp/err"
+is 'which the next one takes over' 7 $? "$(cat "$tmp/err")"
+is 'and removes' no "$([ -e "$tmp/gdb" ] && echo yes || echo no)"
 
 # --- the statistics file ---------------------------------------------------------------------------
 want 'an unwritable stats file' 125 'stats file' run --stats=/nonexistent/x "$tmp/exit7"

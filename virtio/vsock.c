@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "virtio/unix_path.h"
 
 #define VSOCK_F_STREAM 0
 
@@ -347,7 +348,7 @@ static void reset(struct virtio_dev *dev)
 
 static void stop(struct virtio_dev *dev)
 {
-    vsock_unlink((struct vsock *)dev);
+    unix_path_remove(((struct vsock *)dev)->path);
 }
 
 static const struct virtio_ops vsock_ops = {

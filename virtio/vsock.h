@@ -136,8 +136,6 @@ struct vsock {
     uint32_t next_port;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     char label[160];
-    dev_t path_dev;
-    ino_t path_ino;
 
     uint16_t free_conn, ready_first, ready_last, nconn;
     uint16_t bucket[VSOCK_BUCKETS];
@@ -203,7 +201,5 @@ bool vsock_read(struct vsock *v, struct vsock_conn *c, struct vsock_xfer *x);
 /* "CID,uds=PATH" into v->cid and v->path, and a socket that listens there. 0, or -errno with a
  * clause in err. */
 int vsock_open(struct vsock *v, const char *arg, char *err, size_t len);
-/* Remove PATH, if it is still ours. */
-void vsock_unlink(struct vsock *v);
 
 #endif
