@@ -119,6 +119,7 @@ for lib in musl glibc; do
     guest $p/net.$lib each $host 7000 200 | is "tap: 200 connections, $lib" 'each 200 of 200'
     guest $p/net.$lib together $host 7000 50 | is "tap: 50 at once, $lib" 'together 50 of 50'
     guest $p/net.$lib datagrams $host 7000 300 | is "tap: datagrams, $lib" 'datagrams 300 of 300'
+    guest $p/net.$lib burst $host 7000 100 | is "tap: datagrams before the neighbour is known, $lib" 'burst 100, back 100 of 100'
     guest $p/net.$lib lookup guest.test 2>/dev/null | is "tap: a name, $lib" 'guest.test: 10.1.2.3'
     guest $p/net.$lib lookup nobody.test 2>/dev/null | is "tap: no such name, $lib" 'nobody.test: no such name'
 done
@@ -133,11 +134,15 @@ inside ip link set tap0 mtu 9000
 guest "$bb" wget -q -O - http://$host:8080/blob 2>"$tmp/err" | sha256sum | is 'tap: mtu 9000' "$want"
 inside ip link set tap0 mtu 1500
 
-# A guest that serves: both C libraries, connections from the host.
-for lib in musl glibc; do
-    guest $p/net.$lib serve 80 >"$tmp/serving" 2>"$tmp/err" &
+serving() { # PROGRAM: it serves in the background, as $server
+    rm -f "$tmp/serving" # what the last one said is no sign of this one
+    guest "$1" serve 80 >"$tmp/serving" 2>"$tmp/err" &
     server=$!
     until_says "$tmp/serving" serving
+}
+# A guest that serves: both C libraries, connections from the host.
+for lib in musl glibc; do
+    serving $p/net.$lib
     inside $p/net.glibc each 10.77.0.2 80 200 | is "tap: the guest serves 200, $lib" 'each 200 of 200'
     inside $p/net.glibc together 10.77.0.2 80 50 | is "tap: it serves 50 at once, $lib" 'together 50 of 50'
     inside $p/net.glibc datagrams 10.77.0.2 80 300 | is "tap: it echoes datagrams, $lib" 'datagrams 300 of 300'
@@ -178,9 +183,7 @@ guest $p/net.glibc each $host 7000 200 | is 'user: 200 connections' 'each 200 of
 guest $p/net.glibc together $host 7000 50 | is 'user: 50 at once' 'together 50 of 50'
 guest $p/net.musl datagrams $host 7000 300 | is 'user: datagrams' 'datagrams 300 of 300'
 net=user,hostfwd=tcp:127.0.0.1:9090-:80,hostfwd=udp:127.0.0.1:9090-:80
-guest $p/net.musl serve 80 >"$tmp/serving" 2>"$tmp/err" &
-server=$!
-until_says "$tmp/serving" serving
+serving $p/net.musl
 inside $p/net.glibc each 127.0.0.1 9090 200 | is 'user: hostfwd, 200 connections' 'each 200 of 200'
 inside $p/net.glibc together 127.0.0.1 9090 50 | is 'user: hostfwd, 50 at once' 'together 50 of 50'
 inside $p/net.glibc datagrams 127.0.0.1 9090 100 | is 'user: hostfwd, datagrams' 'datagrams 100 of 100'

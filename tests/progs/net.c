@@ -3,6 +3,7 @@
  *   each HOST PORT N        N connections one after the other, an echo on each
  *   together HOST PORT N    N connections at the same time
  *   datagrams HOST PORT N   N echoes by UDP
+ *   burst HOST PORT N       the same, all sent before the first is looked for
  *   pour HOST PORT BYTES    send a pattern; sink PORT: take it from the first who connects
  *   connect HOST PORT MS    one try, at most so long: prints the error
  *   lookup NAME, dns PORT   getaddrinfo(); a name server that knows guest.test and nothing else
@@ -227,6 +228,24 @@ static int datagrams(const char *host, int port, int n)
     return good != n;
 }
 
+/* The first of them asks who the neighbour is: all must be kept until that is known. */
+static int burst(const char *host, int port, int n)
+{
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), sent = 0, good = 0;
+    struct sockaddr_in a = at(host, port);
+    struct timeval wait = {2, 0};
+
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+    if (connect(fd, (struct sockaddr *)&a, sizeof a))
+        return fail("connect");
+    for (int i = 0; i < n; i++)
+        sent += send(fd, &i, sizeof i, 0) == sizeof i;
+    for (int k; good < n && recv(fd, &k, sizeof k, 0) == sizeof k && k == good;)
+        good++;
+    printf("burst %d, back %d of %d\n", sent, good, n);
+    return good != n;
+}
+
 static uint32_t next(uint32_t *x)
 {
     *x = *x * 1664525 + 1013904223;
@@ -368,6 +387,8 @@ int main(int argc, char **argv)
         return together(host, port, (int)n);
     if (!strcmp(what, "datagrams"))
         return datagrams(host, port, (int)n);
+    if (!strcmp(what, "burst"))
+        return burst(host, port, (int)n);
     if (!strcmp(what, "pour"))
         return pour(host, port, n);
     if (!strcmp(what, "connect"))

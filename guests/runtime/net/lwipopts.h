@@ -39,7 +39,6 @@
 #define TCP_QUEUE_OOSEQ                    1
 #define LWIP_TCP_SACK_OUT                  1
 #define LWIP_TCP_KEEPALIVE                 1
-#define LWIP_TCP_RTO_TIME                  1000  /* RFC 6298 2.1 */
 #define TCP_MSL                            15000 /* a closed connection stays for twice that */
 #define TCP_TMR_INTERVAL                   50 /* half of the tick that retransmission counts in */
 #define SO_REUSE                           1
@@ -56,6 +55,7 @@
 #define LWIP_ARP                      1
 #define ARP_TABLE_SIZE                64
 #define ARP_QUEUEING                  1
+#define ARP_QUEUE_LEN                 128 /* many connections begin at once, as one is made */
 #define ETHARP_SUPPORT_STATIC_ENTRIES 0
 #define LWIP_DHCP                     1
 #define DHCP_DOES_ARP_CHECK           0

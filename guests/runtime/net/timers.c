@@ -19,7 +19,8 @@
 #define QUIET        (6 * NS) /* without traffic: ARP has given up by then */
 #define QUIET_PERIOD (10 * NS)
 #define REMEMBERED   1024u
-#define STALLED      (90 * MS) /* two ticks */
+#define FIRST_RTO    (1000 / TCP_SLOW_INTERVAL) /* RFC 6298 2.1; lwIP has the 3 s of before it */
+#define STALLED      (90 * MS)                  /* two ticks */
 #define AGAIN        (10 * MS)
 #define AGAIN_MOST   (320 * MS)
 
@@ -81,6 +82,9 @@ static void tcp_tick(uint64_t now)
     uint64_t steps = (now - slow_last) / SLOW;
     bool busy = false;
 
+    for (struct tcp_pcb *p = tcp_active_pcbs; p; p = p->next)
+        if (!p->nrtx && !p->sa && p->sv > FIRST_RTO) /* no round trip was measured, or one of 0 */
+            p->rto = p->sv = FIRST_RTO;
     tcp_fasttmr();
     if (steps) {
         slow_last += steps * SLOW;
