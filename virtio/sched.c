@@ -21,8 +21,10 @@
  */
 #include "virtio/bus.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define LOOK_NS       50000u
@@ -37,8 +39,8 @@
 #define TRUST         15u /* batches from one measurement of the depth to the next */
 #define LINGER_NS     60000u
 #define AWAKE_NS      200000u /* lingering, until the loop looks at what else there is */
-#define TAKEN_NS      200000u /* between two looks: another thread had the CPU */
-#define PAUSE_LEAST   10000000u
+#define TAKEN_NS      50000u  /* another thread had the CPU so long */
+#define PAUSE_LEAST   2000000u
 #define PAUSE_MOST    1000000000u
 
 /* --- attaching --- */
@@ -58,17 +60,23 @@ static void on_eventfd(struct io_op *op, int res)
     atomic_fetch_or(&dev->bus->bells, 1u << dev->slot);
 }
 
-/* With one host CPU the guest does not run while we look. */
-static bool two_cpus(void)
+/* With one host CPU the guest does not run while we look; where we cannot know that the CPU was
+ * taken from us, we do not keep it. */
+static bool can_linger(struct virtio_bus *bus)
 {
+    bool wanted = false;
     cpu_set_t host;
 
-    return !sched_getaffinity(0, sizeof host, &host) && CPU_COUNT(&host) > 1;
+    for (unsigned i = 0; i < bus->ndev; i++)
+        for (unsigned q = 0; q < bus->dev[i]->nqueues; q++)
+            wanted |= bus->dev[i]->vq[q].linger;
+    bus->schedstat = wanted ? open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC) : -1;
+    return bus->schedstat >= 0 && !sched_getaffinity(0, sizeof host, &host) && CPU_COUNT(&host) > 1;
 }
 
 int virtio_bus_attach(struct virtio_bus *bus, struct io *io, const struct virtio_dev **which)
 {
-    bus->may_linger = two_cpus();
+    bus->may_linger = can_linger(bus);
     for (unsigned i = 0; i < bus->ndev; i++) {
         struct virtio_dev *dev = bus->dev[i];
         int err = 0;
@@ -309,6 +317,32 @@ static int next_request(struct virtio_bus *bus)
     return found < 0 ? -1 : atomic_load(&bus->bells) != 0;
 }
 
+/* How long this thread has been ready to run without being run, ns: the second number there. */
+static uint64_t waited_for_cpu(const struct virtio_bus *bus)
+{
+    char text[64], *end;
+    ssize_t n = bus->schedstat < 0 ? -1 : pread(bus->schedstat, text, sizeof text - 1, 0);
+
+    text[n > 0 ? n : 0] = 0;
+    strtoull(text, &end, 10);
+    return strtoull(end, NULL, 10);
+}
+
+/* Was the CPU taken away since lingering began? Asked only where that much time has passed since
+ * the last look, which may also be what a request took. */
+static bool cpu_taken(struct virtio_bus *bus, uint64_t now)
+{
+    bool long_ago = now - bus->looked_at > TAKEN_NS;
+
+    bus->looked_at = now;
+    if (!long_ago)
+        return false;
+    uint64_t before = bus->waited;
+
+    bus->waited = waited_for_cpu(bus);
+    return bus->waited - before > TAKEN_NS;
+}
+
 /* The host has other work for this CPU. */
 static void pause_lingering(struct virtio_bus *bus, uint64_t now)
 {
@@ -323,20 +357,20 @@ static void pause_lingering(struct virtio_bus *bus, uint64_t now)
 /* Wait awake. false: nothing came, or not to be done now: the queues are to be armed. */
 static bool linger(struct virtio_bus *bus)
 {
-    uint64_t last = io_now(), now;
     int found;
 
-    while (!(found = next_request(bus))) {
-        __builtin_ia32_pause();
-        now = io_now();
-        if (now - last > TAKEN_NS) {
+    do {
+        uint64_t now = io_now();
+
+        found = next_request(bus);
+        if (cpu_taken(bus, now)) {
             pause_lingering(bus, now);
             return false;
         }
-        if (now - bus->served_at > LINGER_NS)
+        if (!found && now - bus->served_at > LINGER_NS)
             return false;
-        last = now;
-    }
+        __builtin_ia32_pause();
+    } while (!found);
     return found > 0;
 }
 
@@ -349,8 +383,12 @@ static void note_served(struct virtio_bus *bus)
     if (rung <= bus->served_at)
         rung = now;
     bus->served = false;
-    bus->lingering |=
-        bus->may_linger && now >= bus->linger_from && rung - bus->served_at < LINGER_NS;
+    if (!bus->lingering && bus->may_linger && now >= bus->linger_from &&
+        rung - bus->served_at < LINGER_NS) {
+        bus->lingering = true;
+        bus->looked_at = now;
+        bus->waited = waited_for_cpu(bus);
+    }
     bus->served_at = now;
 }
 

@@ -186,7 +186,9 @@ struct virtio_bus {
     bool lingering, may_linger, served;
     uint64_t served_at;
     uint64_t linger_from, linger_pause; /* not before that; how long the last pause was, ns */
-    _Atomic uint64_t rung_at;           /* when a vCPU last notified such a queue, ns */
+    int schedstat;                      /* /proc/thread-self/schedstat; -1 */
+    uint64_t looked_at, waited; /* the last look; how long we had waited for a CPU then, ns */
+    _Atomic uint64_t rung_at;   /* when a vCPU last notified such a queue, ns */
     void (*warn)(const char *label, const char *why); /* a broken device; -v */
     /* vcpu/kvm/kvm.h's function under the kvm engine, NULL under the others. */
     int (*ioeventfd)(struct vm_cpus *vm, gpa_t addr, unsigned len, int fd, bool remove);

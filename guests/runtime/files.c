@@ -57,6 +57,15 @@ void file_drop(struct file *f)
     kfree(f, sizeof *f);
 }
 
+void file_settle(struct file *f)
+{
+    if (!f->appended)
+        return;
+    f->appended = false;
+    hostfs_refresh_file(f);
+    f->pos = f->inode->size;
+}
+
 struct file *fd_file(uint64_t fd)
 {
     return (uint32_t)fd < MAX_FDS ? fds[(uint32_t)fd].file : NULL;
@@ -124,6 +133,8 @@ int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
         return -EINVAL;
     if (!user_range(buf, len))
         return -EFAULT;
+    if (!pos)
+        file_settle(f);
     file_hold(f); /* another thread may close it while we wait */
     n = f->ops->read(f, buf, least(len, RW_LIMIT), pos ? pos : &f->pos);
     file_drop(f);
@@ -140,6 +151,8 @@ int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
         return -EINVAL;
     if (!user_range(buf, len))
         return -EFAULT;
+    if (!pos && !(f->flags & O_APPEND))
+        file_settle(f);
     file_hold(f);
     n = f->ops->write(f, buf, least(len, RW_LIMIT), pos ? pos : &f->pos);
     file_drop(f);
@@ -298,12 +311,14 @@ int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
         return -EBADF;
     if (!f->ops->seekable)
         return -ESPIPE;
+    if (whence == 1)
+        file_settle(f);
     if (whence == 0)
         at = (int64_t)off;
     else if (whence == 1)
         at = (int64_t)(f->pos + off);
     else if (whence == 2 && f->inode && f->inode->node)
-        hostfs_refresh(f->inode), at = (int64_t)(f->inode->size + off);
+        hostfs_refresh_file(f), at = (int64_t)(f->inode->size + off);
     else if (whence == 2)
         at = (int64_t)((f->inode ? f->inode->size : 0) + off);
     else
@@ -311,6 +326,7 @@ int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
     if (at < 0)
         return -EINVAL;
     f->pos = (uint64_t)at;
+    f->appended = false;
     return at;
 }
 

@@ -57,6 +57,7 @@ struct file {
     struct inode *inode;
     uint32_t refs, flags; /* O_* */
     uint64_t pos;
+    bool appended; /* pos is the file's end, which file_settle() asks for */
     void *data;
     struct watch *watches; /* epoll.c */
 };
@@ -96,11 +97,15 @@ struct place {
     struct inode *dir, *inode; /* inode NULL: not there */
     const char *name;          /* last component, inside the path given to path_walk */
     size_t len;
-    bool slash; /* the path ended in '/' */
+    bool slash;   /* the path ended in '/' */
+    bool unasked; /* the host was not asked for the last component: inode says nothing */
 };
-/* Resolve a path from dirfd. follow: the last link too. 0, -ENOENT (an inner part is missing), ...
- */
-int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p);
+/* What is done about the last component: nothing more than to find it; a link there is followed;
+ * where it is the host's to say whether it is there, the host is not asked, for the call that
+ * follows will tell. */
+enum { PATH_FIND = 0, PATH_FOLLOW = 1, PATH_UNASKED = 2 };
+/* Resolve a path from dirfd: 0, -ENOENT (an inner part is missing), ... */
+int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p);
 #define PATH_LIMIT 4096
 char *path_buffer(void); /* PATH_LIMIT bytes, not cleared; NULL: no memory */
 void path_free(char *path);
@@ -109,6 +114,7 @@ void path_free(char *path);
 #define MAX_FDS 1024
 struct file *file_new(const struct file_ops *ops, struct inode *i, uint32_t flags);
 void file_hold(struct file *f);
+void file_settle(struct file *f); /* before its position is looked at */
 void file_drop(struct file *f);
 /* A read or write of f has to wait for thread_wake() of key: 0 afterwards, -ERESTARTSYS, or -EAGAIN
  * at once where f does not block. */

@@ -30,7 +30,8 @@ static void read_link(struct inode *i)
     int64_t n = fuse_call(&(struct fuse_call){.op = FUSE_READLINK,
                                               .share = i->share,
                                               .node = i->node,
-                                              .data = bounce,
+                                              .data = &(struct stretch){bounce, PAGE - 1},
+                                              .stretches = 1,
                                               .data_out = PAGE - 1});
 
     if (n < 0 || n >= (int64_t)PAGE)
@@ -102,36 +103,35 @@ struct entry_call {
     size_t in_len;
     const char *text;
     size_t n, name_len;
+    uint64_t *fh; /* FUSE_CREATE: of the open file */
 };
 
-static int64_t ask_entry(struct inode *dir, const struct entry_call *c, struct inode **made)
+static int ask_entry(struct inode *dir, const struct entry_call *c, struct inode **made)
 {
     struct {
         struct fuse_entry_out e;
         struct fuse_open_out o;
     } out;
-    int64_t err =
-        fuse_call(&(struct fuse_call){.op = c->op,
-                                      .share = dir->share,
-                                      .node = dir->node,
-                                      .in = c->in,
-                                      .in_len = c->in_len,
-                                      .name = c->text,
-                                      .name_len = c->n,
-                                      .out = &out,
-                                      .out_len = c->op == FUSE_CREATE ? sizeof out : sizeof out.e});
+    int64_t err = fuse_call(&(struct fuse_call){.op = c->op,
+                                                .share = dir->share,
+                                                .node = dir->node,
+                                                .in = c->in,
+                                                .in_len = c->in_len,
+                                                .name = c->text,
+                                                .name_len = c->n,
+                                                .out = &out,
+                                                .out_len = c->fh ? sizeof out : sizeof out.e});
 
     if (err < 0)
-        return err;
+        return (int)err;
     if (!out.e.nodeid) /* FUSE's other way to say so */
         return -ENOENT;
-    struct inode *i = remember(dir, c->text, c->name_len, &out.e);
-
-    if (made)
-        *made = i;
-    if (c->op == FUSE_CREATE)
+    *made = remember(dir, c->text, c->name_len, &out.e);
+    if (c->fh)
+        *c->fh = out.o.fh;
+    if (c->fh && !*made)
         hostfs_close(dir->share, out.e.nodeid, out.o.fh, false);
-    return 0;
+    return *made ? 0 : -ENOMEM;
 }
 
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
@@ -142,23 +142,41 @@ struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
 
     if (i && i->mount)
         return i;
-    if (ask_entry(dir, &(struct entry_call){FUSE_LOOKUP, NULL, 0, text, n, len}, &found) && i)
+    if (ask_entry(dir, &(struct entry_call){FUSE_LOOKUP, NULL, 0, text, n, len, NULL}, &found) && i)
         dir_remove(dir, name, len);
     return found;
 }
 
-int64_t hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode)
+int hostfs_open_new(struct inode *dir, const char *name, size_t len, uint32_t flags, uint32_t mode,
+                    struct inode **i, uint64_t *fh)
 {
+    struct fuse_create_in in = {.flags = flags | O_CREAT, .mode = S_IFREG | mode};
     char text[256];
     size_t n = name_of(text, name, len);
-    struct fuse_mkdir_in d = {.mode = mode & 07777};
-    struct fuse_create_in f = {.flags = O_RDWR | O_CREAT | O_EXCL, .mode = mode};
 
-    if (S_ISDIR(mode))
-        return ask_entry(dir, &(struct entry_call){FUSE_MKDIR, &d, sizeof d, text, n, len}, NULL);
-    if (!S_ISREG(mode))
+    return ask_entry(dir, &(struct entry_call){FUSE_CREATE, &in, sizeof in, text, n, len, fh}, i);
+}
+
+int hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode,
+                  struct inode **made)
+{
+    struct fuse_mkdir_in in = {.mode = mode & 07777};
+    char text[256];
+    uint64_t fh;
+
+    if (S_ISREG(mode)) {
+        int err = hostfs_open_new(dir, name, len, O_RDWR | O_EXCL, mode & 07777, made, &fh);
+
+        if (!err)
+            hostfs_close(dir->share, (*made)->node, fh, false);
+        return err;
+    }
+    if (!S_ISDIR(mode))
         return -EPERM;
-    return ask_entry(dir, &(struct entry_call){FUSE_CREATE, &f, sizeof f, text, n, len}, NULL);
+    size_t n = name_of(text, name, len);
+
+    return ask_entry(dir, &(struct entry_call){FUSE_MKDIR, &in, sizeof in, text, n, len, NULL},
+                     made);
 }
 
 int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *target)
@@ -169,7 +187,9 @@ int hostfs_symlink(struct inode *dir, const char *name, size_t len, const char *
     if (n + t + 1 > sizeof text)
         return -ENAMETOOLONG;
     n += name_of(text + n, target, t);
-    return (int)ask_entry(dir, &(struct entry_call){FUSE_SYMLINK, NULL, 0, text, n, len}, NULL);
+    struct inode *made;
+
+    return ask_entry(dir, &(struct entry_call){FUSE_SYMLINK, NULL, 0, text, n, len, NULL}, &made);
 }
 
 int hostfs_link(struct inode *dir, const char *name, size_t len, struct inode *i)
@@ -177,10 +197,12 @@ int hostfs_link(struct inode *dir, const char *name, size_t len, struct inode *i
     struct fuse_link_in in = {.oldnodeid = i->node};
     char text[256];
     size_t n = name_of(text, name, len);
+    struct inode *made;
 
     if (!i->node || i->share != dir->share)
         return -EXDEV;
-    return (int)ask_entry(dir, &(struct entry_call){FUSE_LINK, &in, sizeof in, text, n, len}, NULL);
+    return ask_entry(dir, &(struct entry_call){FUSE_LINK, &in, sizeof in, text, n, len, NULL},
+                     &made);
 }
 
 int hostfs_remove(struct inode *dir, const char *name, size_t len, bool directory)
@@ -198,17 +220,33 @@ int hostfs_remove(struct inode *dir, const char *name, size_t len, bool director
     return err < 0 ? (int)err : 0;
 }
 
-int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *to, const char *b,
+/* What is known by the one name is so by the other: also what is open or worked in. */
+static void moved(struct inode *from, const char *a, size_t alen, struct inode *to, const char *b,
                   size_t blen)
 {
-    struct fuse_rename_in in = {.newdir = to->node};
+    struct inode *i = dir_known(from, a, alen);
+
+    if (i)
+        inode_hold(i);
+    dir_remove(to, b, blen);
+    dir_remove(from, a, alen);
+    if (!i)
+        return;
+    dir_add(to, b, blen, i);
+    inode_drop(i);
+}
+
+int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *to, const char *b,
+                  size_t blen, uint32_t flags)
+{
+    struct fuse_rename2_in in = {.newdir = to->node, .flags = flags};
     char text[512];
     size_t n = name_of(text, a, alen);
 
     if (!from->node || !to->node || from->share != to->share)
         return -EXDEV;
     n += name_of(text + n, b, blen);
-    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_RENAME,
+    int64_t err = fuse_call(&(struct fuse_call){.op = FUSE_RENAME2,
                                                 .share = from->share,
                                                 .node = from->node,
                                                 .in = &in,
@@ -216,11 +254,9 @@ int hostfs_rename(struct inode *from, const char *a, size_t alen, struct inode *
                                                 .name = text,
                                                 .name_len = n});
 
-    if (err < 0)
-        return (int)err;
-    dir_remove(from, a, alen);
-    dir_remove(to, b, blen);
-    return 0;
+    if (err >= 0)
+        moved(from, a, alen, to, b, blen);
+    return err < 0 ? (int)err : 0;
 }
 
 static int set_attributes(struct inode *i, const struct fuse_setattr_in *in)
@@ -268,19 +304,33 @@ int hostfs_times(struct inode *i, int64_t atime, int64_t mtime)
                                                     .mtimensec = (uint32_t)(mtime % (int64_t)NS)});
 }
 
-void hostfs_refresh(struct inode *i)
+static void refresh(struct inode *i, const struct fuse_getattr_in *in)
 {
-    struct fuse_getattr_in in = {0};
     struct fuse_attr_out out;
 
     if (fuse_call(&(struct fuse_call){.op = FUSE_GETATTR,
                                       .share = i->share,
                                       .node = i->node,
-                                      .in = &in,
-                                      .in_len = sizeof in,
+                                      .in = in,
+                                      .in_len = sizeof *in,
                                       .out = &out,
                                       .out_len = sizeof out}) >= 0)
         set_attr(i, &out.attr);
+}
+
+void hostfs_refresh(struct inode *i)
+{
+    refresh(i, &(struct fuse_getattr_in){0});
+}
+
+/* By its handle: wherever it is by now, if it is anywhere. */
+void hostfs_refresh_file(const struct file *f)
+{
+    bool handle = f->ops == &hostfile_ops || f->ops == &hostdir_ops;
+    uint64_t fh = f->ops == &hostdir_ops ? hostdir_handle(f) : (uintptr_t)f->data;
+
+    refresh(f->inode,
+            &(struct fuse_getattr_in){.getattr_flags = handle ? FUSE_GETATTR_FH : 0, .fh = fh});
 }
 
 int hostfs_statfs(const struct inode *i, struct statfs *s)

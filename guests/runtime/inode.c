@@ -8,6 +8,8 @@
 #include "guests/runtime/process.h"
 
 #define FANOUT 512u
+#define AHEAD  16u   /* pages of a host's file read at a time */
+#define PLENTY 4096u /* free pages: while there are as many */
 
 struct inode *root, *cwd;
 static uint64_t last_ino;
@@ -81,16 +83,28 @@ void inode_drop(struct inode *i)
     busy = false;
 }
 
-/* Zero, or the host's. */
-static uint64_t fresh_page(struct inode *i, uint64_t n)
+/* A host file's page n, and those that follow it in its leaf, are not there yet, and will be wanted
+ * too: one request for them all. */
+static void fetch_pages(const struct inode *i, uint64_t n, uint64_t *leaf)
 {
-    uint64_t pa = frame_alloc();
+    uint64_t end = least((n / FANOUT + 1) * FANOUT, page_up(i->size) / PAGE), pa;
+    void *page[AHEAD];
+    unsigned count = 0;
 
-    if (pa && i->node && hostfs_page(i, n, kva(pa))) {
-        frame_free(pa);
-        return 0;
+    for (; n + count < end && count < AHEAD && !leaf[(n + count) % FANOUT]; count++) {
+        pa = !count || frames_free() > PLENTY ? frame_alloc() : 0;
+        if (!pa)
+            break;
+        page[count] = kva(pa);
     }
-    return pa;
+    bool failed = count && hostfs_pages(i, n, page, count);
+
+    for (unsigned k = 0; k < count; k++) {
+        if (failed)
+            frame_free(kpa(page[k]));
+        else
+            leaf[(n + k) % FANOUT] = kpa(page[k]);
+    }
 }
 
 uint64_t inode_page(struct inode *i, uint64_t n, bool create)
@@ -110,8 +124,12 @@ uint64_t inode_page(struct inode *i, uint64_t n, bool create)
         i->pages[n / FANOUT] = leaf;
     }
     /* The last pages are for the program's own memory. */
-    if (!leaf[n % FANOUT] && create && frames_free() > 64)
-        leaf[n % FANOUT] = fresh_page(i, n);
+    if (!leaf[n % FANOUT] && create && frames_free() > 64) {
+        if (i->node)
+            fetch_pages(i, n, leaf);
+        else
+            leaf[n % FANOUT] = frame_alloc();
+    }
     return leaf[n % FANOUT];
 }
 

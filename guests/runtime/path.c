@@ -36,7 +36,7 @@ void path_free(char *path)
 
 struct path_rule path_rule;
 
-static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p);
+static int walk(struct inode *dir, const char *path, unsigned how, unsigned depth, struct place *p);
 
 /* What a link in dir leads to. */
 static int walk_link(struct inode *dir, struct inode *link, unsigned depth, struct place *p)
@@ -54,10 +54,19 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned depth, stru
         copy(text, link->target, length(link->target) + 1);
     else
         proc_resolve(link, text, PATH_LIMIT);
-    err = walk(dir, text, true, depth + 1, p);
+    err = walk(dir, text, PATH_FOLLOW, depth + 1, p);
     p->name = NULL; /* it was in text */
     path_free(text);
     return err;
+}
+
+/* What is mounted there is ours. */
+static void not_asked(struct place *p)
+{
+    struct inode *i = dir_known(p->dir, p->name, p->len);
+
+    p->inode = i && i->mount ? i : NULL;
+    p->unasked = !p->inode;
 }
 
 /* By the rule of openat2(): ".." at the top, and what is another filesystem. */
@@ -71,7 +80,7 @@ static bool allowed(const struct inode *dir, const struct place *p)
            (!p->inode->node == !dir->node && p->inode->share == dir->share);
 }
 
-static int walk(struct inode *dir, const char *path, bool follow, unsigned depth, struct place *p)
+static int walk(struct inode *dir, const char *path, unsigned how, unsigned depth, struct place *p)
 {
     if (*path == '/') {
         if (path_rule.flags & RESOLVE_BENEATH)
@@ -106,11 +115,13 @@ static int walk(struct inode *dir, const char *path, bool follow, unsigned depth
             p->inode = dir;
         else if (len == 2 && path[0] == '.' && path[1] == '.')
             p->inode = dir == path_rule.top ? dir : dir->parent;
+        else if (last && !p->slash && dir->node && how & PATH_UNASKED)
+            not_asked(p);
         else
             p->inode = dir_find(dir, path, len);
         if (path_rule.flags && !allowed(dir, p))
             return -EXDEV;
-        if (p->inode && S_ISLNK(p->inode->mode) && (!last || follow || p->slash)) {
+        if (p->inode && S_ISLNK(p->inode->mode) && (!last || how & PATH_FOLLOW || p->slash)) {
             bool slash = p->slash;
             int err = walk_link(dir, p->inode, depth, p);
 
@@ -140,7 +151,7 @@ static void fill_tree(void)
     hostfs_mount();
 }
 
-int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)
+int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p)
 {
     struct inode *dir = cwd;
 
@@ -157,11 +168,11 @@ int path_walk(int64_t dirfd, const char *path, bool follow, struct place *p)
             return -ENOTDIR;
         dir = f->inode;
     }
-    return walk(dir, path, follow, 0, p);
+    return walk(dir, path, how, 0, p);
 }
 
 /* The path from the program, walked. The buffer stays: names point into it. */
-int path_take(uint64_t dirfd, uint64_t at, bool follow, char **buf, struct place *p)
+int path_take(uint64_t dirfd, uint64_t at, unsigned how, char **buf, struct place *p)
 {
     int64_t n;
 
@@ -169,7 +180,7 @@ int path_take(uint64_t dirfd, uint64_t at, bool follow, char **buf, struct place
     if (!*buf)
         return -ENOMEM;
     n = str_in(*buf, at, PATH_LIMIT);
-    n = n < 0 ? n : path_walk((int64_t)dirfd, *buf, follow, p);
+    n = n < 0 ? n : path_walk((int64_t)dirfd, *buf, how, p);
     if (n < 0) {
         kfree(*buf, PATH_LIMIT);
         *buf = NULL;
@@ -206,11 +217,8 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
         return -EISDIR;
     if (!p->dir->nlink)
         return -ENOENT;
-    if (p->dir->node) {
-        err = (int)hostfs_create(p->dir, p->name, p->len, mode);
-        *made = err ? NULL : dir_known(p->dir, p->name, p->len);
-        return err ? err : *made ? 0 : -ENOENT;
-    }
+    if (p->dir->node)
+        return hostfs_create(p->dir, p->name, p->len, mode, made);
     i = inode_new(mode);
     if (!i)
         return -ENOSPC;
@@ -242,12 +250,70 @@ static int64_t open_unnamed(const struct place *p, uint64_t flags, uint64_t mode
     return f ? fd_install(f, 0, flags & O_CLOEXEC) : -ENFILE;
 }
 
+/* Opened, and made before that if need be, in one go. */
+static int64_t open_new(const struct place *p, uint64_t flags, uint64_t mode)
+{
+    const uint32_t pass = O_ACCMODE | O_APPEND | O_EXCL | O_TRUNC;
+    struct inode *i;
+    uint64_t fh;
+    int err = hostfs_open_new(p->dir, p->name, p->len, (uint32_t)flags & pass,
+                              (uint32_t)mode & ~umask_now & 07777, &i, &fh);
+
+    if (err)
+        return err;
+    struct file *f = file_new(&hostfile_ops, i, (uint32_t)flags);
+
+    if (!f) {
+        hostfs_close(i->share, i->node, fh, false);
+        return -ENFILE;
+    }
+    f->data = (void *)(uintptr_t)fh;
+    return fd_install(f, 0, flags & O_CLOEXEC);
+}
+
+/* Can the host do so with what is there by that name, if anything? What is mapped here is cut off
+ * here too, and who may only read does not ask it to. */
+static bool may_open_new(const struct place *p, uint64_t flags)
+{
+    const struct inode *i = dir_known(p->dir, p->name, p->len);
+
+    return !(flags & O_TRUNC) || ((flags & O_ACCMODE) != O_RDONLY && !(i && i->pages));
+}
+
+/* What the path leads to, for opening it: *opened when that has been done, with what came of it. */
+static int64_t open_walk(uint64_t dirfd, const char *path, uint64_t flags, uint64_t mode,
+                         struct place *p, bool *opened)
+{
+    bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
+    bool create = flags & O_CREAT && !(flags & (O_PATH | O_DIRECTORY)) && !path_rule.flags;
+    unsigned how = follow ? PATH_FOLLOW : PATH_FIND;
+    int64_t n = path_walk((int64_t)dirfd, path, how | (create ? PATH_UNASKED : 0), p);
+
+    if (n || !p->unasked)
+        return n;
+    n = may_open_new(p, flags) ? open_new(p, flags, mode) : -ELOOP;
+    /* A link, to be followed if it may be; a file that is there already, where none may be made. */
+    *opened = n != -EROFS && !(n == -ELOOP && follow);
+    return *opened ? n : path_walk((int64_t)dirfd, path, how, p);
+}
+
+/* The host's file is cut off as it is opened, unless the cut shows in a mapping. */
+static int truncate(struct inode *i, uint64_t flags, bool *by_open)
+{
+    *by_open = i->node && !i->pages && (flags & O_ACCMODE) != O_RDONLY;
+    int err = *by_open ? 0 : inode_resize(i, 0);
+
+    if (!err)
+        i->mtime = wall_now();
+    return err;
+}
+
 static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_t mode)
 {
     struct place p;
     struct file *f;
     struct inode *i;
-    bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
+    bool opened = false, cut = false;
     int fd = procfd_of(path);
 
     if (fd >= 0 && !path_rule.flags &&
@@ -257,10 +323,10 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
     }
     if (same(path, "/dev/tty")) /* no descriptor is one */
         return -ENXIO;
-    int64_t err = path_walk((int64_t)dirfd, path, follow, &p);
+    int64_t err = open_walk(dirfd, path, flags, mode, &p, &opened);
 
     path_rule = (struct path_rule){0, NULL}; /* opening may wait, and others walk */
-    if (err)
+    if (err || opened)
         return err;
     if ((flags & O_TMPFILE) == O_TMPFILE)
         return open_unnamed(&p, flags, mode);
@@ -283,10 +349,9 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
         if (i->flat && flags & 3)
             return -ETXTBSY;
         if (flags & O_TRUNC && S_ISREG(i->mode) && !i->make && !i->text) {
-            err = inode_resize(i, 0);
+            err = truncate(i, flags, &cut);
             if (err)
                 return err;
-            i->mtime = wall_now();
         }
     }
     if (i->make || i->text) { /* /proc: what it says now */
@@ -303,7 +368,7 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
         inode_drop(text);
     } else {
         f = file_new(i->node ? &regular_ops : i->ops, i, (uint32_t)flags);
-        err = !f ? 0 : i->node ? hostfs_open(f) : S_ISFIFO(i->mode) ? fifo_open(f) : 0;
+        err = !f ? 0 : i->node ? hostfs_open(f, cut) : S_ISFIFO(i->mode) ? fifo_open(f) : 0;
         if (err) {
             file_drop(f);
             return err;

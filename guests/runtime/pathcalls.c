@@ -13,7 +13,7 @@ int64_t sys_mkdirat(uint64_t dirfd, uint64_t at, uint64_t mode)
     char *path;
     struct place p;
     struct inode *i;
-    int64_t err = path_take(dirfd, at, true, &path, &p);
+    int64_t err = path_take(dirfd, at, PATH_UNASKED, &path, &p);
 
     if (err)
         return err;
@@ -34,7 +34,7 @@ int64_t sys_symlinkat(uint64_t target, uint64_t dirfd, uint64_t at)
     struct inode *i;
     int64_t n = text ? str_in(text, target, PATH_LIMIT) : -ENOMEM, err;
 
-    if (n <= 0 || (err = path_take(dirfd, at, false, &path, &p))) {
+    if (n <= 0 || (err = path_take(dirfd, at, PATH_UNASKED, &path, &p))) {
         path_free(text);
         return n < 0 ? n : n ? err : -ENOENT;
     }
@@ -62,11 +62,13 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, false, &path, &p);
+    int64_t err = path_take(dirfd, at, PATH_UNASKED, &path, &p);
 
     if (err)
         return err;
-    if (!p.inode)
+    if (p.unasked)
+        err = hostfs_remove(p.dir, p.name, p.len, flags & AT_REMOVEDIR);
+    else if (!p.inode)
         err = -ENOENT;
     else if (!p.len || p.inode == p.dir || p.inode == p.dir->parent)
         err = flags & AT_REMOVEDIR ? -EBUSY : -EISDIR;
@@ -106,19 +108,20 @@ static bool is_above(const struct inode *i, const struct inode *dir)
     return i == root;
 }
 
+/* Both names are ours to look at, or the host will. */
 static int64_t rename_at(const struct place *a, const struct place *b, uint64_t flags)
 {
     struct inode *i = a->inode;
     int err;
 
-    if (!i)
+    if (!i && !a->unasked)
         return -ENOENT;
-    if (!a->len || !b->name || !b->len || i->mount || (b->inode && b->inode->mount))
+    if (!a->len || !b->name || !b->len || (i && i->mount) || (b->inode && b->inode->mount))
         return -EBUSY;
-    if (b->inode == i)
+    if (i && b->inode == i)
         return 0;
     if (a->dir->node || b->dir->node)
-        return hostfs_rename(a->dir, a->name, a->len, b->dir, b->name, b->len);
+        return hostfs_rename(a->dir, a->name, a->len, b->dir, b->name, b->len, (uint32_t)flags);
     if (S_ISDIR(i->mode) && is_above(i, b->dir))
         return -EINVAL;
     if (b->inode) {
@@ -148,14 +151,21 @@ int64_t sys_renameat2(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, ui
 
     if (flags & ~(uint64_t)RENAME_NOREPLACE)
         return -EINVAL;
-    err = path_take(fd1, at1, false, &from, &a);
+    err = path_take(fd1, at1, PATH_UNASKED, &from, &a);
     if (err)
         return err;
-    err = path_take(fd2, at2, false, &to, &b);
+    /* The host may have changed: the second walk may lose what the first one found. */
+    inode_hold(a.dir);
+    if (a.inode)
+        inode_hold(a.inode);
+    err = path_take(fd2, at2, PATH_UNASKED, &to, &b);
     if (!err) {
         err = rename_at(&a, &b, flags);
         path_free(to);
     }
+    if (a.inode)
+        inode_drop(a.inode);
+    inode_drop(a.dir);
     path_free(from);
     return err;
 }
@@ -202,7 +212,8 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
 
     if (err)
         return err;
-    err = path_take(fd2, at2, false, &to, &b);
+    inode_hold(i); /* the second walk may lose it */
+    err = path_take(fd2, at2, PATH_UNASKED, &to, &b);
     if (!err) {
         if (S_ISDIR(i->mode))
             err = -EPERM;
@@ -218,6 +229,7 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
             err = dir_add(b.dir, b.name, b.len, i);
         path_free(to);
     }
+    inode_drop(i);
     return err;
 }
 
@@ -500,7 +512,7 @@ int64_t sys_mknodat(uint64_t dirfd, uint64_t at, uint64_t mode)
 
     if (mode & S_IFMT && !S_ISREG(mode) && !S_ISFIFO(mode))
         return -EPERM;
-    err = path_take(dirfd, at, false, &path, &p);
+    err = path_take(dirfd, at, PATH_UNASKED, &path, &p);
     if (err)
         return err;
     if (S_ISFIFO(mode) && p.dir->node && !p.inode)

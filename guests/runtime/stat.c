@@ -63,6 +63,10 @@ static int64_t get(uint64_t dirfd, uint64_t at, uint64_t flags, struct stat *s)
         if (!first) {
             struct file *f = fd_file(dirfd);
 
+            if ((int32_t)dirfd != AT_FDCWD && f && f->inode && f->inode->node)
+                hostfs_refresh_file(f);
+            if ((int32_t)dirfd == AT_FDCWD && cwd->node)
+                hostfs_refresh(cwd);
             if ((int32_t)dirfd == AT_FDCWD)
                 describe(NULL, cwd, s);
             else if (f)
@@ -107,7 +111,7 @@ int64_t sys_fstat(uint64_t fd, uint64_t out)
     if (!f)
         return -EBADF;
     if (f->inode && f->inode->node)
-        hostfs_refresh(f->inode);
+        hostfs_refresh_file(f);
     describe(f, f->inode, &s);
     return copy_out(out, &s, sizeof s);
 }

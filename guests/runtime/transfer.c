@@ -20,6 +20,8 @@ static int64_t move(struct file *from, uint64_t *in, struct file *to, uint64_t *
     at = (uint64_t)room;
     file_hold(from);
     file_hold(to);
+    if (!in)
+        file_settle(from);
     while (done < count) {
         uint64_t start = in ? *in : from->pos, want = least(count - done, ROOM);
 

@@ -32,7 +32,7 @@ enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8, NEEDS_RESET 
 #define SLOTS      512u
 #define DEVICES_AT 4u /* entry of image_pd: 2 MiB of device registers */
 #define LOOKS      64u
-#define LOOK_NS    200000u
+#define LOOK_NS    100000u
 #define NAP_NS     10000000u
 
 static uint32_t get(const struct virtio *d, unsigned reg)
@@ -195,13 +195,11 @@ static void halt(struct virtq *q)
     thread_timers_changed();
 }
 
-bool virtq_request(struct virtq *q, unsigned head)
+bool virtq_wait(struct virtq *q, uint32_t *head)
 {
     uint64_t from = 0;
     struct virtq_used u;
 
-    virtq_add(q, head);
-    virtq_kick(q);
     for (unsigned i = 1; !virtq_take(q, &u); i++) {
         __asm__ volatile("pause" : : : "memory");
         if (i % LOOKS)
@@ -214,5 +212,15 @@ bool virtq_request(struct virtq *q, unsigned head)
             return false;
         halt(q);
     }
+    *head = u.id;
     return true;
+}
+
+bool virtq_request(struct virtq *q, unsigned head)
+{
+    uint32_t any;
+
+    virtq_add(q, head);
+    virtq_kick(q);
+    return virtq_wait(q, &any);
 }

@@ -68,8 +68,10 @@ void virtq_add(struct virtq *q, unsigned head);
 void virtq_kick(struct virtq *q);
 /* A chain that came back, which may be any number: false: none. */
 bool virtq_take(struct virtq *q, struct virtq_used *u);
-/* For one request at a time: add, kick, wait till it is back: first looking, for most requests take
- * a microsecond or some, then halted. The whole program waits. false: the device is broken. */
+/* Wait for the next that comes back: first looking, for most requests take a microsecond or some,
+ * then halted. The whole program waits. false: the device is broken. */
+bool virtq_wait(struct virtq *q, uint32_t *head);
+/* For one request at a time: add, kick, wait. */
 bool virtq_request(struct virtq *q, unsigned head);
 
 #endif
