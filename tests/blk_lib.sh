@@ -4,17 +4,7 @@ engine=${ENGINE:-bt}
 kernel=.cache/vmlinux
 append="console=ttyS0 panic=-1 reboot=t quiet"
 
-refuses() { # NAME PATTERN OPTION…
-    local name="blk refuses $1" pattern=$2 status
-    shift 2
-    timeout 20 "$mayfly" run "$@" hello </dev/null >"$tmp/out" 2>"$tmp/err"
-    status=$?
-    if [ $status -eq 125 ] && [ "$(wc -l <"$tmp/err")" -eq 1 ] && grep -q "^mayfly: $pattern" "$tmp/err"; then
-        ok "$name"
-    else
-        not_ok "$name" "status $status: $(head -c 200 "$tmp/err")"
-    fi
-}
+refuses() { refused "blk refuses $1" "^mayfly: $2" "${@:3}"; } # NAME PATTERN OPTION…
 
 # Why there is no Debian guest here; empty: there is.
 no_guest() {

@@ -25,23 +25,6 @@ image "$tmp/prompt" '\x66\xba\xf8\x03\xb0\x3e\xee\xb0\x20\xee\xfb\xf4\xeb\xfd'
 : >"$tmp/empty"
 echo "just some words, and no kernel" >"$tmp/text"
 
-mayfly_cmd=(timeout 20 "$mayfly")
-# want NAME STATUS PATTERN ARG…: mayfly's status, exactly one line on stderr that matches.
-want() {
-    local name=$1 status=$2 pattern=$3 got
-    shift 3
-    "${mayfly_cmd[@]}" "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
-    got=$?
-    if [ $got -ne "$status" ]; then
-        not_ok "$name" "status $got, not $status: $(head -c 200 "$tmp/err")"
-    elif [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q '^mayfly: ' "$tmp/err"; then
-        not_ok "$name" "not one line: $(head -c 400 "$tmp/err")"
-    elif ! grep -qi -- "$pattern" "$tmp/err"; then
-        not_ok "$name" "no '$pattern' in: $(cat "$tmp/err")"
-    else
-        ok "$name"
-    fi
-}
 # is NAME STATUS GOT [DETAIL]
 is() {
     if [ "$2" = "$3" ]; then ok "$1"; else not_ok "$1" "got '$3', not '$2' ${4:-}"; fi

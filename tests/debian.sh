@@ -9,10 +9,7 @@ boots=${BOOTS:-1}
 vmlinuz=.cache/vmlinuz vmlinux=.cache/vmlinux initrd=build/initrd.gz
 append="console=ttyS0 panic=-1 reboot=t"
 
-if [ ! -s $vmlinuz ] || [ ! -s $vmlinux ]; then
-    skipped "debian" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian "debian" "$vmlinuz" "$vmlinux"
 {
     echo "T: sum 2666866670000"
     echo "T: sorted 999 998 997 "

@@ -5,10 +5,7 @@
 # shellcheck source=tests/lib.sh
 . "$(dirname "$0")/lib.sh"
 vmlinuz=.cache/vmlinuz
-if [ ! -s $vmlinuz ]; then
-    skipped "debian modes" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian "debian modes" "$vmlinuz"
 # boot OPTION…
 boot() {
     local name="debian bt $*" status

@@ -241,10 +241,7 @@ for engine in $(engines); do
     ended "$engine 3 CPUs: its status" 0
 done
 
-if [ ! -s .cache/vmlinuz ]; then
-    skipped 'gdb and Debian' 'no Debian kernel in .cache (tests/kernel.sh)'
-    finish
-fi
+needs_debian 'gdb and Debian'
 # The second CPU waits for its start while the first stands at its first instruction.
 start --engine bt -c 2 -m 256M --initrd build/initrd.gz .cache/vmlinuz console=ttyS0 panic=-1 reboot=t nokaslr
 session 'Debian' .cache/vmlinux 'info threads' 'hbreak *0xffffffff81000000' 'info registers rip' \

@@ -29,6 +29,14 @@ no_netns() {
         ip netns exec "$ns" ip link del probe 2>/dev/null
     fi
 }
+needs_netns() { # NAME: or this is the end
+    local why
+    why=$(no_netns)
+    if [ -n "$why" ]; then
+        skipped "$1" "$why"
+        finish
+    fi
+}
 ns=mayfly-$$
 inside() { ip netns exec "$ns" "$@"; }
 pids=()

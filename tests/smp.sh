@@ -9,10 +9,7 @@ boots=${BOOTS:-1} load=${LOAD:-4}
 vmlinuz=.cache/vmlinuz
 append="console=ttyS0 panic=-1 reboot=t"
 
-if [ ! -s $vmlinuz ]; then
-    skipped smp "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian smp "$vmlinuz"
 # boot CPUS
 boot() {
     local name="$engine, $1 CPUs: boot" status

@@ -8,15 +8,8 @@
 engine=${ENGINE:-bt} cpus=${CPUS:-4} load=${LOAD:-4}
 vmlinuz=.cache/vmlinux
 name="load with devices, $engine, $cpus CPUs, $load s"
-if [ ! -s $vmlinuz ] || [ ! -d .cache/root ]; then
-    skipped "$name" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
-why=$(no_netns)
-if [ -n "$why" ]; then
-    skipped "$name" "$why"
-    finish
-fi
+needs_debian "$name" "$vmlinuz" .cache/root
+needs_netns "$name"
 make_tap tap0 10.77.0.1/24
 mkdir -p "$tmp/www" "$tmp/share"
 head -c 2000000 /dev/urandom >"$tmp/www/blob"

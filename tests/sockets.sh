@@ -8,17 +8,6 @@ engine=${ENGINE:-bt}
 p=build/progs
 mkdir -p $p
 
-refused() { # NAME PATTERN ARG…: status 125 and one line
-    local name=$1 pattern=$2 got
-    shift 2
-    timeout 20 "$mayfly" run "$@" hello >"$tmp/out" 2>"$tmp/err" </dev/null
-    got=$?
-    if [ $got -ne 125 ] || [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q -- "$pattern" "$tmp/err"; then
-        not_ok "$name" "status $got, $(head -c 300 "$tmp/err")"
-    else
-        ok "$name"
-    fi
-}
 refused 'ip without its bits' 'ADDRESS/BITS' --net tap=lo,ip=10.0.0.2
 refused 'ip with 33 bits' 'ADDRESS/BITS' --net tap=lo,ip=10.0.0.2/33
 refused 'ip that is none' 'ADDRESS/BITS' --net tap=lo,ip=10.0.0/8
@@ -69,11 +58,7 @@ else
     skipped net.go "no go"
 fi
 
-why=$(no_netns)
-if [ -n "$why" ]; then
-    skipped "sockets by tap and passt" "$why"
-    finish
-fi
+needs_netns "sockets by tap and passt"
 bb=$(command -v busybox)
 make_tap tap0 10.77.0.1/24
 net=tap=tap0,ip=10.77.0.2/24,gw=10.77.0.1,dns=10.77.0.1

@@ -7,15 +7,8 @@
 engine=${ENGINE:-bt} cpus=${CPUS:-4}
 vmlinuz=.cache/vmlinux
 name="all devices, $engine, $cpus CPUs"
-if [ ! -s $vmlinuz ] || [ ! -d .cache/root ]; then
-    skipped "$name" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
-why=$(no_netns)
-if [ -n "$why" ]; then
-    skipped "$name" "$why"
-    finish
-fi
+needs_debian "$name" "$vmlinuz" .cache/root
+needs_netns "$name"
 if ! musl-gcc -static -O2 -o "$tmp/vsock_echo" tests/vsock_echo.c ||
     ! gcc -D_GNU_SOURCE -O2 -o "$tmp/vsock_host" tests/vsock_host.c; then
     not_ok "$name" 'the vsock programs do not compile'

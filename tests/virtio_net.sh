@@ -9,18 +9,6 @@ vmlinuz=.cache/vmlinuz
 size=104857600
 
 # --- options: they are read before anything is opened ---------------------------------------------
-# refused NAME PATTERN ARG…: status 125 and one line that has the pattern
-refused() {
-    local name=$1 pattern=$2 got
-    shift 2
-    timeout 20 "$mayfly" run --engine "$engine" "$@" hello >"$tmp/out" 2>"$tmp/err" </dev/null
-    got=$?
-    if [ $got -ne 125 ] || [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q -- "$pattern" "$tmp/err"; then
-        not_ok "$name" "status $got, $(head -c 300 "$tmp/err")"
-    else
-        ok "$name"
-    fi
-}
 refused 'net without a kind' 'tap=NAME or user' --net eth0
 refused 'net tap without a name' 'interface name' --net tap=
 refused 'net tap name too long' 'interface name' --net tap=abcdefghijklmnop
@@ -35,20 +23,12 @@ refused 'net hostfwd port 70000' 'hostfwd' --net user,hostfwd=tcp:127.0.0.1:7000
 refused 'net hostfwd with more in it' 'hostfwd' --net 'user,hostfwd=tcp:127.0.0.1/1:80-:80'
 refused 'net udp forward with restrict' 'no UDP' --net user,restrict,hostfwd=udp::53-:53
 
-why=$(no_netns)
-if [ -n "$why" ]; then
-    skipped "net" "$why"
-    finish
-fi
-# wrapped WRAPPER NAME PATTERN ARG…: the same with mayfly run by WRAPPER
+needs_netns net
+# wrapped WRAPPER NAME PATTERN ARG…: the same with mayfly run by WRAPPER, words that may be split
 wrapped() {
-    local real=$mayfly wrapper=$1
-    shift
-    mayfly=$tmp/wrapped
-    printf '#!/bin/bash\nexec %s %s "$@"\n' "$wrapper" "$real" >"$mayfly"
-    chmod 755 "$mayfly"
-    refused "$@"
-    mayfly=$real
+    # shellcheck disable=SC2206
+    local mayfly_cmd=(timeout 20 $1 "$mayfly")
+    refused "${@:2}"
 }
 inside_refused() { wrapped "ip netns exec $ns" "$@"; }
 make_tap tap0 10.77.0.1/24
@@ -60,10 +40,7 @@ done
 inside_refused 'five nets' 'more than 4' "${five[@]}"
 inside "$mayfly" run --engine "$engine" --timeout 20 --net tap=tap0 hello >/dev/null 2>&1 && ok 'net hello' ||
     not_ok 'net hello' 'a guest that knows no virtio'
-if [ ! -s $vmlinuz ]; then
-    skipped "net in Debian" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian "net in Debian" "$vmlinuz"
 
 mkdir -p "$tmp/www"
 head -c $size /dev/urandom >"$tmp/www/blob"

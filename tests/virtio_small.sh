@@ -7,10 +7,7 @@ engine=${ENGINE:-bt}
 vmlinuz=.cache/vmlinuz
 append="console=ttyS0 panic=-1 reboot=t"
 
-if [ ! -s $vmlinuz ]; then
-    skipped "virtio_small" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian "virtio_small" "$vmlinuz"
 export MODULES="char/virtio_console char/hw_random/virtio-rng virtio/virtio_balloon"
 
 # initrd NAME <SCRIPT: $tmp/NAME.img, which runs it

@@ -8,18 +8,6 @@ vmlinuz=.cache/vmlinuz
 append="console=ttyS0 panic=-1 reboot=t"
 sock=$tmp/v.sock
 
-# refused NAME PATTERN ARG…: status 125 and one line that has the pattern
-refused() {
-    local name=$1 pattern=$2 got
-    shift 2
-    timeout 20 "$mayfly" run --engine "$engine" "$@" hello >"$tmp/out" 2>"$tmp/err" </dev/null
-    got=$?
-    if [ $got -ne 125 ] || [ "$(wc -l <"$tmp/err")" -ne 1 ] || ! grep -q -- "$pattern" "$tmp/err"; then
-        not_ok "$name" "status $got, $(head -c 300 "$tmp/err")"
-    else
-        ok "$name"
-    fi
-}
 refused 'vsock without a value' 'CID is a number' --vsock ''
 refused 'vsock CID 2' 'reserved' --vsock "2,uds=$sock"
 refused 'vsock CID 4294967295' 'reserved' --vsock "4294967295,uds=$sock"
@@ -58,10 +46,7 @@ else
 fi
 [ -e "$sock" ] && not_ok 'vsock removed at the end' 'still there' || ok 'vsock removed at the end'
 
-if [ ! -s $vmlinuz ]; then
-    skipped "vsock in Debian" "no Debian kernel in .cache (tests/kernel.sh)"
-    finish
-fi
+needs_debian "vsock in Debian" "$vmlinuz"
 make_initrd "$tmp/initrd" "$vsock_modules" "$tmp/vsock_echo" <<'I'
 vsock_echo refused 7000
 vsock_echo send 6000 100
