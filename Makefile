@@ -206,10 +206,11 @@ $(B)/timeit: tests/timeit.c
 	$(SAY) CC $@
 	$(Q)$(GLIBC_CC) $(BASE) -o $@ $<
 # Small and static: a launch counts the resident set of who spawned it.
+$(B)/kvm_floor: seccomp/install.c $(B)/gen/seccomp_filters.h
 $(B)/launch $(B)/kvm_floor: $(B)/%: tests/%.c
 	@mkdir -p $(@D)
 	$(SAY) CC $@
-	$(Q)$(MUSL_CC) $(BASE) $(KHDR) -static -o $@ $<
+	$(Q)$(MUSL_CC) $(BASE) $(KHDR) -I$(B)/gen -static -o $@ $(filter %.c,$^)
 $(B)/initrd.gz: tests/initrd.sh tests/init
 	@mkdir -p $(@D)
 	tests/initrd.sh $@

@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +21,13 @@ long kvm_ioctl(int fd, unsigned long request, void *arg)
     long r = syscall(SYS_ioctl, fd, request, arg);
 
     return r < 0 ? -errno : r;
+}
+
+void *kvm_block(size_t size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return p == MAP_FAILED ? NULL : p;
 }
 
 static uint64_t now_ns(void)
@@ -137,12 +144,12 @@ static void kvm_vm_fini(struct vm_cpus *vm)
         close(k->dev_fd);
     vm->kvm_fd = -1;
     vm->kvm = NULL;
-    free(k);
+    munmap(k, sizeof *k);
 }
 
 static int kvm_vm_init(struct vm_cpus *vm, const char **what)
 {
-    struct kvm_vm *k = calloc(1, sizeof *k);
+    struct kvm_vm *k = kvm_block(sizeof *k);
     uint64_t t0;
     int r;
 

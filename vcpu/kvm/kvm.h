@@ -80,6 +80,10 @@ struct kvm_vcpu {
 /* ioctl() as the kernel has it: 0 or positive, or -errno. (musl's request parameter is an int.) */
 long kvm_ioctl(int fd, unsigned long request, void *arg);
 
+/* Zeroed memory for a VM or a vCPU, or NULL; munmap() frees it. The first malloc() of a process
+ * takes four system calls, and the launch has no other. */
+void *kvm_block(size_t size);
+
 /* kvm_vcpu.c */
 int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what);
 int kvm_vcpu_init(struct vcpu *v, const char **what);

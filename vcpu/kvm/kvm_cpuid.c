@@ -186,6 +186,17 @@ static bool has_subleaves(uint32_t leaf)
     return false;
 }
 
+#define XSAVE (1u << 26) /* leaf 1, ECX */
+
+/* Leaf 0xd goes with XSAVE, and the other subleaves that are 0 need not be said: KVM answers so for
+ * those of a leaf that it was told of. Some KVMs take a CPUID of their own for each. */
+static bool needless(struct kvm_cpuid_entry2 *e, bool xsave)
+{
+    if (e->function == 0xd && !xsave)
+        e->eax = e->ebx = e->ecx = e->edx = 0;
+    return e->index && !(e->eax | e->ebx | e->ecx | e->edx);
+}
+
 /* As long as the machine's table can be. */
 struct cpuid_list {
     struct kvm_cpuid2 head;
@@ -196,6 +207,7 @@ struct cpuid_list {
 static void from_table(const struct vcpu *v, struct cpuid_list *out)
 {
     const struct cpuid_table *t = v->vm->cpuid;
+    bool xsave = true;
 
     for (unsigned i = 0; i < t->n && out->head.nent < sizeof out->e / sizeof out->e[0]; i++) {
         struct kvm_cpuid_entry2 *e = &out->e[out->head.nent++];
@@ -212,6 +224,9 @@ static void from_table(const struct vcpu *v, struct cpuid_list *out)
             .edx = r[3],
         };
         filter(e);
+        if (e->function == 1)
+            xsave = e->ecx & XSAVE;
+        out->head.nent -= needless(e, xsave);
     }
 }
 

@@ -78,9 +78,14 @@ bool kvm_cpuid_cache_path(char *path, size_t len)
     const char *dir = kvm_cpuid_dir    ? kvm_cpuid_dir
                       : geteuid() == 0 ? "/run"
                                        : getenv("XDG_RUNTIME_DIR");
-    int n = dir && *dir == '/' ? snprintf(path, len, "%s/mayfly-kvm-cpuid", dir) : -1;
+    static const char name[] = "/mayfly-kvm-cpuid";
+    size_t n = dir && *dir == '/' ? strlen(dir) : len;
 
-    return n > 0 && (size_t)n < len;
+    if (n > len - sizeof name)
+        return false;
+    memcpy(path, dir, n);
+    memcpy(path + n, name, sizeof name);
+    return true;
 }
 
 /* All or nothing of len bytes. */

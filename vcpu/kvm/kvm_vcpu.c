@@ -92,25 +92,24 @@ void kvm_vcpu_free(struct kvm_vm *vm, struct kvm_vcpu *k)
 {
     munmap(k->run, vm->run_size);
     close(k->fd);
-    free(k);
+    munmap(k, sizeof *k);
 }
 
 int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what)
 {
-    struct kvm_vcpu *k = aligned_alloc(64, (sizeof *k + 63) & ~(size_t)63);
+    struct kvm_vcpu *k = kvm_block(sizeof *k);
     int r;
 
     *what = "memory for the vCPU";
     if (!k)
         return -ENOMEM;
-    zero_bytes(k, sizeof *k);
     k->index = index;
     k->fresh = true;
     *what = "KVM_CREATE_VCPU";
     k->fd = (int)kvm_ioctl(vm->fd, KVM_CREATE_VCPU, (void *)(uintptr_t)index);
     if (k->fd < 0) {
         r = k->fd;
-        free(k);
+        munmap(k, sizeof *k);
         return r;
     }
     *what = "mmap of struct kvm_run";
@@ -118,7 +117,7 @@ int kvm_vcpu_create(struct kvm_vm *vm, unsigned index, const char **what)
     if (k->run == MAP_FAILED) {
         r = -errno;
         close(k->fd);
-        free(k);
+        munmap(k, sizeof *k);
         return r;
     }
     k->next = vm->vcpus;
