@@ -208,40 +208,14 @@ bool tlb_flush_page(struct tlb *tlb, gva_t lin)
     return false;
 }
 
-static struct tlb_kept *kept_of(struct tlb *tlb, uint16_t pcid)
-{
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        if (tlb->kept[i].used && tlb->kept[i].pcid == pcid)
-            return &tlb->kept[i];
-    return NULL;
-}
-
 void tlb_forget(struct tlb *tlb, uint16_t pcid)
 {
-    struct tlb_kept *k = kept_of(tlb, pcid);
-
-    if (k)
-        k->used = false;
+    pcids_forget(&tlb->pcids, pcid);
 }
 
 void tlb_forget_all(struct tlb *tlb)
 {
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        tlb->kept[i].used = false;
-}
-
-/* Where to keep something: in no use, or in use the longest. */
-static struct tlb_kept *place_to_keep(struct tlb *tlb)
-{
-    struct tlb_kept *k = tlb->kept;
-
-    for (unsigned i = 0; i < TLB_PCIDS; i++) {
-        if (!tlb->kept[i].used)
-            return &tlb->kept[i];
-        if ((int32_t)(tlb->kept[i].since - k->since) < 0)
-            k = &tlb->kept[i];
-    }
-    return k;
+    pcids_forget_all(&tlb->pcids);
 }
 
 /* Pieces of large pages stay out of it: INVLPG would not find them there. */
@@ -253,11 +227,8 @@ static void keep_current(struct tlb *tlb)
 
     if (tlb->filled[0].n > TLB_KEPT || tlb->any_large[0] || huge)
         return;
-    struct tlb_kept *k = place_to_keep(tlb);
+    struct tlb_kept *k = &tlb->kept[pcids_put(&tlb->pcids, tlb->pcid)];
 
-    k->used = true;
-    k->pcid = tlb->pcid;
-    k->since = tlb->switches;
     k->n = 0;
     for (unsigned i = 0; i < tlb->filled[0].n; i++) {
         unpack(tlb->filled[0].entry[i], &ctx, &kind, &slot);
@@ -274,15 +245,16 @@ void tlb_switch(struct tlb *tlb, uint16_t pcid, bool keep)
 {
     unsigned ctx, kind, slot;
 
-    tlb->switches++;
     keep_current(tlb);
     tlb_flush_nonglobal(tlb);
     tlb->pcid = pcid;
-    struct tlb_kept *k = kept_of(tlb, pcid);
+    int place = pcids_find(&tlb->pcids, pcid);
 
-    if (!k)
+    if (place < 0)
         return;
-    k->used = false;
+    const struct tlb_kept *k = &tlb->kept[place];
+
+    tlb->pcids.place[place].used = false;
     for (unsigned i = 0; keep && i < k->n; i++) {
         unpack(k->at[i], &ctx, &kind, &slot);
         if (k->entry[i].last == EMPTY_LAST(slot))
@@ -296,12 +268,15 @@ void tlb_drop_writes(struct tlb *tlb, const void *host_page)
 {
     unsigned ctx, kind, slot, n[2] = {tlb->filled[0].n, tlb->filled[1].n};
 
-    for (struct tlb_kept *k = tlb->kept; k < tlb->kept + TLB_PCIDS; k++)
-        for (unsigned i = 0; k->used && i < k->n; i++) {
+    for (unsigned place = 0; place < PCIDS; place++) {
+        struct tlb_kept *k = &tlb->kept[place];
+
+        for (unsigned i = 0; tlb->pcids.place[place].used && i < k->n; i++) {
             unpack(k->at[i], &ctx, &kind, &slot);
             if (kind == TLB_W && tlb_host(&k->entry[i]) == (uintptr_t)host_page)
                 k->entry[i] = (struct tlb_entry){.last = EMPTY_LAST(slot)};
         }
+    }
 
     /* While the lists are whole, what is in them is all there is. */
     if (n[0] <= MAX_FILLED && n[1] <= MAX_FILLED) {

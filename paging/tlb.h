@@ -13,6 +13,7 @@
 #ifndef PAGING_TLB_H
 #define PAGING_TLB_H
 
+#include "paging/pcids.h"
 #include "paging/walk.h"
 
 #define TLB_BITS    12
@@ -30,12 +31,9 @@ enum tlb_kind { TLB_R, TLB_W, TLB_X, TLB_KINDS };
 enum tlb_ctx { TLB_SUPER, TLB_USER, TLB_SUPER_AC, TLB_CTXS };
 
 /* What a PCID that is not the current one has: entries that are not global, as they were. */
-#define TLB_PCIDS 6 /* Linux uses six */
-#define TLB_KEPT  192
+#define TLB_KEPT 192
 struct tlb_kept {
-    uint16_t pcid;
-    bool used;
-    uint32_t n, since;
+    uint32_t n;
     uint16_t at[TLB_KEPT];
     struct tlb_entry entry[TLB_KEPT];
 };
@@ -61,8 +59,8 @@ struct tlb {
     uint8_t global[TLB_CTXS][TLB_KINDS][TLB_ENTRIES / 8]; /* bit: survives a CR3 write */
     uint64_t fills, flushes, misses;
     uint16_t pcid; /* the current one */
-    uint32_t switches;
-    struct tlb_kept kept[TLB_PCIDS];
+    struct pcids pcids;
+    struct tlb_kept kept[PCIDS];
 };
 
 static inline unsigned tlb_slot(gva_t lin)

@@ -170,15 +170,31 @@ Test(tlb, pcids_limits)
     tlb_switch(&tlb, 1, true);
     tlb_switch(&tlb, 0, true);
     cr_expect(!there(LOW) && !there(LOW + TLB_KEPT * PAGE_SIZE));
-    for (uint16_t pcid = 0; pcid < 3 * TLB_PCIDS; pcid++) {
+    for (uint16_t pcid = 0; pcid < 3 * PCIDS; pcid++) {
         tlb_switch(&tlb, pcid, false);
         fill(LOW + pcid * PAGE_SIZE, false, PAGE_SIZE);
     }
-    for (uint16_t pcid = 0; pcid < 3 * TLB_PCIDS; pcid++) {
+    for (uint16_t pcid = 0; pcid < 3 * PCIDS; pcid++) {
         tlb_switch(&tlb, pcid, true);
-        for (uint16_t k = 0; k < 3 * TLB_PCIDS; k++)
+        for (uint16_t k = 0; k < 3 * PCIDS; k++)
             cr_expect(k == pcid || !there(LOW + k * PAGE_SIZE));
     }
+}
+
+/* When there is no place left the one that was put by first goes. */
+Test(tlb, pcids_oldest)
+{
+    tlb_init(&tlb);
+    for (uint16_t pcid = 0; pcid <= PCIDS; pcid++) {
+        tlb_switch(&tlb, pcid, false);
+        fill(LOW + pcid * PAGE_SIZE, false, PAGE_SIZE);
+    }
+    tlb_switch(&tlb, PCIDS - 1, true);
+    cr_expect(there(LOW + (PCIDS - 1) * PAGE_SIZE));
+    tlb_switch(&tlb, 1, true);
+    cr_expect(there(LOW + PAGE_SIZE));
+    tlb_switch(&tlb, 0, true);
+    cr_expect(!there(LOW));
 }
 
 /* A page comes to hold code: entries to write to it go, also those that are kept. */

@@ -99,29 +99,12 @@ static void clear_all(struct vcpu *v)
 
 void bt_jc_forget_all(struct vcpu *v)
 {
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        v->bt->jc_kept[i].used = false;
+    pcids_forget_all(&v->bt->pcids);
 }
 
 void bt_note_forget(struct vcpu *v, uint16_t pcid)
 {
-    for (unsigned i = 0; i < TLB_PCIDS; i++)
-        if (v->bt->jc_kept[i].pcid == pcid)
-            v->bt->jc_kept[i].used = false;
-}
-
-/* Where to keep something: in no use, or in use the longest. */
-static struct jc_kept *place_to_keep(struct bt_vcpu *bv)
-{
-    struct jc_kept *k = bv->jc_kept;
-
-    for (unsigned i = 0; i < TLB_PCIDS; i++) {
-        if (!bv->jc_kept[i].used)
-            return &bv->jc_kept[i];
-        if (bv->jc_kept[i].since < k->since)
-            k = &bv->jc_kept[i];
-    }
-    return k;
+    pcids_forget(&v->bt->pcids, pcid);
 }
 
 /* Only of the lower half, where nothing is global: what INVLPG drops whatever the PCID must not
@@ -133,11 +116,8 @@ static void keep_current(struct vcpu *v, uint16_t pcid)
 
     if (l->n > JC_KEPT || bv->low_globals)
         return;
-    struct jc_kept *k = place_to_keep(bv);
+    struct jc_kept *k = &bv->jc_kept[pcids_put(&bv->pcids, pcid)];
 
-    k->used = true;
-    k->pcid = pcid;
-    k->since = v->tlb.flushes;
     k->gen = v->vm->bt->gen;
     k->n = 0;
     for (uint32_t i = 0; i < l->n; i++) {
@@ -171,15 +151,11 @@ void bt_note_pcid(struct vcpu *v, uint16_t old, uint16_t pcid, bool keep)
     bt_lock(bt); /* no block goes meanwhile */
     keep_current(v, old);
     bt_note_cr3(v);
-    for (unsigned i = 0; i < TLB_PCIDS; i++) {
-        struct jc_kept *k = &v->bt->jc_kept[i];
+    int place = pcids_find(&v->bt->pcids, pcid);
 
-        if (!k->used || k->pcid != pcid)
-            continue;
-        if (keep && k->gen == bt->gen)
-            put_back(v, k);
-        k->used = false;
-    }
+    if (place >= 0 && keep && v->bt->jc_kept[place].gen == bt->gen)
+        put_back(v, &v->bt->jc_kept[place]);
+    pcids_forget(&v->bt->pcids, pcid);
     bt_unlock(bt);
 }
 

@@ -161,10 +161,8 @@ struct jc_list {
 /* Of a PCID that is not the current one: what it had in the jump cache (paging/tlb.h, tlb_kept). */
 #define JC_KEPT 192
 struct jc_kept {
-    uint16_t pcid;
-    bool used;
     uint32_t n;
-    uint64_t since, gen; /* gen: bt's when it was kept */
+    uint64_t gen; /* bt's when it was kept */
     uint32_t slot[JC_KEPT];
     struct jc_entry entry[JC_KEPT];
 };
@@ -174,7 +172,8 @@ struct bt_vcpu {
     uint8_t jc_key[2];         /* but for the set, last used in the jump cache; [1]: the user's */
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
-    struct jc_kept jc_kept[TLB_PCIDS];
+    struct pcids pcids; /* those with a jc_kept */
+    struct jc_kept jc_kept[PCIDS];
     bool low_globals;         /* the jump cache has had global entries of the lower half */
     _Atomic uint32_t running; /* in guest code, or on the way (world.c) */
     uint64_t win_len[TLB_CTXS][WIN_KINDS];  /* 0: not in use */
