@@ -192,6 +192,8 @@ static bool w_is_width(const struct insn *in)
     case 0x17e:
     case 0x316:
     case 0x322:
+    case 0x360: /* VPCMPESTRM, VPCMPESTRI */
+    case 0x361:
         return true;
     default:
         return false;

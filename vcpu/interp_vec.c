@@ -115,12 +115,24 @@ static int execute(struct vcpu *v, const struct insn *in)
     return op_done(v, in);
 }
 
+/* VZEROUPPER and VZEROALL outside 64-bit code, where there are eight registers (SDM 2C). */
+static int zero_eight(struct vcpu *v, const struct insn *in)
+{
+    fpu_put(v);
+    zero_bytes(v->cpu.xsave + 576, 8 * 16);
+    if (in->vex_l)
+        zero_bytes(v->cpu.xsave + 160, 8 * 16);
+    return op_done(v, in);
+}
+
 int interp_vec(struct vcpu *v, const struct insn *in)
 {
     if (insn_class(in) == IC_VECSYS)
         return interp_vecsys(v, in);
     if (interp_vec_enabled(v, in) != CPU_OK)
         return CPU_FAULT;
+    if (in->mode != 8 && in->vex && in->map == 1 && in->opcode == 0x77)
+        return zero_eight(v, in);
     if (execute(v, in) == CPU_OK)
         return CPU_OK;
     /* #MF of an earlier instruction comes before this one's operand (SDM 1 8.6). */
