@@ -100,6 +100,7 @@ struct bt_hot {
     /* Linear windows: one past the last offset at which what is compared at once may begin;
      * [context][enum win_kind][class] */
     uint64_t win_limit[TLB_CTXS][WIN_KINDS][WIN_CLASSES];
+    uint64_t odd_seg[2]; /* of FS, GS in 32-bit code: 0, or what keeps it out of the TLB */
 };
 
 struct vm_cpus {

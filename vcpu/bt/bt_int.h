@@ -4,6 +4,7 @@
  * Translated code runs with GS at struct vcpu and host RSP on the return stack (ras.c):
  *   guest RSP is host R15; host R10 and R11 are scratch; guest R10, R11 and R15 live in cpu.gpr;
  *   every other guest GPR is the host register of the same name.
+ *   In 32-bit code the upper halves of guest RAX to RDI are 0; windows (window.c) are not used.
  *   Arithmetic flags are in EFLAGS, or put away in hot.flags (enum flags_at); DF is a part of the
  * block key and always 0 in the host; x87/SSE/AVX are the host's own.
  *
@@ -50,7 +51,14 @@ enum {
     /* Not a state of the CPU: translated without windows, the rest of a block of which an access
      * was outside its window. Neither linked to nor in the jump cache. */
     KEY_PLAIN = 64,
+    KEY_32 = 256, /* 32-bit code with flat segments (bt_flat32()); else 64-bit code */
 };
+
+/* The bytes of an address, a general register and a stack slot. */
+static inline unsigned bt_mode(unsigned key)
+{
+    return key & KEY_32 ? 4 : 8;
+}
 
 enum bt_exit {
     BTX_JUMP = 1, /* indirect branch missed the jump cache: cpu.rip is the target */
@@ -61,7 +69,7 @@ enum bt_exit {
     BTX_POLL,     /* a kick, met at the start of the block at cpu.rip */
     BTX_SYSCALL,  /* the instruction at cpu.rip is this one: no need to look */
     BTX_SYSRET,
-    BTX_IRETQ,
+    BTX_IRET, /* IRETQ; of 32-bit code IRETD */
     BTX_LINKS /* from here on a struct bt_link pointer: direct branch not linked yet; or, with
                  BTX_MISS_TAG, a struct bt_miss pointer */
 };
@@ -110,7 +118,7 @@ struct bt_block {
     struct {
         uint16_t at, len; /* page offset */
     } ahead[BT_AHEAD];
-    uint8_t key;
+    uint16_t key;
     bool valid;
     uint32_t code, code_len; /* cache offset, bytes */
     uint32_t entry_slot;     /* cache offset: flags come in hot.flags */
@@ -201,9 +209,9 @@ void bt_cache_flush(struct bt *bt);
 void *bt_meta_alloc(struct bt *bt, size_t size);
 bool bt_cache_room(const struct bt *bt);
 void bt_cache_ahead(struct bt *bt);
-struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key);
+struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint16_t key);
 /* The first block of the list by hash_next that holds all for gpa and key, at whatever RIP. */
-struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint8_t key);
+struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint16_t key);
 /* Enter a finished block. */
 void bt_block_add(struct bt *bt, struct bt_block *b);
 /* Writes to the page of gpa are to be noticed from now on. The world stops if it was not so: not
@@ -220,10 +228,10 @@ void bt_unlink_cross(struct bt *bt);
 
 /* --- move.c --- */
 /* May what is at rip be used for another address, and the reverse? */
-bool bt_movable(const struct vcpu *v, uint64_t rip, uint8_t key);
+bool bt_movable(const struct vcpu *v, uint64_t rip, uint16_t key);
 /* A translation of the same bytes for another RIP, made to be one for rip; NULL: there is none. At
  * the top of the loop, bt->lock held. */
-struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key);
+struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint16_t key);
 /* Is the code at cpu.rip translated, for whatever address? */
 bool bt_known(struct vcpu *v);
 
@@ -234,7 +242,7 @@ void bt_jc_flush(struct vcpu *v);
 /* --- translate.c --- */
 /* Translate the block at cpu.rip; gpa is its physical address. NULL with *fault false: the first
  * instruction cannot be translated (interpret it); *fault true: fetching raised cpu->exc. */
-struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault);
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint16_t key, bool *fault);
 
 /* --- callout.c: called from translated code --- */
 uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip);
@@ -248,10 +256,14 @@ void bt_flags_out(struct vcpu *v);
 bool bt_irq_waits(struct vcpu *v);
 bool bt_irq_masked(struct vcpu *v);
 
-/* --- run.c --- */
-uint8_t bt_key(const struct vcpu *v);
+/* --- mode.c --- */
+uint16_t bt_key(const struct vcpu *v);
 /* Is the CPU in a state that only the interpreter runs? */
 bool bt_wants_interp(const struct vcpu *v);
+/* 32-bit code of the common shape: CS, SS, DS and ES are all of the 4 GiB from 0. */
+bool bt_flat32(const struct cpu *c);
+/* About to run translated code: what it takes for granted of struct cpu and has in hot. */
+void bt_settle32(struct vcpu *v);
 
 /* info of a callout site */
 #define SITE_SIZE(i)     ((unsigned)(i)&0x7f)
@@ -262,7 +274,7 @@ bool bt_wants_interp(const struct vcpu *v);
 #define SITE_REPNE       0x800u
 #define SITE_PLAIN       0x10000u /* a #PF of this access is the instruction's first fault */
 #define SITE_RUN         0x20000u /* several instructions' accesses, checked as one */
-#define SITE_STRING      0x80u    /* a string instruction with flat 64-bit addresses and DF = 0 */
+#define SITE_STRING      0x80u    /* a string instruction with flat addresses and DF = 0 */
 #define SITE_LEN(i)      (((unsigned)(i) >> 12) & 15)
 #define SITE_ARG(len)    ((uint32_t)(len) << 12)
 #define SITE_OP(map, op) ((uint32_t)((map) << 8 | (op)) << 16)

@@ -149,19 +149,19 @@ void bt_cache_flush(struct bt *bt)
 
 /* Neighbours in guest memory stay neighbours here: a short guest touches few pages of the table.
  * Not of RIP: what is translated for other addresses is found as well. */
-static unsigned hash_of(const struct bt *bt, gpa_t gpa, uint8_t key)
+static unsigned hash_of(const struct bt *bt, gpa_t gpa, uint16_t key)
 {
     uint64_t far = (gpa >> 14) * 0x9e3779b97f4a7c15u;
 
     return (unsigned)(gpa >> 1 ^ far >> 40 ^ (uint64_t)key << 6) & (bt->hash_size - 1);
 }
 
-struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint8_t key)
+struct bt_block *bt_block_first(struct bt *bt, gpa_t gpa, uint16_t key)
 {
     return bt->hash[hash_of(bt, gpa, key)];
 }
 
-struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint8_t key)
+struct bt_block *bt_block_find(struct bt *bt, gpa_t gpa, uint64_t rip, uint16_t key)
 {
     struct bt_block *b = bt_block_first(bt, gpa, key);
 

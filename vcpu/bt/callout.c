@@ -41,7 +41,7 @@ bool bt_irq_masked(struct vcpu *v)
 static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
 {
     struct bt *bt = v->vm->bt;
-    uint8_t key = bt_key(v);
+    uint16_t key = bt_key(v);
     /* Since the cache was entered: what another CPU has changed in the code ahead must be seen
      * after a serializing instruction (SDM 3A 9.1.3). */
     /* A vCPU in the cache has its bt. NOLINTNEXTLINE(clang-analyzer-core.NullDereference) */
@@ -55,6 +55,8 @@ static bool by_interp(struct vcpu *v, uint64_t rip, uint64_t info)
     while (s == STEP_OK && (info & SITE_REP) && v->cpu.rip == rip && v->tlb.flushes == flushes &&
            !atomic_load_explicit(&v->kicked, memory_order_relaxed));
     v->bt->last_step = s;
+    if (!cpu_code64(&v->cpu))
+        bt_settle32(v);
     if (s != STEP_OK || (info & SITE_END) || v->cpu.rip != rip + SITE_LEN(info) ||
         bt_key(v) != key || bt->gen != gen || v->tlb.flushes != flushes || bt_wants_interp(v) ||
         bt_irq_waits(v))
@@ -112,12 +114,14 @@ uint64_t bt_callout_mem(struct vcpu *v, gva_t lin, uint64_t info, uint64_t rip)
     if ((bt_key(v) & KEY_CTX) == TLB_USER)
         acc |= ACC_USER;
     /* With a debugger's watchpoints the interpreter sees what is accessed. */
-    if (canonical(lin) && canonical(lin + size - 1) && !watch_any(v)) {
+    if (canonical(lin) && canonical(lin + size - 1) && !watch_any(v) &&
+        (lin + size - 1 <= UINT32_MAX || cpu_code64(&v->cpu))) {
         int r = mem_host(v, lin, size, acc, &host, &traced);
 
         if (r == CPU_OK && host && !(traced && (acc & ACC_WRITE))) {
             v->stats.bt_tlb_refills++;
-            bt_window_refill(v, lin, bt_key(v) & KEY_CTX);
+            if (cpu_code64(&v->cpu))
+                bt_window_refill(v, lin, bt_key(v) & KEY_CTX);
             return (uintptr_t)host;
         }
         if (r == CPU_FAULT && (info & SITE_PLAIN)) {

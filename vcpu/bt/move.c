@@ -22,9 +22,10 @@
 #define LOW  ((uint64_t)8 * GIB)
 #define HIGH ((uint64_t)1 << 47)
 
-bool bt_movable(const struct vcpu *v, uint64_t rip, uint8_t key)
+bool bt_movable(const struct vcpu *v, uint64_t rip, uint16_t key)
 {
-    if ((bt_debug & BT_DBG_NO_MOVE) || (key & KEY_PLAIN) || (v->vm->debug && v->vm->debug->ncode))
+    if ((bt_debug & BT_DBG_NO_MOVE) || (key & (KEY_PLAIN | KEY_32)) ||
+        (v->vm->debug && v->vm->debug->ncode))
         return false;
     return bt_debug & BT_DBG_MOVE_LOW ? rip < HIGH : rip - LOW < HIGH - LOW;
 }
@@ -215,7 +216,7 @@ static void move_page(struct vcpu *v, const struct bt_block *first, uint64_t del
 
 /* --- what there is --- */
 
-struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key)
+struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint16_t key)
 {
     struct bt *bt = v->vm->bt;
     struct bt_block *newest = NULL, *oldest = NULL;
@@ -245,7 +246,7 @@ struct bt_block *bt_move(struct vcpu *v, gpa_t gpa, uint64_t rip, uint8_t key)
 bool bt_known(struct vcpu *v)
 {
     struct bt *bt = v->vm->bt;
-    uint8_t key = bt_key(v);
+    uint16_t key = bt_key(v);
     gpa_t gpa;
     bool global, known = false;
 

@@ -39,7 +39,7 @@ void bt_ras_settle(struct vcpu *v)
     struct bt_vcpu *bv = v->bt;
     uint64_t gen = __atomic_load_n(&v->vm->bt->gen, __ATOMIC_RELAXED);
     uint64_t *bottom = (uint64_t *)(uintptr_t)v->hot.ras_base;
-    uint8_t key = bt_key(v);
+    uint16_t key = bt_key(v);
     uint64_t empty = (uintptr_t)v->vm->bt->rx + v->vm->bt->g_ras_empty[key & KEY_CTX];
 
     /* What STAC began in the cache may have ended outside: the bottom says whose the stack is. */

@@ -12,37 +12,6 @@
 unsigned bt_debug;
 uint64_t bt_cache_size = BT_CACHE_DEFAULT;
 
-/* --- keys --- */
-
-uint8_t bt_key(const struct vcpu *v)
-{
-    const struct cpu *c = &v->cpu;
-    uint8_t key = (uint8_t)mem_tlb_ctx(v, c->cpl == 3 ? ACC_USER : 0);
-
-    if (c->rflags & (FL_DF | FL_IOPL | FL_NT))
-        key |= KEY_ODD;
-    if (!(c->cr0 & (CR0_EM | CR0_TS)) && (c->cr4 & CR4_OSFXSR)) {
-        key |= KEY_FPU;
-        if ((c->cr4 & CR4_OSXSAVE) && (c->xcr0 & 6) == 6)
-            key |= KEY_AVX;
-    }
-    if (c->tsc_offset == 0 && (!(c->cr4 & CR4_TSD) || c->cpl == 0))
-        key |= KEY_TSC;
-    if (c->cr4 & CR4_FSGSBASE)
-        key |= KEY_FSGS;
-    return key;
-}
-
-/* States that only the interpreter runs: other modes than 64-bit, rings 1 and 2, single steps, the
- * instruction in an interrupt shadow. */
-bool bt_wants_interp(const struct vcpu *v)
-{
-    const struct cpu *c = &v->cpu;
-
-    return !cpu_code64(c) || c->cpl == 1 || c->cpl == 2 || (c->rflags & (FL_TF | FL_RF)) ||
-           c->int_shadow || !(c->cr0 & CR0_PG) || (c->dr[7] & 0xff) || (v->debug & DEBUG_STEP);
-}
-
 /* --- host faults in translated code --- */
 
 /* Is what lies at off the CALL of a callout, after the PUSH of its argument? */
@@ -159,16 +128,16 @@ static void vcpu_fini(struct vcpu *v)
 
 /* Bits of the key beside the set must be one per set of the jump cache; the supervisor's two are
  * one here, for STAC and CLAC go from one to the other without coming by. */
-static uint8_t *jc_key(const struct vcpu *v, uint8_t key)
+static uint16_t *jc_key(const struct vcpu *v, uint16_t key)
 {
     return &v->bt->jc_key[(key & KEY_CTX) == TLB_USER];
 }
 
-static void settle_key(struct vcpu *v, uint8_t key)
+static void settle_key(struct vcpu *v, uint16_t key)
 {
-    uint8_t *last = jc_key(v, key);
+    uint16_t *last = jc_key(v, key);
 
-    key &= (uint8_t)~KEY_CTX;
+    key &= (uint16_t)~KEY_CTX;
     if (*last != key) {
         *last = key;
         bt_jc_flush(v);
@@ -187,6 +156,9 @@ static int locate(struct vcpu *v, struct where *w)
 
     if (!canonical(v->cpu.rip))
         return cpu_gp0(&v->cpu);
+    /* At the end of the 4 GiB what runs on wraps. */
+    if (v->cpu.rip >= UINT32_MAX - PAGE_SIZE + 1 && !cpu_code64(&v->cpu))
+        return 1;
     if (mem_translate_fetch(v, v->cpu.rip, &w->gpa, &w->global))
         return CPU_FAULT;
     if (!ram_has(v->vm->ram, w->gpa & PAGE_MASK, PAGE_SIZE))
@@ -230,7 +202,7 @@ static int straddle(struct vcpu *v, const struct bt_block *b, struct where *w)
     return (gpa2 & PAGE_MASK) == b->page2 ? 0 : 1;
 }
 
-static struct bt_block *translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault)
+static struct bt_block *translate(struct vcpu *v, gpa_t gpa, uint16_t key, bool *fault)
 {
     uint64_t t0 = vcpu_tsc(v);
     struct bt_block *b = bt_translate(v, gpa, key, fault);
@@ -244,7 +216,7 @@ static struct bt_block *translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *
 static struct bt_block *block_here(struct vcpu *v, struct where *w, bool plain, bool *fault)
 {
     struct bt *bt = v->vm->bt;
-    uint8_t key = bt_key(v);
+    uint16_t key = bt_key(v);
     struct bt_block *b;
     int r;
 
@@ -336,6 +308,8 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
     bt_flags_in(v);
     fpu_take(v);
     bt_ras_settle(v);
+    if (!cpu_code64(&v->cpu))
+        bt_settle32(v);
     ((void (*)(uint64_t))(uintptr_t)(bt->rx + bt->g_enter))(code);
     uint64_t info = v->hot.exit_info;
 
@@ -350,7 +324,7 @@ static uint64_t enter(struct vcpu *v, uint64_t code)
 /* What the jump cache has for cpu.rip, as translated code would find it; 0: nothing. */
 static uint64_t cached_code(const struct vcpu *v)
 {
-    uint8_t key = bt_key(v);
+    uint16_t key = bt_key(v);
     const struct jc_entry *e = &v->jc[key & KEY_CTX][jc_slot(v->cpu.rip)];
 
     return e->rip == v->cpu.rip && *jc_key(v, key) == (key & ~KEY_CTX) ? e->code : 0;
@@ -473,10 +447,10 @@ static bool after(struct vcpu *v, uint64_t info, bool *look, enum exit_reason *r
     switch (BTX_KIND(info)) {
     case BTX_SYSCALL:
     case BTX_SYSRET:
-    case BTX_IRETQ:
+    case BTX_IRET:
         err = BTX_KIND(info) == BTX_SYSCALL  ? cpu_syscall(v, v->cpu.rip + 2)
               : BTX_KIND(info) == BTX_SYSRET ? cpu_sysret(v, 8)
-                                             : cpu_iret(v, 8);
+                                             : cpu_iret(v, bt_mode(bt_key(v)));
         /* Only what waited for IF, or an NMI for IRET, can have become deliverable. */
         *look = v->hot.sti_ptr == 0 || v->cpu.nmi_pending;
         return err && cannot_deliver(v, r);
@@ -535,8 +509,10 @@ static enum exit_reason run(struct vcpu *v)
         }
         if (!code) {
             v->stats.bt_fallbacks++;
-            /* What is not 64-bit code goes on being interpreted. */
-            if (step_leaves(v, cpu_code64(&v->cpu) ? interp_step(v) : interp_on(v), &r))
+            /* What is neither 64-bit nor flat code goes on being interpreted. */
+            bool other = !cpu_code64(&v->cpu) && !bt_flat32(&v->cpu);
+
+            if (step_leaves(v, other ? interp_on(v) : interp_step(v), &r))
                 return out(v, r);
             look = true;
             continue;

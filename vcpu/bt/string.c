@@ -1,5 +1,5 @@
 /*
- * String instructions from translated code, the common case: flat 64-bit addresses, DF = 0, both
+ * String instructions from translated code, the common case: flat addresses, DF = 0, both
  * operands in pages that the TLB has. Page by page with the host's own string instruction, which
  * keeps overlap and flags exact. Anything else is left to the interpreter where it stopped.
  */
@@ -124,10 +124,12 @@ static uint64_t stretch(struct vcpu *v, unsigned op, unsigned size, uint64_t n, 
         set_flags(v, flags);
         *stop = !(flags & FL_ZF) != ne;
     }
+    uint64_t mask = cpu_code64(&v->cpu) ? ~(uint64_t)0 : UINT32_MAX;
+
     if (op != LODS)
-        g[RDI] += n * size;
+        g[RDI] = (g[RDI] + n * size) & mask;
     if (si)
-        g[RSI] += n * size;
+        g[RSI] = (g[RSI] + n * size) & mask;
     return n;
 }
 

@@ -21,6 +21,7 @@
 struct tr_linear {
     uint8_t base;
     bool bits, fixed; /* fixed: a constant, lin */
+    uint8_t size;     /* bytes accessed there */
     int32_t add;
     uint64_t lin;
 };
@@ -110,8 +111,9 @@ struct tr {
     struct bt *bt;
     struct bt_block *b;
     struct emit e;
-    unsigned n; /* instructions */
-    unsigned i; /* the one being translated */
+    unsigned mode; /* bt_mode() of the key */
+    unsigned n;    /* instructions */
+    unsigned i;    /* the one being translated */
     struct insn in[BT_MAX_INSNS];
     uint64_t rip[BT_MAX_INSNS + 1];
     uint16_t live[BT_MAX_INSNS + 1]; /* flags live before instruction i */
@@ -169,7 +171,7 @@ struct jc_kept {
 
 /* The translator's own part of a vCPU. */
 struct bt_vcpu {
-    uint8_t jc_key[2];         /* but for the set, last used in the jump cache; [1]: the user's */
+    uint16_t jc_key[2];        /* but for the set, last used in the jump cache; [1]: the user's */
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
     struct pcids pcids; /* those with a jc_kept */
@@ -189,7 +191,7 @@ struct bt_vcpu {
     _Alignas(64) uint8_t bounce[128]; /* of a read that crosses pages (run.c) */
     uint8_t *ras;                     /* mapping of the return stack, a guard page first */
     uint64_t ras_gen, ras_flushes;
-    uint8_t ras_key;
+    uint16_t ras_key;
     enum step last_step; /* of the interpreter, when a callout left the cache for it */
     struct tr tr;        /* the block being translated */
 };
@@ -197,6 +199,37 @@ struct bt_vcpu {
 static inline unsigned tr_ctx(const struct tr *t)
 {
     return t->b->key & KEY_CTX;
+}
+
+/* Are general registers 8 bytes wide? */
+static inline bool tr_wide(const struct tr *t)
+{
+    return t->mode == 8;
+}
+
+/* Are the addresses of a string instruction the registers as they are? */
+static inline bool tr_flat_string(const struct insn *in)
+{
+    return in->addrsize == in->mode && in->seg != SEG_FS && in->seg != SEG_GS && in->seg != SEG_CS;
+}
+
+/* Linear addresses and RIP wrap where the mode has it. */
+static inline uint64_t tr_wrap(const struct tr *t, uint64_t a)
+{
+    return tr_wide(t) ? a : (uint32_t)a;
+}
+
+/* Where the direct branch i goes to if it is taken. */
+static inline uint64_t tr_target(const struct tr *t, unsigned i)
+{
+    return tr_wrap(t, t->rip[i] + t->in[i].len + t->in[i].imm);
+}
+
+/* Is the memory operand, if there is one, for the interpreter? In 32-bit code with 16-bit
+ * addresses, or through CS, which is not to be written to. */
+static inline bool tr_odd_operand(const struct insn *in)
+{
+    return in->mode == 4 && in->has_mem && (in->addrsize != 4 || in->seg == SEG_CS);
 }
 
 /* --- flags (translate.c) --- */
@@ -261,9 +294,6 @@ void tr_access(struct tr *t, unsigned k, unsigned base, int32_t disp, unsigned s
 /* The ModRM operand of i by the TLB: t->m is in [H_A], or in [H_A + a guest register's]. Clobbers
  * H_B and EFLAGS. */
 void tr_operand(struct tr *t, bool write, unsigned size, uint32_t more);
-/* Linear address of i's memory operand, and adjust, into H_A; *fixed true when it is a constant, in
- * *lin. May use H_B. */
-void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin);
 /* H_A = host address of l, which is t->m; clobbers H_B and EFLAGS. */
 void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint32_t more);
 /* H_B = where in its table the TLB entry of the linear address in reg lies. */
@@ -315,6 +345,8 @@ void bt_window_open(struct vcpu *v);
 bool bt_window_missed(struct vcpu *v, struct bt_miss *m, uint64_t off);
 
 /* --- tr_insn.c --- */
+/* An instruction of 32-bit code that the host has by another opcode. */
+void tr_as64(struct insn *in);
 void tr_operate(struct tr *t); /* IC_ALU, IC_VEC, IC_X87, IC_MOFFS */
 bool tr_system(struct tr *t);  /* IC_SYS done inline (tr_sys.c); false: not one of those */
 void tr_pushf(struct tr *t);

@@ -40,8 +40,9 @@ static unsigned poll(struct tr *t, int32_t ptr)
     return t->nmap;
 }
 
-static bool closes_loop(const struct insn *in)
+static bool closes_loop(const struct tr *t, unsigned i)
 {
+    const struct insn *in = &t->in[i];
     unsigned op = in->opcode;
 
     if (insn_class(in) != IC_BRANCH)
@@ -50,7 +51,7 @@ static bool closes_loop(const struct insn *in)
         return false; /* the glue does, should it miss */
     if (in->map == 0 && (op == 0xff || op == 0xe8))
         return true;
-    return (int64_t)in->imm < 0;
+    return tr_wide(t) ? (int64_t)in->imm < 0 : tr_target(t, i) <= t->rip[i];
 }
 
 /* Every loop has a branch backwards, or an indirect one, and a block with one polls, by a
@@ -63,7 +64,7 @@ void tr_poll_start(struct tr *t)
 
     t->i = 0;
     t->poll = 0;
-    while (i < t->n && !closes_loop(&t->in[i]))
+    while (i < t->n && !closes_loop(t, i))
         i++;
     if (i < t->n && !(bt_debug & BT_DBG_NO_INLINE) && !tr_checks_by(t, i))
         t->poll = poll(t, VOFF(poll_ptr));
@@ -111,8 +112,8 @@ static void landing(struct tr *t, uint64_t next)
 {
     struct emit *e = &t->e;
 
-    if (t->fixed && (uint64_t)(int64_t)(int32_t)next == next) {
-        e8(e, 0x49); /* cmp r10, imm32 */
+    if (!tr_wide(t) || (t->fixed && (uint64_t)(int64_t)(int32_t)next == next)) {
+        e8(e, tr_wide(t) ? 0x49 : 0x41); /* cmp r10, imm32 */
         e8(e, 0x81);
         e8(e, 0xfa);
         e32(e, (uint32_t)next);
@@ -188,8 +189,8 @@ static enum bt_exit exit_kind(const struct insn *in)
         return BTX_SYSCALL;
     if (in->map == 1 && in->opcode == 0x07 && in->opsize == 8)
         return BTX_SYSRET;
-    if (in->map == 0 && in->opcode == 0xcf && in->opsize == 8)
-        return BTX_IRETQ;
+    if (in->map == 0 && in->opcode == 0xcf && in->opsize == in->mode)
+        return BTX_IRET;
     return BTX_INTERP;
 }
 
@@ -276,7 +277,7 @@ void tr_stubs(struct tr *t)
 static void push_return(struct tr *t, uint64_t next)
 {
     tr_push_slot(t, SITE_END);
-    if (t->fixed && (uint64_t)(int64_t)(int32_t)next == next) {
+    if (!tr_wide(t) || (t->fixed && (uint64_t)(int64_t)(int32_t)next == next)) {
         tr_store_imm32(t, next);
     } else {
         tr_mov_addr(t, H_B, next);
@@ -312,10 +313,10 @@ static void indirect(struct tr *t, bool call)
 static void ret(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
-    int32_t pop = 8 + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
+    int32_t pop = (int32_t)t->mode + (in->opcode == 0xc2 ? (int32_t)(uint16_t)in->imm : 0);
 
-    tr_access(t, 0, H_SP, 0, 8, false, SITE_END);
-    e_op(&t->e, 0x8b, H_A, &t->m, true);
+    tr_access(t, 0, H_SP, 0, t->mode, false, SITE_END);
+    e_op(&t->e, 0x8b, H_A, &t->m, tr_wide(t));
     tr_sp_add(t, pop);
     exit_ret(t, pop);
 }
@@ -361,10 +362,12 @@ static void loop(struct tr *t, uint64_t target, uint64_t next)
 void tr_branch(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
-    uint64_t next = t->rip[t->i] + in->len, target = next + in->imm;
+    uint64_t next = t->rip[t->i] + in->len, target = tr_target(t, t->i);
     unsigned op = in->opcode;
 
-    if (bt_debug & BT_DBG_NO_INLINE) {
+    /* In 32-bit code an operand size of 2 bytes cuts off EIP. */
+    if ((bt_debug & BT_DBG_NO_INLINE) || in->opsize != t->mode || tr_odd_operand(in) ||
+        (op >= 0xe0 && op <= 0xe3 && in->map == 0 && in->addrsize == 2)) {
         tr_exit_interp(t, t->rip[t->i]);
         return;
     }

@@ -179,8 +179,7 @@ void tr_callout_at(struct tr *t, uint32_t more)
 
     if (string && (in->rep || in->repne))
         info |= in->repne ? SITE_REP | SITE_REPNE : SITE_REP;
-    if (string && in->addrsize == 8 && in->seg != SEG_FS && in->seg != SEG_GS &&
-        !(t->b->key & KEY_ODD))
+    if (string && tr_flat_string(in) && !(t->b->key & KEY_ODD))
         info |= SITE_STRING | in->opsize;
     tr_sp_settle(t);
     tr_mov_addr(t, H_A, t->rip[t->i]);
@@ -222,7 +221,9 @@ static void lea(struct tr *t)
             base = tr_use(t, base, H_A);
         if (index != REG_NONE)
             index = tr_use(t, index, H_B);
-        e_lea(e, dst, base, index, in->scale, (int32_t)in->disp, in->opsize, in->addrsize);
+        /* A result of 4 bytes has no need of an address cut off at that. */
+        e_lea(e, dst, base, index, in->scale, (int32_t)in->disp, in->opsize,
+              in->opsize == 4 ? 8 : in->addrsize);
     }
     if (tr_spilled(in->reg)) {
         e_gs_store(e, H_A, GPR_OFF(in->reg));
@@ -243,6 +244,35 @@ static void high8_mem(struct tr *t, const struct rename *rn)
     e_rr(&t->e, 0x87, H_A, RSI, true);
 }
 
+void tr_as64(struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    if (in->map != 0)
+        return;
+    if (op >= 0x40 && op <= 0x4f) { /* INC, DEC */
+        in->has_modrm = true;
+        in->mod = 3;
+        in->reg = op >> 3 & 1;
+        in->opcode = 0xff;
+    } else if (op == 0x82) {
+        in->opcode = 0x80;
+    }
+}
+
+/* Is it something else, or nothing, to the host, which runs 64-bit code? */
+static bool only32(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    if (in->vex) /* W that is ignored here, a register of three bits in an immediate, VZEROUPPER */
+        return (in->vex_w && (fields(in) || (in->info->flags & OF_IMPL_GPR))) ||
+               (in->map == 3 && op >= 0x4a && op <= 0x4f && (in->imm & 0x80)) ||
+               (in->map == 1 && op == 0x77);
+    return in->map == 0 && (op == 0x27 || op == 0x2f || op == 0x37 || op == 0x3f ||
+                            (op >= 0xd4 && op <= 0xd6)); /* DAA DAS AAA AAS AAM AAD SALC */
+}
+
 static bool no_access(const struct insn *in)
 {
     return in->map == 1 && (in->opcode == 0x0d || (in->opcode >= 0x18 && in->opcode <= 0x1f));
@@ -253,6 +283,8 @@ static bool odd(const struct tr *t, const struct insn *in)
 {
     if ((insn_class(in) == IC_VEC || insn_class(in) == IC_X87) &&
         !(t->b->key & (in->vex ? KEY_AVX : KEY_FPU)))
+        return true;
+    if (in->mode == 4 && (only32(in) || tr_odd_operand(in)))
         return true;
     return (in->has_mem && in->mem_size == 0) || in->mem_size > 64 || (bt_debug & BT_DBG_NO_INLINE);
 }
@@ -276,6 +308,14 @@ static void bit_string(struct tr *t)
     e8(e, in->opsize * 8u - 1);
     tr_flags_use(t, false);
     e_insn(e, in, H_B, 0, 0, &t->m);
+}
+
+/* Those that are the interpreter's all the same. */
+static bool bit_string_odd(const struct insn *in)
+{
+    return (in->info->flags & OF_BITMEM) &&
+           (in->opsize == 2 || in->addrsize != in->mode ||
+            (in->mode == 4 && (in->seg == SEG_FS || in->seg == SEG_GS)));
 }
 
 /* MOV between rAX and a fixed address: as its ModRM sister. */
@@ -337,14 +377,14 @@ void tr_operate(struct tr *t)
     struct rename rn;
 
     if (insn_class(in) == IC_MOFFS) {
-        if (in->opcode == 0xd7 || (bt_debug & BT_DBG_NO_INLINE)) {
+        if (in->opcode == 0xd7 || tr_odd_operand(in) || (bt_debug & BT_DBG_NO_INLINE)) {
             tr_callout(t);
             return;
         }
         as_modrm(in);
     }
     if (insn_class(in) == IC_ALU && in->map == 0 && in->opcode == 0x8d) {
-        if (in->opsize == 2) {
+        if (in->opsize == 2 || in->addrsize == 2) {
             tr_callout(t);
             return;
         }
@@ -359,8 +399,7 @@ void tr_operate(struct tr *t)
             tr_callout(t);
         return;
     }
-    if (odd(t, in) || !rename_all(t, in, &rn) ||
-        ((in->info->flags & OF_BITMEM) && in->has_mem && (in->opsize == 2 || in->addrsize == 4))) {
+    if (odd(t, in) || !rename_all(t, in, &rn) || (in->has_mem && bit_string_odd(in))) {
         tr_callout(t);
         return;
     }

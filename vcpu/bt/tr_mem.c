@@ -28,25 +28,62 @@ void tr_segment_base(struct tr *t, unsigned seg)
                   (int32_t)sizeof(struct seg) * (int32_t)seg);
 }
 
-void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin)
+/* In 32-bit code, the offset in H_A and size bytes from there on being more than 4 GiB: H_B becomes
+ * what makes of the address one that no TLB has (SDM 3A 5.3: the interpreter faults). Else 0. */
+static void offset_wraps(struct tr *t, unsigned size)
+{
+    struct emit *e = &t->e;
+
+    e_lea(e, H_B, H_A, REG_NONE, 0, (int32_t)size - 1, 8, 8);
+    for (unsigned digit = 5; digit >= 4; digit--) { /* shr r11, 32; shl r11, 62 */
+        e8(e, 0x49);
+        e8(e, 0xc1);
+        e8(e, 0xc3 | digit << 3);
+        e8(e, digit == 5 ? 32 : 62);
+    }
+}
+
+/* H_A, an offset, += base of FS or GS. In 32-bit code that wraps, and an address through a segment
+ * that has not all of the 4 GiB becomes one that no TLB has (bt_settle32()). */
+static void add_base(struct tr *t, unsigned seg, unsigned size, bool known)
+{
+    struct emit *e = &t->e;
+
+    if (!tr_wide(t) && !known)
+        offset_wraps(t, size);
+    e_gs(e, 0x03, H_A,
+         (int32_t)offsetof(struct vcpu, cpu.seg[0].base) +
+             (int32_t)sizeof(struct seg) * (int32_t)seg,
+         tr_wide(t));
+    if (tr_wide(t))
+        return;
+    if (!known)
+        e_rr(e, 0x09, H_B, H_A, true); /* or */
+    e_gs(e, 0x0b, H_A, VOFF(hot.odd_seg) + 8 * (int32_t)(seg - SEG_FS), true);
+}
+
+/* Linear address of i's memory operand, and l->add, into H_A; l->fixed true when it is a constant,
+ * in l->lin. May use H_B. */
+static void address(struct tr *t, struct tr_linear *l)
 {
     const struct insn *in = &t->in[t->i];
-    int32_t disp = (int32_t)in->disp + adjust;
+    int32_t disp = (int32_t)((uint32_t)in->disp + (uint32_t)l->add);
     struct emit *e = &t->e;
-    bool seg = in->seg == SEG_FS || in->seg == SEG_GS;
+    bool seg = in->seg == SEG_FS || in->seg == SEG_GS, known = false;
     unsigned base = in->base, index = in->index;
 
-    *fixed = false;
-    *lin = 0;
+    l->fixed = false;
+    l->lin = 0;
     if (index == REG_NONE && (base == BASE_RIP || base == REG_NONE)) {
-        uint64_t a = (uint64_t)(in->disp + adjust) + (base == BASE_RIP ? next_rip(t) : 0);
+        uint64_t a = (uint64_t)(in->disp + l->add) + (base == BASE_RIP ? next_rip(t) : 0);
 
         if (in->addrsize == 4) {
             a = (uint32_t)a;
             t->fixed |= base == BASE_RIP;
         }
-        *lin = a;
-        *fixed = !seg;
+        l->lin = a;
+        l->fixed = !seg;
+        known = a + l->size - 1 <= UINT32_MAX;
         if (base == BASE_RIP)
             tr_mov_addr(t, H_A, a);
         else
@@ -56,18 +93,15 @@ void tr_address(struct tr *t, int32_t adjust, bool *fixed, uint64_t *lin)
             base = tr_use(t, base, H_A);
         if (index != REG_NONE)
             index = tr_use(t, index, H_B);
-        if (in->addrsize == 8 && index == REG_NONE && disp == 0) {
+        if (in->addrsize == in->mode && index == REG_NONE && disp == 0) {
             if (base != H_A)
                 e_mov(e, H_A, base);
         } else {
-            e_lea(e, H_A, base, index, in->scale, disp, in->addrsize, in->addrsize);
+            e_lea(e, H_A, base, index, in->scale, disp, in->addrsize, 8);
         }
     }
     if (seg)
-        e_gs(e, 0x03, H_A,
-             (int32_t)offsetof(struct vcpu, cpu.seg[0].base) +
-                 (int32_t)sizeof(struct seg) * in->seg,
-             true);
+        add_base(t, in->seg, l->size, known);
 }
 
 /* BT and its kin with a register bit index reach beyond the operand: H_A, its address, becomes that
@@ -94,7 +128,7 @@ static void bit_word(struct tr *t)
     e8(e, 0x83);
     e8(e, 0xe3);
     e8(e, (uint8_t)-in->opsize);
-    e_rr(e, 0x01, H_B, H_A, true); /* add r10, r11 */
+    e_rr(e, 0x01, H_B, H_A, tr_wide(t)); /* add r10, r11 */
 }
 
 /* H_A = the linear address. */
@@ -103,12 +137,12 @@ static void make_linear(struct tr *t, struct tr_linear *l)
     l->fixed = false;
     if (l->base != REG_NONE) {
         if (l->add)
-            e_lea(&t->e, H_A, l->base, REG_NONE, 0, l->add, 8, 8);
+            e_lea(&t->e, H_A, l->base, REG_NONE, 0, l->add, t->mode, 8);
         else
             e_mov(&t->e, H_A, l->base);
         return;
     }
-    tr_address(t, l->add, &l->fixed, &l->lin);
+    address(t, l);
     if (l->bits) {
         bit_word(t);
         l->fixed = false;
@@ -180,7 +214,7 @@ static bool is_pointer(const struct tr *t)
     const struct insn *in = &t->in[t->i];
 
     return in->base < NGPR && in->base != RSP && !tr_spilled(in->base) && in->index == REG_NONE &&
-           in->disp == 0 && in->addrsize == 8 && in->seg != SEG_FS && in->seg != SEG_GS;
+           in->disp == 0 && in->addrsize == in->mode && in->seg != SEG_FS && in->seg != SEG_GS;
 }
 
 void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint32_t more)
@@ -188,6 +222,7 @@ void tr_probe(struct tr *t, struct tr_linear l, bool write, unsigned size, uint3
     struct cold *c = &t->cold[t->ncold++];
     bool indexed = l.base == REG_NONE && !l.bits && !(more & SITE_RUN) && is_pointer(t);
 
+    l.size = (uint8_t)size;
     tr_sp_settle(t);
     tr_flags_clobber(t);
     if (!indexed)

@@ -38,20 +38,20 @@ static bool plain_push(const struct insn *in)
 {
     unsigned op = in->opcode;
 
-    return in->map == 0 && in->opsize == 8 &&
+    return in->map == 0 && in->opsize == in->mode &&
            ((op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c || op == 0xff);
 }
 
 static bool pop_memory(const struct insn *in)
 {
-    return in->map == 0 && in->opsize == 8 && in->opcode == 0x8f && in->has_mem;
+    return in->map == 0 && in->opsize == in->mode && in->opcode == 0x8f && in->has_mem;
 }
 
 static bool plain_pop(const struct insn *in)
 {
     unsigned op = in->opcode;
 
-    return in->map == 0 && in->opsize == 8 &&
+    return in->map == 0 && in->opsize == in->mode &&
            ((op >= 0x58 && op <= 0x5f) || (op == 0x8f && !in->has_mem));
 }
 
@@ -60,13 +60,13 @@ static bool is_offset(const struct insn *in, unsigned *dst, unsigned *src, int64
 {
     unsigned op = in->opcode;
 
-    if (insn_class(in) != IC_ALU || in->map != 0 || in->opsize != 8 || in->lock)
+    if (insn_class(in) != IC_ALU || in->map != 0 || in->opsize != in->mode || in->lock)
         return false;
     if (op == 0x8d) {
         *dst = in->reg;
         *src = in->base;
         *add = in->disp;
-        return in->base < NGPR && in->index == REG_NONE && in->addrsize == 8;
+        return in->base < NGPR && in->index == REG_NONE && in->addrsize == in->mode;
     }
     if (in->has_mem)
         return false;
@@ -96,20 +96,21 @@ static void follow(struct planner *p, struct tr_syms *s, const struct insn *in)
     int64_t add;
 
     if (insn_class(in) == IC_STACK && plain_push(in)) {
-        offset(p, s, RSP, RSP, -8);
+        offset(p, s, RSP, RSP, -(int64_t)in->mode);
         return;
     }
     if (insn_class(in) == IC_STACK && plain_pop(in)) {
-        offset(p, s, RSP, RSP, 8);
+        offset(p, s, RSP, RSP, in->mode);
         renew(p, s, in->rm);
         return;
     }
     if (insn_class(in) == IC_STACK && pop_memory(in)) {
-        offset(p, s, RSP, RSP, 8);
+        offset(p, s, RSP, RSP, in->mode);
         return;
     }
-    if (insn_class(in) == IC_STACK && in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
-        offset(p, s, RSP, RBP, 8);
+    if (insn_class(in) == IC_STACK && in->map == 0 && in->opcode == 0xc9 &&
+        in->opsize == in->mode) {
+        offset(p, s, RSP, RBP, in->mode);
         renew(p, s, RBP);
         return;
     }
@@ -167,7 +168,8 @@ static void operand(struct tr *t, unsigned i)
     struct tr_access *a;
     unsigned base = in->base, index = in->index, scale = in->scale;
 
-    if (in->mem_size == 0 || in->mem_size > 64 || (in->info->flags & OF_BITMEM))
+    if (in->mem_size == 0 || in->mem_size > 64 || (in->info->flags & OF_BITMEM) ||
+        tr_odd_operand(in))
         return;
     a = new_access(t, i, 0, in->mem_size, in->mem_write);
     a->disp = in->disp;
@@ -175,7 +177,7 @@ static void operand(struct tr *t, unsigned i)
         a->disp += (int64_t)(t->rip[i] + in->len);
         base = REG_NONE;
     }
-    if (in->addrsize == 4 && (base != REG_NONE || index != REG_NONE))
+    if (in->addrsize != in->mode && (base != REG_NONE || index != REG_NONE))
         return;
     if (in->addrsize == 4)
         a->disp = (int64_t)(uint32_t)a->disp;
@@ -207,7 +209,7 @@ static void string_accesses(struct tr *t, unsigned i)
     const struct insn *in = &t->in[i];
     unsigned op = in->opcode & 0xfe;
 
-    if (in->rep || in->repne || in->addrsize != 8 || in->seg == SEG_FS || in->seg == SEG_GS)
+    if (in->rep || in->repne || in->addrsize != in->mode || in->seg == SEG_FS || in->seg == SEG_GS)
         return;
     if (op == 0xa4 || op == 0xac)
         simple(t, i, 0, RSI, 0, in->opsize, false);
@@ -222,12 +224,12 @@ static void branch_accesses(struct tr *t, unsigned i)
 
     if (in->map != 0)
         return;
-    if (op == 0xff && in->has_mem && (digit == 2 || digit == 4) && in->opsize == 8)
+    if (op == 0xff && in->has_mem && (digit == 2 || digit == 4) && in->opsize == in->mode)
         operand(t, i);
     if (op == 0xe8 || (op == 0xff && digit == 2))
-        simple(t, i, 1, RSP, -8, 8, true);
+        simple(t, i, 1, RSP, -(int64_t)in->mode, in->mode, true);
     if (op == 0xc2 || op == 0xc3)
-        simple(t, i, 0, RSP, 0, 8, false);
+        simple(t, i, 0, RSP, 0, in->mode, false);
 }
 
 static void accesses(struct tr *t, unsigned i)
@@ -245,14 +247,14 @@ static void accesses(struct tr *t, unsigned i)
         if (plain_push(in)) {
             if (in->has_mem)
                 operand(t, i);
-            simple(t, i, 1, RSP, -8, 8, true);
+            simple(t, i, 1, RSP, -(int64_t)in->mode, in->mode, true);
         } else if (pop_memory(in)) {
             operand(t, i);
-            simple(t, i, 1, RSP, 0, 8, false);
+            simple(t, i, 1, RSP, 0, in->mode, false);
         } else if (plain_pop(in)) {
-            simple(t, i, 0, RSP, 0, 8, false);
-        } else if (in->map == 0 && in->opcode == 0xc9 && in->opsize == 8) {
-            simple(t, i, 0, RBP, 0, 8, false);
+            simple(t, i, 0, RSP, 0, in->mode, false);
+        } else if (in->map == 0 && in->opcode == 0xc9 && in->opsize == in->mode) {
+            simple(t, i, 0, RBP, 0, in->mode, false);
         }
         break;
     case IC_STRING:

@@ -12,7 +12,7 @@
 void tr_sp_settle(struct tr *t)
 {
     if (t->sp)
-        e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, t->sp, 8, 8);
+        e_lea(&t->e, H_SP, H_SP, REG_NONE, 0, t->sp, t->mode, 8);
     t->sp = 0;
 }
 
@@ -101,25 +101,25 @@ bool tr_sp_follow(struct tr *t)
 
 void tr_push_slot(struct tr *t, uint32_t more)
 {
-    tr_access(t, 1, H_SP, -8, 8, true, more);
+    tr_access(t, 1, H_SP, -(int32_t)t->mode, t->mode, true, more);
 }
 
 void tr_push_done(struct tr *t)
 {
-    tr_sp_add(t, -8);
+    tr_sp_add(t, -(int32_t)t->mode);
 }
 
 static void push_reg(struct tr *t, unsigned r)
 {
     tr_push_slot(t, 0);
     t->keep = tr_grouped(t, t->i, 1);
-    e_op(&t->e, 0x89, tr_use(t, r, H_B), &t->m, true);
+    e_op(&t->e, 0x89, tr_use(t, r, H_B), &t->m, tr_wide(t));
     tr_push_done(t);
 }
 
 void tr_store_imm32(struct tr *t, uint64_t imm)
 {
-    e_op(&t->e, 0xc7, 0, &t->m, true); /* mov qword [m], imm32 */
+    e_op(&t->e, 0xc7, 0, &t->m, tr_wide(t)); /* mov [m], imm32 */
     e32(&t->e, (uint32_t)imm);
 }
 
@@ -128,8 +128,8 @@ void tr_load_operand(struct tr *t, uint32_t more)
     if (tr_window_operand(t))
         tr_window_registers(t);
     else
-        tr_operand(t, false, 8, more);
-    e_op(&t->e, 0x8b, H_B, &t->m, true);
+        tr_operand(t, false, t->mode, more);
+    e_op(&t->e, 0x8b, H_B, &t->m, tr_wide(t));
     e_gs_store(&t->e, H_B, VOFF(hot.tmp));
 }
 
@@ -146,8 +146,9 @@ static unsigned run_length(const struct tr *t, unsigned op)
     while (t->i + n < t->n && n < RUN_MAX) {
         const struct insn *in = &t->in[t->i + n];
 
-        if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op || in->opsize != 8 ||
-            in->rm == RSP || t->syms[t->i + n].sym[RSP] != t->syms[t->i].sym[RSP])
+        if (insn_class(in) != IC_STACK || in->map || (in->opcode & 0xf8) != op ||
+            in->opsize != t->mode || in->rm == RSP ||
+            t->syms[t->i + n].sym[RSP] != t->syms[t->i].sym[RSP])
             break;
         n++;
     }
@@ -179,7 +180,7 @@ static bool stack_lags(const struct tr *t)
     const struct insn *in = &t->in[t->i];
     unsigned op = in->opcode;
 
-    if (in->map || in->opsize != 8)
+    if (in->map || in->opsize != t->mode)
         return false;
     if (op == 0x68 || op == 0x6a)
         return true;
@@ -192,17 +193,17 @@ static bool stack_lags(const struct tr *t)
  * interpreter does the first alone and the rest is a block of its own. */
 static void locate_run(struct tr *t, unsigned n, bool push, struct opnd *m)
 {
-    int32_t size = 8 * (int32_t)n, step = push ? -8 : 8;
+    int32_t word = (int32_t)t->mode, size = word * (int32_t)n, step = push ? -word : word;
     bool window = run_in_window(t, n, push), page = !window && run_in_page(t, n, push);
 
     tr_checks_run(t, n);
     if (page) {
-        tr_access(t, push, H_SP, push ? -8 : 0, 8, push, 0);
+        tr_access(t, push, H_SP, push ? -word : 0, t->mode, push, 0);
     } else if (!window) {
         struct tr_linear l = {.base = H_SP, .add = push ? -size : 0};
 
         tr_probe(t, l, push, (unsigned)size, SITE_END | SITE_RUN);
-        t->m.disp = push ? size - 8 : 0;
+        t->m.disp = push ? size - word : 0;
     }
     for (unsigned k = 0; k < n; k++) {
         m[k] = t->m;
@@ -222,8 +223,8 @@ static void push_run(struct tr *t, unsigned n)
 
     locate_run(t, n, true, m);
     for (unsigned k = 0; k < n; k++)
-        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m[k], true);
-    tr_sp_add(t, -8 * (int32_t)n);
+        e_op(e, 0x89, tr_use(t, t->in[t->i + k].rm, H_B), &m[k], tr_wide(t));
+    tr_sp_add(t, -(int32_t)(t->mode * n));
     t->i += n - 1;
 }
 
@@ -231,7 +232,7 @@ static void pop_into(struct tr *t, unsigned r, const struct opnd *m)
 {
     unsigned h = tr_spilled(r) ? H_B : r;
 
-    e_op(&t->e, 0x8b, h, m, true);
+    e_op(&t->e, 0x8b, h, m, tr_wide(t));
     if (h == H_B)
         e_gs_store(&t->e, H_B, GPR_OFF(r));
     if (t->held == r)
@@ -245,7 +246,7 @@ static void pop_run(struct tr *t, unsigned n)
     locate_run(t, n, false, m);
     for (unsigned k = 0; k < n; k++)
         pop_into(t, t->in[t->i + k].rm, &m[k]);
-    tr_sp_add(t, 8 * (int32_t)n);
+    tr_sp_add(t, (int32_t)(t->mode * n));
     t->i += n - 1;
 }
 
@@ -254,7 +255,7 @@ static void push_mem(struct tr *t)
     tr_load_operand(t, 0);
     tr_push_slot(t, 0);
     e_gs_load(&t->e, H_B, VOFF(hot.tmp));
-    e_op(&t->e, 0x89, H_B, &t->m, true);
+    e_op(&t->e, 0x89, H_B, &t->m, tr_wide(t));
     tr_push_done(t);
 }
 
@@ -262,14 +263,14 @@ static void pop_reg(struct tr *t, unsigned r)
 {
     struct emit *e = &t->e;
 
-    tr_access(t, 0, H_SP, 0, 8, false, 0);
+    tr_access(t, 0, H_SP, 0, t->mode, false, 0);
     t->keep = tr_grouped(t, t->i, 0);
     if (r == RSP) {
-        e_op(e, 0x8b, H_SP, &t->m, true);
+        e_op(e, 0x8b, H_SP, &t->m, tr_wide(t));
         return;
     }
     pop_into(t, r, &t->m);
-    tr_sp_add(t, 8);
+    tr_sp_add(t, (int32_t)t->mode);
 }
 
 /* POP m, its address not made of RSP, which it would count from after the increment (SDM 2B). */
@@ -277,23 +278,24 @@ static void pop_mem(struct tr *t)
 {
     struct emit *e = &t->e;
 
-    tr_access(t, 1, H_SP, 0, 8, false, 0);
-    e_op(e, 0x8b, H_B, &t->m, true);
+    tr_access(t, 1, H_SP, 0, t->mode, false, 0);
+    e_op(e, 0x8b, H_B, &t->m, tr_wide(t));
     e_gs_store(e, H_B, VOFF(hot.tmp));
     if (tr_window_operand(t))
         tr_window_registers(t);
     else
-        tr_operand(t, true, 8, 0);
+        tr_operand(t, true, t->mode, 0);
     e_gs_load(e, H_B, VOFF(hot.tmp));
-    e_op(e, 0x89, H_B, &t->m, true);
-    e_lea(e, H_SP, H_SP, REG_NONE, 0, 8, 8, 8);
+    e_op(e, 0x89, H_B, &t->m, tr_wide(t));
+    e_lea(e, H_SP, H_SP, REG_NONE, 0, (int32_t)t->mode, t->mode, 8);
 }
 
 void tr_stack(struct tr *t)
 {
     const struct insn *in = &t->in[t->i];
     unsigned op = in->opcode;
-    bool plain = in->map == 0 && in->opsize == 8 && !(bt_debug & BT_DBG_NO_INLINE);
+    bool plain = in->map == 0 && in->opsize == t->mode && !tr_odd_operand(in) &&
+                 !(bt_debug & BT_DBG_NO_INLINE);
 
     unsigned run = plain && in->map == 0 ? run_length(t, op & 0xf8) : 0;
 
@@ -321,9 +323,9 @@ void tr_stack(struct tr *t)
     } else if (plain && op == 0x9c) {
         tr_pushf(t);
     } else if (plain && op == 0xc9) { /* LEAVE */
-        tr_access(t, 0, RBP, 0, 8, false, 0);
-        e_lea(&t->e, H_SP, RBP, REG_NONE, 0, 8, 8, 8);
-        e_op(&t->e, 0x8b, RBP, &t->m, true);
+        tr_access(t, 0, RBP, 0, t->mode, false, 0);
+        e_lea(&t->e, H_SP, RBP, REG_NONE, 0, (int32_t)t->mode, t->mode, 8);
+        e_op(&t->e, 0x8b, RBP, &t->m, tr_wide(t));
     } else {
         tr_callout(t);
     }

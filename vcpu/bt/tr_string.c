@@ -1,8 +1,8 @@
 /*
- * MOVS, STOS and LODS, and CMPS and SCAS with REP, in the cache: forward, with flat 64-bit
- * addresses. Both operands are checked before anything changes. With REP that takes windows, and a
- * count that does not keep a kick waiting for long, or operands that stay in a page each; what is
- * not so goes to bt_string().
+ * MOVS, STOS and LODS, and CMPS and SCAS with REP, in the cache: forward, with flat addresses. Both
+ * operands are checked before anything changes. With REP that takes windows, and a count that does
+ * not keep a kick waiting for long, or operands that stay in a page each; what is not so goes to
+ * bt_string().
  */
 #include "vcpu/bt/tr.h"
 
@@ -149,9 +149,9 @@ static bool rep_in_page(struct tr *t)
     if (in->opsize == 8)
         e8(e, 0x48);
     e8(e, in->opcode);
-    e_gs(e, 0x2b, RDI, VOFF(hot.tmp), true); /* sub */
+    e_gs(e, 0x2b, RDI, VOFF(hot.tmp), tr_wide(t)); /* sub */
     if (op == 0xa4)
-        e_gs(e, 0x2b, RSI, VOFF(hot.tmp2), true);
+        e_gs(e, 0x2b, RSI, VOFF(hot.tmp2), tr_wide(t));
     c->next = e->at;
     return true;
 }
@@ -202,8 +202,7 @@ bool tr_string(struct tr *t)
     unsigned op = in->opcode & 0xfe, size = in->opsize;
     bool movs = op == 0xa4, stos = op == 0xaa, lods = op == 0xac;
 
-    if (in->addrsize != 8 || in->seg == SEG_FS || in->seg == SEG_GS || (t->b->key & KEY_ODD) ||
-        (bt_debug & BT_DBG_NO_INLINE))
+    if (!tr_flat_string(in) || (t->b->key & KEY_ODD) || (bt_debug & BT_DBG_NO_INLINE))
         return false;
     if (in->rep || in->repne)
         return !lods && in->map == 0 && op >= 0xa4 && (rep(t) || rep_in_page(t));
@@ -219,8 +218,8 @@ bool tr_string(struct tr *t)
         e_gs_load(e, H_B, VOFF(hot.tmp));
     move(t, size, movs ? H_B : RAX, !lods);
     if (!stos)
-        e_lea(e, RSI, RSI, REG_NONE, 0, (int32_t)size, 8, 8);
+        e_lea(e, RSI, RSI, REG_NONE, 0, (int32_t)size, t->mode, 8);
     if (!lods)
-        e_lea(e, RDI, RDI, REG_NONE, 0, (int32_t)size, 8, 8);
+        e_lea(e, RDI, RDI, REG_NONE, 0, (int32_t)size, t->mode, 8);
     return true;
 }

@@ -117,7 +117,7 @@ static bool get_cr(struct tr *t)
 
     if (in->reg > 8 || !slot[in->reg])
         return false;
-    e_gs_load(&t->e, result(in->rm), slot[in->reg]);
+    e_gs(&t->e, 0x8b, result(in->rm), slot[in->reg], tr_wide(t));
     done(t, in->rm);
     return true;
 }
@@ -216,7 +216,7 @@ bool tr_system(struct tr *t)
     const struct insn *in = &t->in[t->i];
     bool kernel = tr_ctx(t) != TLB_USER;
 
-    if (bt_debug & BT_DBG_NO_INLINE)
+    if ((bt_debug & BT_DBG_NO_INLINE) || tr_odd_operand(in))
         return false;
     if (in->map == 0 && kernel && !(t->b->key & KEY_ODD)) {
         if (in->opcode == 0xfa) {
@@ -279,7 +279,7 @@ static void or_flags(struct tr *t, int32_t off, unsigned shift)
         e8(e, 0xe3);
         e8(e, shift);
     }
-    e_op(e, 0x09, H_B, &t->m, true);
+    e_op(e, 0x09, H_B, &t->m, tr_wide(t));
 }
 
 void tr_pushf(struct tr *t)
@@ -293,7 +293,7 @@ void tr_pushf(struct tr *t)
     e8(e, 0x81);
     e8(e, 0xe3);
     e32(e, ~(uint32_t)(FL_ARITH | FL_RF | FL_VM));
-    e_op(e, 0x89, H_B, &t->m, true);
+    e_op(e, 0x89, H_B, &t->m, tr_wide(t));
     or_flags(t, 1, 0);
     or_flags(t, 0, 11);
     tr_push_done(t);

@@ -94,7 +94,7 @@ static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page)
     for (int k = 0; k < AHEAD_MAX && ((need | killed) & FL_ARITH) != FL_ARITH; k++) {
         struct insn in;
 
-        if (decode(&in, page + at, PAGE_SIZE - at, 8) != DEC_OK)
+        if (decode(&in, page + at, PAGE_SIZE - at, t->mode) != DEC_OK)
             break;
         need |= (uint16_t)(reads(&in) & ~killed);
         killed |= in.fl_write & FL_ARITH;
@@ -113,7 +113,7 @@ static uint16_t live_at(struct tr *t, uint64_t rip, const uint8_t *page)
 static uint16_t live_out(struct tr *t, unsigned i, const uint8_t *page)
 {
     const struct insn *in = &t->in[i];
-    uint64_t next = t->rip[i] + in->len, target = next + in->imm;
+    uint64_t next = t->rip[i] + in->len, target = tr_target(t, i);
     unsigned op = in->opcode;
     bool last = i + 1 == t->n;
 
@@ -167,7 +167,7 @@ static bool gather_straddler(struct tr *t, const uint8_t *host, unsigned first, 
         return false;
     for (unsigned i = 0; i < INSN_MAX; i++)
         buf[i] = i < first ? host[i] : second[i - first];
-    if (decode(&t->in[0], buf, INSN_MAX, 8) != DEC_OK)
+    if (decode(&t->in[0], buf, INSN_MAX, t->mode) != DEC_OK)
         return false;
     t->b->page2 = gpa2 & PAGE_MASK;
     t->n = 1;
@@ -198,7 +198,7 @@ static bool goes_on(struct tr *t, unsigned *sides, bool *again)
         return true;
     if (!tr_is_jcc(in))
         return false;
-    *again = t->rip[t->n] + in->imm == t->b->rip;
+    *again = tr_target(t, t->n - 1) == t->b->rip;
     /* Past the end of another loop it pays where what is checked is checked for good. */
     if (!*again)
         return (int64_t)in->imm >= 0 || tr_windows(t);
@@ -219,7 +219,7 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
 
         if (has_breakpoint(t, t->b->rip + at))
             break;
-        enum decode_status st = decode(in, host + at, room - at, 8);
+        enum decode_status st = decode(in, host + at, room - at, t->mode);
         bool again = false;
 
         if (st == DEC_MORE && t->n == 0 && !gather_straddler(t, host, room, fault))
@@ -232,6 +232,8 @@ static bool gather(struct tr *t, const uint8_t *host, bool *fault)
             break;
         t->rip[t->n - 1] = t->b->rip + at;
         t->again[t->n - 1] = false;
+        if (!tr_wide(t))
+            tr_as64(in);
         at += in->len;
         t->rip[t->n] = t->b->rip + at;
         if (t->b->len < at)
@@ -357,7 +359,7 @@ static void finish(struct tr *t)
     s->bt_host_bytes += b->code_len;
 }
 
-struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *fault)
+struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint16_t key, bool *fault)
 {
     struct bt *bt = v->vm->bt;
     struct tr *t = &v->bt->tr;
@@ -371,6 +373,7 @@ struct bt_block *bt_translate(struct vcpu *v, gpa_t gpa, uint8_t key, bool *faul
     if (v->vm->nvcpu == 1 && (uintptr_t)v <= INT32_MAX - sizeof(*v))
         bt->self = bt_debug & BT_DBG_NO_LOW ? 0 : (uint32_t)(uintptr_t)v;
     t->e = (struct emit){.rw = bt->rw, .at = bt->used, .self = bt->self};
+    t->mode = bt_mode(key);
     t->n = t->ncold = t->nrep = t->nmap = t->npend = t->nreloc = t->nlit = 0;
     t->sp = 0;
     t->fixed = !bt_movable(v, v->cpu.rip, key);
