@@ -38,6 +38,18 @@ enum {
 #define FZ_MAX_INSN 40
 #define FZ_INT3     0xcc /* fills the code pages: where a run ends */
 
+/* Of the code: 8, or 4: compatibility mode, the same cases with registers and addresses of 32 bits.
+ * Set before all else. */
+extern unsigned fz_mode;
+static inline unsigned fz_nregs(void)
+{
+    return fz_mode == 8 ? NGPR : 8;
+}
+static inline uint64_t fz_wrap(uint64_t val)
+{
+    return fz_mode == 8 ? val : (uint32_t)val;
+}
+
 /* The part of struct cpu that the program sees. */
 struct fz_state {
     uint64_t gpr[NGPR], rip, rflags, fs_base, gs_base;

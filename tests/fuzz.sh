@@ -26,6 +26,8 @@ fuzz "hostile images" build/unit_boot_hostile SEED=$((seed | 1)) MUTATIONS=$((10
 # TIME=seconds ends it early; CASES=, SEQS= say how many of each.
 fuzz "instructions against the CPU" build/fuzz_cpu SEED=$seed CASES="${CASES:-$((1000000 * factor))}" \
     SEQS="${SEQS:-$((80000 * factor))}"
+fuzz "32-bit instructions against the CPU" build/fuzz_cpu MODE=32 SEED=$((seed + 2)) \
+    CASES="${CASES:-$((300000 * factor))}" SEQS="${SEQS:-$((40000 * factor))}"
 fuzz "the same, kicked" build/fuzz_cpu KICKS=50 SEED=$((seed + 1)) CASES="${CASES:-$((100000 * factor))}" \
     SEQS="${SEQS:-$((20000 * factor))}"
 finish

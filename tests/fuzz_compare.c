@@ -69,8 +69,9 @@ static uint64_t flags_differ(const struct fz_case *c, const struct fz_result *a,
             mask |= FL_RF;
         if (bt && !(debug & BT_DBG_NO_LIVENESS))
             mask &= ~(uint64_t)fz_dead_flags(c, i);
-        /* In the middle of an instruction, or of another: what is dead there is not known. */
-        if (bt && ((i == c->n && b->st.rip - c->code_va < c->len) || other_code(c, b)))
+        /* In the middle of an instruction, or of another, or astray: what is dead there is not
+         * known. */
+        if (bt && (i == c->n || other_code(c, b)))
             mask &= ~(uint64_t)FL_ARITH;
     }
     return (a->st.rflags ^ b->st.rflags) & mask;
@@ -95,9 +96,9 @@ static uint64_t operand(const struct insn *in, const struct fz_state *st)
         ea += st->gpr[in->base];
     if (in->index != REG_NONE)
         ea += st->gpr[in->index] << in->scale;
-    if (in->addrsize == 4)
-        ea = (uint32_t)ea;
-    return ea + (in->seg == SEG_FS ? st->fs_base : in->seg == SEG_GS ? st->gs_base : 0);
+    if (in->addrsize < 8)
+        ea &= in->addrsize == 4 ? 0xffffffff : 0xffff;
+    return fz_wrap(ea + (in->seg == SEG_FS ? st->fs_base : in->seg == SEG_GS ? st->gs_base : 0));
 }
 
 /* Is the alignment looked at before canonical form, or after? #GP or #SS. */
@@ -109,6 +110,13 @@ static bool misaligned_either(const struct insn *in, const struct fz_result *a,
             (a->vector == VEC_SS && b->vector == VEC_GP));
 }
 
+/* Does an access over the end of the 4 GiB fault by the limit, or wrap (SDM 3A 5.3)? */
+static bool wraps_either(const struct fz_result *a, const struct fz_result *b)
+{
+    return fz_mode != 8 && a->vector == VEC_PF && a->cr2 > UINT32_MAX - 64 &&
+           (b->vector == VEC_GP || b->vector == VEC_SS);
+}
+
 static bool fault_differs(const struct fz_case *c, const struct fz_result *a,
                           const struct fz_result *b, bool native)
 {
@@ -116,7 +124,7 @@ static bool fault_differs(const struct fz_case *c, const struct fz_result *a,
     uint32_t error = a->error ^ b->error;
 
     if (a->vector != b->vector)
-        return !misaligned_either(in, a, b);
+        return !misaligned_either(in, a, b) && !(native && wraps_either(a, b));
     if (a->vector == VEC_PF) {
         /* Which byte of many is touched first is not said. */
         if (in && insn_class(in) == IC_VECSYS && native &&
@@ -144,8 +152,10 @@ static uint64_t half_done(const struct fz_case *c, const struct fz_result *a, un
         return 0;
     if (!in->map && in->opcode == 0xc8)
         *n = 34 * 8;
+    else if (!in->map && in->opcode == 0x60)
+        *n = 8 * in->opsize;
     else if (!in->map && (in->opcode == 0xe8 || (in->opcode == 0xff && (in->reg & 7) == 2)))
-        *n = 8;
+        *n = fz_mode;
     if (*n)
         return a->st.gpr[RSP] - *n;
     if (insn_class(in) == IC_X87 && in->mem_size == 10)
@@ -245,14 +255,16 @@ bool fz_same(const struct fz_case *c, const struct fz_result *a, enum fz_who who
 
 static void print_insn(const struct fz_case *c, unsigned i)
 {
+    ZydisMachineMode mode =
+        fz_mode == 8 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LONG_COMPAT_32;
     ZydisDisassembledInstruction d;
     uint64_t va = c->code_va + c->off[i];
 
     printf("    %2u %#lx ", i, va);
     for (unsigned k = c->off[i]; k < c->off[i + 1]; k++)
         printf("%02x", c->code[k]);
-    if (ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, va, c->code + c->off[i],
-                                           c->off[i + 1] - c->off[i], &d)))
+    if (ZYAN_SUCCESS(
+            ZydisDisassembleIntel(mode, va, c->code + c->off[i], c->off[i + 1] - c->off[i], &d)))
         printf("  %s", d.text);
     printf("\n");
 }

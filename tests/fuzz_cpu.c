@@ -1,7 +1,7 @@
 /*
- * fuzz_cpu: the command. Variables: SEED (default 1), CASES, SEQS and PROGS (how many of each;
- * TIME=seconds instead: until then, by turns), ONLY=s123, q123 or p123 (one case,
- * and say what came of it), KICKS=microseconds (kick bt that often), UNCOVERED=1 (list forms
+ * fuzz_cpu: the command. Variables: MODE=32 (32-bit code), SEED (default 1), CASES, SEQS and PROGS
+ * (how many of each; TIME=seconds instead: until then, by turns), ONLY=s123, q123 or p123 (one
+ * case, and say what came of it), KICKS=microseconds (kick bt that often), UNCOVERED=1 (list forms
  * without a run). Prints "N passed, N failed" and how many forms were covered.
  */
 #include <dlfcn.h>
@@ -13,6 +13,7 @@
 
 #define MAX_SHOWN 40
 
+unsigned fz_mode = 8;
 static unsigned nforms;
 static uint64_t seed = 1, passed, failed, native_runs, faults;
 static uint8_t *covered;      /* by form: ran to a comparison */
@@ -232,6 +233,7 @@ int main(void)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     seed = env("SEED", 1);
+    fz_mode = env("MODE", 64) == 32 ? 4 : 8;
     if (init())
         return 1;
     if (env("KICKS", 0) && fz_kicks((unsigned)env("KICKS", 0)))

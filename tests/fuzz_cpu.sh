@@ -17,4 +17,6 @@ run() {
 }
 run "single instructions" SEED=1 CASES=1000000 SEQS=0
 run "sequences" SEED=1 CASES=0 SEQS=80000
+run "single instructions, 32-bit" MODE=32 SEED=1 CASES=200000 SEQS=0 PROGS=0
+run "sequences, 32-bit" MODE=32 SEED=1 CASES=0 SEQS=40000
 finish

@@ -64,9 +64,11 @@ static uint64_t operand(const struct fz_case *c)
         ea += c->st.gpr[in->base];
     if (in->index != REG_NONE)
         ea += c->st.gpr[in->index] << in->scale;
-    if (in->addrsize == 4)
-        ea = (uint32_t)ea;
-    return ea + (in->seg == SEG_FS ? c->st.fs_base : in->seg == SEG_GS ? c->st.gs_base : 0);
+    if (in->addrsize < 8)
+        ea &= in->addrsize == 4 ? 0xffffffff : 0xffff;
+    return fz_wrap(ea + (in->seg == SEG_FS   ? c->st.fs_base
+                         : in->seg == SEG_GS ? c->st.gs_base
+                                             : 0));
 }
 
 static bool in_operand(const struct fz_case *c, uint64_t va)
@@ -111,6 +113,7 @@ static bool plan_ok(const struct fz_case *c, const struct fz_result *a)
     t.b = &b;
     t.bt = &bt;
     t.n = 1;
+    t.mode = fz_mode;
     t.in[0] = c->in[0];
     t.rip[0] = c->code_va;
     t.rip[1] = c->code_va + c->in[0].len;
@@ -119,7 +122,8 @@ static bool plan_ok(const struct fz_case *c, const struct fz_result *a)
     for (unsigned r = 0; r < NGPR; r++) {
         unsigned sym = t.syms[1].sym[r];
 
-        if (sym < NGPR && a->st.gpr[r] != c->st.gpr[sym] + (uint64_t)(int64_t)t.syms[1].add[r])
+        if (sym < NGPR &&
+            fz_wrap(a->st.gpr[r] - c->st.gpr[sym] - (uint64_t)(int64_t)t.syms[1].add[r]))
             return complain(c, "a register does not hold what the plan says", 1u << r);
     }
     return (t.syms[1].sym[SYM_FS] != SYM_FS || a->st.fs_base == c->st.fs_base) &&
@@ -133,7 +137,7 @@ static void disturb(struct fz_case *c, struct fz_rng *r)
 
     for (unsigned g = 0; g < NGPR; g++)
         if (!(in->gpr_read >> g & 1))
-            c->st.gpr[g] ^= fz_rnd(r);
+            c->st.gpr[g] ^= g < 8 ? fz_wrap(fz_rnd(r)) : fz_rnd(r);
     c->st.rflags ^= fz_rnd(r) & (FL_ARITH | FL_DF) & ~(uint64_t)in->fl_read;
     if (!bounded(in) || c->code_in_data)
         return;
@@ -213,7 +217,7 @@ static void notice(const struct fz_case *c, const struct fz_result *a, struct fz
             k = fz_below(r, NGPR);
         while (!(in->gpr_read >> k & 1));
         gpr = (uint16_t)(1u << k);
-        other.st.gpr[k] ^= fz_rnd(r);
+        other.st.gpr[k] ^= fz_wrap(fz_rnd(r));
     } else {
         return;
     }

@@ -1,7 +1,7 @@
 /*
- * A case in a guest at CPL 3: the arena mapped at its addresses with its permissions, the kernel's
- * side (descriptor tables, handlers, stack) in the upper half. Every handler is a HLT; where a run
- * ends there is an INT3.
+ * A case in a guest at CPL 3, 64-bit code or compatibility mode: the arena mapped at its addresses
+ * with its permissions, the kernel's side (descriptor tables, handlers, stack) in the upper half.
+ * Every handler is a HLT; where a run ends there is an INT3.
  */
 #include "tests/fuzz.h"
 #include "tests/vmfix.h"
@@ -34,6 +34,9 @@ enum {
     P_WIN = 0x200000,
     HANDLERS = 0x18000 /* 16 bytes a vector */
 };
+
+/* Selectors of 32-bit code, which may push them: as natively. */
+enum { LINUX_CS32 = 0x23, LINUX_DS = 0x2b, LINUX_CS64 = 0x33 };
 
 static struct vmfix ivm, bvm;
 static struct cpu start; /* what every run begins with */
@@ -78,6 +81,11 @@ static void build(struct vmfix *f)
     }
     vmf_poke64(f, VMF_TSS + 4, KERNEL + VMF_RSP0);
     vmf_poke16(f, VMF_TSS + 102, 0x68); /* no I/O bitmap: no ports, as natively */
+    if (fz_mode != 8) {
+        vmf_gdt(f, LINUX_CS32, vmf_desc(0, 0xffffffff, 0xc0fb));
+        vmf_gdt(f, LINUX_DS, vmf_desc(0, 0xffffffff, 0xc0f3));
+        vmf_gdt(f, LINUX_CS64, vmf_desc(0, 0xffffffff, 0xa0fb));
+    }
     memset(ram_ptr(&f->ram, P_CODE0, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
     memset(ram_ptr(&f->ram, P_CODE1, PAGE_SIZE), FZ_INT3, PAGE_SIZE);
     for (unsigned i = 0; i < PAGE_SIZE; i++)
@@ -89,6 +97,7 @@ static void build(struct vmfix *f)
     c->cr0 |= CR0_MP;
     c->cr4 |= CR4_OSXSAVE | CR4_FSGSBASE;
     c->xcr0 = XCR0_SUPPORTED;
+    c->ldtr.attr = SEG_NULL; /* as natively */
 }
 
 int fz_engine_init(const char **what)
@@ -97,6 +106,9 @@ int fz_engine_init(const char **what)
 
     build(&bvm); /* first: windows want its RAM at a low host address */
     build(&ivm);
+    if (fz_mode != 8)
+        for (unsigned i = 0; i < NSEG; i++)
+            vmf_set_seg(&ivm, i, i == SEG_CS ? LINUX_CS32 : LINUX_DS);
     start = ivm.v->cpu;
     err = engine_interp.vm_init(&ivm.vm, what);
     if (!err)
@@ -296,7 +308,7 @@ void fz_bt_run(const struct fz_case *c, unsigned debug, struct fz_result *out)
         vcpu_note_paging(bvm.v);
     set_windows((debug & FZ_WINDOWS) && !c->code_in_data);
     put_memory(&bvm, c);
-    if (debug & BT_DBG_MOVE_LOW)
+    if ((debug & BT_DBG_MOVE_LOW) && fz_mode == 8)
         run_elsewhere(c);
     put_state(&bvm, c);
     bvm.v->cpu.halted = false;

@@ -27,7 +27,8 @@ bool fzp_string(struct place *p)
     if (di && !fzp_set(p, RDI, fzp_widen(p, dst)))
         return false;
     if (si && di &&
-        !fz_data_free(p->c, (p->c->st.gpr[RSI] & fzp_mask_of(in)) + fzp_seg_base(p, seg), size) &&
+        !fz_data_free(p->c, fz_wrap((p->c->st.gpr[RSI] & fzp_mask_of(in)) + fzp_seg_base(p, seg)),
+                      size) &&
         !fz_data_free(p->c, p->c->st.gpr[RDI] & fzp_mask_of(in), size))
         return false;
     if ((op == 0xa6 || op == 0xae) && fz_pct(p->r, 60)) {
@@ -70,7 +71,7 @@ static bool stack_at(struct place *p, unsigned size, bool push, uint64_t *at)
         return !(p->dirty >> RSP & 1);
     }
     *at = t;
-    p->c->st.gpr[RSP] = push ? t + size : t;
+    p->c->st.gpr[RSP] = fz_wrap(push ? t + size : t);
     *p->keep |= 1u << RSP;
     return true;
 }
@@ -80,11 +81,16 @@ bool fzp_stack(struct place *p)
     struct insn *in = fzp_insn(p);
     unsigned op = in->opcode, size = in->opsize;
     bool push = (op >= 0x50 && op <= 0x57) || op == 0x68 || op == 0x6a || op == 0x9c ||
-                op == 0xff || op == 0xc8 || (in->map == 1 && (op & 7) == 0);
+                op == 0xff || op == 0xc8 || op == 0x60 || (in->map == 1 && (op & 7) == 0);
     uint64_t at, flags;
 
+    if (op == 0x60 || op == 0x61) /* PUSHA, POPA */
+        size *= 8;
     if (!stack_at(p, size, push, &at))
         return false;
+    /* How much of it is done before it faults is not said. */
+    if (op == 0x61 && !fz_data_free(p->c, at, size))
+        p->c->no_native = true;
     if (op == 0xc8) {
         fzp_patch(p, in->imm_off, fz_below(p->r, 64), 2);
         fzp_patch(p, in->imm_off + 2u,
@@ -125,7 +131,7 @@ static uint64_t indirect_target(struct place *p)
 {
     switch (fz_below(p->r, 20)) {
     case 0:
-        return fz_rnd(p->r) | 0x0001000000000000;
+        return fz_wrap(fz_rnd(p->r) | 0x0001000000000000);
     case 1:
         return FZ_RO + fz_below(p->r, 0x1000);
     case 2:
@@ -146,7 +152,7 @@ bool fzp_branch(struct place *p)
         return false; /* fuzz_seq.c makes its own */
     if (!near) {
         if (op == 0xe8 && in->map == 0)
-            stack_at(p, 8, true, &at);
+            stack_at(p, fz_mode, true, &at);
         if (op >= 0xe0 && op <= 0xe3 && in->map == 0 && fz_pct(p->r, 60))
             p->c->st.gpr[RCX] = fzp_widen(p, fz_below(p->r, 3));
         to = pad(p, in->imm_len);
@@ -155,16 +161,16 @@ bool fzp_branch(struct place *p)
     }
     to = indirect_target(p);
     if (op == 0xff && (in->reg & 7) == 2) {
-        stack_at(p, 8, true, &at);
+        stack_at(p, fz_mode, true, &at);
         /* Is the target looked at before the push? */
-        bad_stack = !fz_data_free(p->c, at, 8);
+        bad_stack = !fz_data_free(p->c, at, fz_mode);
         if (bad_stack && to >> 47)
             to = pad(p, 4);
         if (!in->has_mem && in->rm == RSP)
             return false;
     }
     if (op != 0xff) {
-        stack_at(p, 8, false, &at);
+        stack_at(p, fz_mode, false, &at);
         fz_poke64(p->c, at, to);
         return true;
     }

@@ -73,7 +73,10 @@ static unsigned put_legacy(uint8_t *b, const struct form *f, unsigned rex)
         b[n++] = 0x66;
     if (f->rep_byte)
         b[n++] = f->rep_byte;
-    rex |= f->rexw ? 0x48 : 0;
+    if (fz_mode != 8)
+        rex = 0;
+    else if (f->rexw)
+        rex |= 0x48;
     if (rex)
         b[n++] = (uint8_t)(rex | 0x40);
     if (f->map)
@@ -87,6 +90,10 @@ static unsigned put_legacy(uint8_t *b, const struct form *f, unsigned rex)
 /* rxb: REX-like bits 4 R, 2 X, 1 B. Two bytes where they can say it and short is set. */
 static unsigned put_vex(uint8_t *b, const struct form *f, unsigned rxb, unsigned vvvv, bool brief)
 {
+    if (fz_mode != 8) { /* or it would be LES or LDS */
+        rxb = 0;
+        vvvv &= 7;
+    }
     unsigned last = (~vvvv & 15) << 3 | (unsigned)f->l << 2 | f->pp;
 
     if (brief && f->map == 1 && !f->w && !(rxb & 3)) {
@@ -112,12 +119,12 @@ static void consider(struct form *f)
 
     b[n++] = f->modrm;
     b[n] = 0x20; /* SIB: base rAX, no index; VSIB: index 4 */
-    with_none = decode(&in, b, INSN_MAX, 8) == DEC_OK && wanted(&in);
+    with_none = decode(&in, b, INSN_MAX, fz_mode) == DEC_OK && wanted(&in);
     if (f->vex) {
         struct insn other;
 
         put_vex(b, f, 0, 5, false);
-        with_one = decode(&other, b, INSN_MAX, 8) == DEC_OK && wanted(&other);
+        with_one = decode(&other, b, INSN_MAX, fz_mode) == DEC_OK && wanted(&other);
         if (with_one)
             in = other;
     }
@@ -147,8 +154,9 @@ static void each_modrm(struct form *f)
 
 static bool is_prefix(unsigned op)
 {
-    return (op & 0xe7) == 0x26 || (op & 0xf0) == 0x40 || (op >= 0x64 && op <= 0x67) || op == 0xf0 ||
-           op == 0xf2 || op == 0xf3 || op == 0x0f || op == 0xc4 || op == 0xc5 || op == 0x62;
+    return (op & 0xe7) == 0x26 || (fz_mode == 8 && (op & 0xf0) == 0x40) ||
+           (op >= 0x64 && op <= 0x67) || op == 0xf0 || op == 0xf2 || op == 0xf3 || op == 0x0f ||
+           op == 0xc4 || op == 0xc5 || op == 0x62;
 }
 
 unsigned fz_forms_init(void)
@@ -165,6 +173,8 @@ unsigned fz_forms_init(void)
             if ((map == 0 && is_prefix(op)) || (map == 1 && (op == 0x38 || op == 0x3a)))
                 continue;
             for (unsigned p = 0; p < 24; p++) {
+                if (fz_mode != 8 && (p & 2))
+                    continue;
                 struct form f = {.p66 = p & 1,
                                  .rexw = p >> 1 & 1,
                                  .lock = p >> 2 & 1,
@@ -208,7 +218,10 @@ static unsigned put_extra(uint8_t *b, struct fz_rng *r, const struct form *f)
     bool branch = cls == IC_BRANCH;
     unsigned n = 0;
 
-    if (fz_pct(r, 8) && (!branch || f->opcode >= 0xe0))
+    /* 16-bit addresses reach nothing. */
+    bool far = fz_mode != 8 && (f->sig.mem_size || cls == IC_STRING || cls == IC_VECSYS);
+
+    if (fz_pct(r, 8) && !far && (!branch || f->opcode >= 0xe0))
         b[n++] = 0x67;
     if (fz_pct(r, 8))
         b[n++] = fz_pct(r, 50) ? 0x64 : 0x65;
@@ -257,7 +270,7 @@ static bool try_instance(struct fz_case *c, struct fz_rng *r, const struct form 
         memcpy(b + n, &tail, 8);
         n += 8;
     }
-    if (decode(in, b, INSN_MAX, 8) != DEC_OK || at + in->len > FZ_MAX_CODE)
+    if (decode(in, b, INSN_MAX, fz_mode) != DEC_OK || at + in->len > FZ_MAX_CODE)
         return false;
     sig_of(in, &s);
     if (memcmp(&s, &f->sig, sizeof(s)))

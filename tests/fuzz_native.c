@@ -1,5 +1,6 @@
 /*
- * A case on the host CPU: the arena at its addresses, registers loaded, a jump, and the way back:
+ * A case on the host CPU: the arena at its addresses, registers loaded, a jump (32-bit code: a far
+ * one to the kernel's segment for such programs), and the way back:
  * a jump written after the code, INT3 everywhere else, or the signal of a fault. FS is the guest's
  * meanwhile, so the handler's first instructions touch no thread-local data.
  */
@@ -21,19 +22,25 @@ struct nat {
     uint64_t fs, gs;                             /* 168, 176 */
     uint32_t active, bases;                      /* 184, 188 */
     _Alignas(64) uint8_t xsave[XSAVE_AREA_SIZE]; /* 192 */
+    uint32_t far_eip;                            /* 1024: of 32-bit code */
+    uint16_t far_cs;
 };
 _Static_assert(offsetof(struct nat, xsave) == 192, "as the assembly has it");
+_Static_assert(offsetof(struct nat, far_eip) == 1024, "as the assembly has it");
+#define USER32_CS 0x23 /* the kernel's */
+#define USER_CS   0x33
 
 extern struct nat fz_nat;
 __attribute__((visibility("hidden"))) struct nat fz_nat;
 void fz_nat_enter(void);
+void fz_nat_enter32(void);
 void fz_nat_on_signal(int, siginfo_t *, void *);
 void fz_nat_caught(int sig, siginfo_t *si, void *uc);
 extern const char fz_nat_exit[], fz_nat_fault[];
 
 __asm__(".text\n"
-        ".globl fz_nat_enter, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
-        ".hidden fz_nat_enter, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
+        ".globl fz_nat_enter, fz_nat_enter32, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
+        ".hidden fz_nat_enter, fz_nat_enter32, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
         "fz_nat_enter:\n"
         "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
         "    mov %rsp, fz_nat+144(%rip)\n"
@@ -53,6 +60,26 @@ __asm__(".text\n"
         "    mov fz_nat+96(%rip), %r12; mov fz_nat+104(%rip), %r13\n"
         "    mov fz_nat+112(%rip), %r14; mov fz_nat+120(%rip), %r15\n"
         "    jmp *fz_nat+128(%rip)\n"
+        "fz_nat_enter32:\n"
+        "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+        "    mov %rsp, fz_nat+144(%rip)\n"
+        "    mov $7, %eax; xor %edx, %edx\n"
+        "    xrstor64 fz_nat+192(%rip)\n"
+        "    mov $0x2b, %eax\n"
+        "    mov %eax, %ds; mov %eax, %es; mov %eax, %fs; mov %eax, %gs\n"
+        "    mov fz_nat+168(%rip), %rax; wrfsbase %rax\n"
+        "    mov fz_nat+176(%rip), %rax; wrgsbase %rax\n"
+        "    movl $1, fz_nat+184(%rip)\n"
+        "    pushq fz_nat+136(%rip); popfq\n"
+        "    mov fz_nat+0(%rip), %rax; mov fz_nat+8(%rip), %rcx\n"
+        "    mov fz_nat+16(%rip), %rdx; mov fz_nat+24(%rip), %rbx\n"
+        "    mov fz_nat+32(%rip), %rsp; mov fz_nat+40(%rip), %rbp\n"
+        "    mov fz_nat+48(%rip), %rsi; mov fz_nat+56(%rip), %rdi\n"
+        "    mov fz_nat+64(%rip), %r8; mov fz_nat+72(%rip), %r9\n"
+        "    mov fz_nat+80(%rip), %r10; mov fz_nat+88(%rip), %r11\n"
+        "    mov fz_nat+96(%rip), %r12; mov fz_nat+104(%rip), %r13\n"
+        "    mov fz_nat+112(%rip), %r14; mov fz_nat+120(%rip), %r15\n"
+        "    ljmp *fz_nat+1024(%rip)\n"
         "fz_nat_exit:\n"
         "    mov %rax, fz_nat+0(%rip); mov %rcx, fz_nat+8(%rip)\n"
         "    mov %rdx, fz_nat+16(%rip); mov %rbx, fz_nat+24(%rip)\n"
@@ -137,6 +164,7 @@ __attribute__((visibility("hidden"))) void fz_nat_caught(int sig, siginfo_t *si,
     g[REG_RIP] = (greg_t)(uintptr_t)fz_nat_fault;
     g[REG_RSP] = (greg_t)fz_nat.host_rsp;
     g[REG_EFL] = FL_R1 | FL_IF;
+    g[REG_CSGSFS] = (g[REG_CSGSFS] & ~(greg_t)0xffff) | USER_CS;
     fz_nat.active = 0;
 }
 
@@ -253,12 +281,12 @@ static void put_code(const struct fz_case *c)
         if (end > limit)
             n = (unsigned)(limit - c->code_va);
         memcpy(at, c->code, n);
-        if (end + 14 <= limit && !c->sequence)
+        if (end + 14 <= limit && !c->sequence && fz_mode == 8)
             put_exit(at + c->len);
         return;
     }
     memcpy(at, c->code, n);
-    if (c->sequence)
+    if (c->sequence || fz_mode != 8)
         at[n] = FZ_INT3;
     else
         put_exit(at + n);
@@ -288,7 +316,8 @@ static void collect(const struct fz_case *c, struct fz_result *out)
 
 bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struct fz_result *out)
 {
-    if (c->no_native || guess->astray || guess->vector == FZ_LOST || guess->vector == VEC_DB)
+    if (c->no_native || (fz_mode != 8 && !fz_nat.bases) || guess->astray ||
+        guess->vector == FZ_LOST || guess->vector == VEC_DB)
         return false;
     if (guess->vector == VEC_PF && ours(guess->cr2))
         return false;
@@ -303,7 +332,12 @@ bool fz_native_run(const struct fz_case *c, const struct fz_result *guess, struc
     if (fz_nat.bases)
         __asm__ volatile("rdgsbase %0" : "=r"(fz_nat.host_gs));
     caught.vector = FZ_END;
-    fz_nat_enter();
+    fz_nat.far_eip = (uint32_t)c->code_va;
+    fz_nat.far_cs = USER32_CS;
+    if (fz_mode == 8)
+        fz_nat_enter();
+    else
+        fz_nat_enter32();
     collect(c, out);
     return true;
 }

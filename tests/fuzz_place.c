@@ -5,9 +5,9 @@ bool fz_set_reg(struct fz_case *c, uint16_t *keep, uint16_t dirty, unsigned reg,
 {
     uint16_t bit = (uint16_t)(1u << reg);
 
-    if ((dirty & bit) || ((*keep & bit) && c->st.gpr[reg] != val))
+    if ((dirty & bit) || ((*keep & bit) && c->st.gpr[reg] != fz_wrap(val)))
         return false;
-    c->st.gpr[reg] = val;
+    c->st.gpr[reg] = fz_wrap(val);
     *keep |= bit;
     return true;
 }
@@ -27,7 +27,7 @@ void fz_redecode(struct fz_case *c, unsigned i)
     uint8_t buf[INSN_MAX];
 
     memcpy(buf, c->code + c->off[i], c->in[i].len);
-    decode(&c->in[i], buf, c->in[i].len, 8);
+    decode(&c->in[i], buf, c->in[i].len, fz_mode);
 }
 
 void fzp_patch(struct place *p, unsigned off, uint64_t val, unsigned n)
@@ -70,14 +70,14 @@ uint64_t fzp_widen(struct place *p, uint64_t val)
     const struct insn *in = fzp_insn(p);
 
     /* REP with 32-bit addresses may clear upper halves also when it does nothing. */
-    if (p->c->sequence && insn_class(in) == IC_STRING && in->addrsize == 4)
-        return (uint32_t)val;
+    if (fz_mode != 8 || (p->c->sequence && insn_class(in) == IC_STRING && in->addrsize == 4))
+        return fz_mode == 8 || in->addrsize == 4 ? (uint32_t)val : (uint16_t)val;
     return in->addrsize == 4 ? (uint32_t)val | fz_rnd(p->r) << 32 : val;
 }
 
 uint64_t fzp_mask_of(const struct insn *in)
 {
-    return in->addrsize == 4 ? 0xffffffff : ~(uint64_t)0;
+    return in->addrsize == 4 ? 0xffffffff : in->addrsize == 2 ? 0xffff : ~(uint64_t)0;
 }
 
 /* All address registers have their value: does the operand lie somewhere useful? */
@@ -94,11 +94,11 @@ static bool settle(struct place *p, uint64_t ea, unsigned size)
     if (fzp_disp(p, ea - rest))
         return true;
     rest = (rest + (uint64_t)in->disp) & fzp_mask_of(in);
-    return fz_data_free(p->c, rest + fzp_seg_base(p, in->seg), size);
+    return fz_data_free(p->c, fz_wrap(rest + fzp_seg_base(p, in->seg)), size);
 }
 
 /* The ModRM memory operand to linear address target. */
-bool fzp_mem(struct place *p, uint64_t target, unsigned size)
+static bool place_mem(struct place *p, uint64_t target, unsigned size)
 {
     struct insn *in = fzp_insn(p);
     uint64_t ea = target - fzp_seg_base(p, in->seg), base, index, *g = p->c->st.gpr;
@@ -134,6 +134,19 @@ bool fzp_mem(struct place *p, uint64_t target, unsigned size)
     return settle(p, ea, size);
 }
 
+bool fzp_mem(struct place *p, uint64_t target, unsigned size)
+{
+    unsigned seg = fzp_insn(p)->seg;
+
+    if (!place_mem(p, target, size))
+        return false;
+    /* An offset that wraps in 32-bit code faults or not (SDM 3A 5.3). */
+    if (fz_mode != 8 &&
+        fz_wrap(fzp_placed(p) - fzp_seg_base(p, seg)) + (size ? size - 1 : 0) > UINT32_MAX)
+        p->c->no_native = true;
+    return true;
+}
+
 /* Linear address of the placed memory operand. */
 uint64_t fzp_placed(const struct place *p)
 {
@@ -146,7 +159,7 @@ uint64_t fzp_placed(const struct place *p)
         ea += p->c->st.gpr[in->base];
     if (in->index != REG_NONE)
         ea += p->c->st.gpr[in->index] << in->scale;
-    return (ea & fzp_mask_of(in)) + fzp_seg_base(p, in->seg);
+    return fz_wrap((ea & fzp_mask_of(in)) + fzp_seg_base(p, in->seg));
 }
 
 /* --- IC_ALU --- */
@@ -173,7 +186,8 @@ static bool alu_mem(struct place *p)
     if (is_bit_string(in)) {
         if (in->reg != in->base && in->reg != in->index && fz_pct(p->r, 90) &&
             !fzp_fixed(p, in->reg))
-            p->c->st.gpr[in->reg] = (fz_rnd(p->r) << 32) | (uint32_t)(fz_below(p->r, 4096) - 2048u);
+            p->c->st.gpr[in->reg] =
+                fz_wrap((fz_rnd(p->r) << 32) | (uint32_t)(fz_below(p->r, 4096) - 2048u));
         if (in->reg != in->base && in->reg != in->index && in->opsize == 8 &&
             !fzp_fixed(p, in->reg))
             p->c->st.gpr[in->reg] = (uint64_t)(int64_t)(int32_t)p->c->st.gpr[in->reg];
@@ -213,7 +227,9 @@ static void easy_divide(struct place *p)
         if (!fzp_fixed(p, RAX))
             g[RAX] = (g[RAX] & ~(uint64_t)0xffff) | fz_below(p->r, 256);
     } else if (!fzp_fixed(p, RDX)) {
-        g[RDX] = (in->reg & 1) && fz_pct(p->r, 50) ? (uint64_t)((int64_t)g[RAX] >> 63) : 0;
+        bool down = fz_mode == 8 ? g[RAX] >> 63 : g[RAX] >> 31;
+
+        g[RDX] = (in->reg & 1) && fz_pct(p->r, 50) && down ? fz_wrap(~(uint64_t)0) : 0;
     }
 }
 

@@ -16,6 +16,12 @@ struct prog {
     bool sub;         /* in a subroutine: what it pushes would be where it returns to */
 };
 
+/* 64-bit operands, n times in 100. */
+static bool wide(struct prog *p, unsigned n)
+{
+    return fz_pct(p->r, n) && fz_mode == 8;
+}
+
 static bool is_base(const struct prog *p, unsigned r)
 {
     return p->bases >> r & 1;
@@ -27,7 +33,7 @@ static unsigned any(struct prog *p)
     unsigned r;
 
     do
-        r = fz_below(p->r, NGPR);
+        r = fz_below(p->r, fz_nregs());
     while (r == RSP || is_base(p, r) || r == p->counter);
     return r;
 }
@@ -37,7 +43,7 @@ static unsigned base(struct prog *p)
     unsigned r;
 
     do
-        r = fz_below(p->r, NGPR);
+        r = fz_below(p->r, fz_nregs());
     while (!is_base(p, r));
     return r;
 }
@@ -86,9 +92,11 @@ static void memory(struct prog *p)
 
     if (fz_pct(p->r, 20))
         indexed(p, &m);
-    else if (fz_pct(p->r, 10))
-        e8(&p->e, 0x67); /* all that is accessed lies low */
-    e_op(&p->e, op, any(p), &m, op == 0x63 || fz_pct(p->r, 70));
+    else if (wide(p, 10))
+        e8(&p->e, 0x67);            /* all that is accessed lies low */
+    if (op == 0x63 && fz_mode != 8) /* ARPL there */
+        op = 0x8b;
+    e_op(&p->e, op, any(p), &m, op == 0x63 || wide(p, 70));
     done(p);
 }
 
@@ -107,7 +115,7 @@ static void of_segment(struct prog *p)
     }
     m.disp = (int)fz_below(p->r, 96);
     e8(&p->e, 0x64 | fz_below(p->r, 2));
-    e_op(&p->e, ops[fz_below(p->r, sizeof(ops))], any(p), &m, fz_pct(p->r, 70));
+    e_op(&p->e, ops[fz_below(p->r, sizeof(ops))], any(p), &m, wide(p, 70));
     done(p);
 }
 
@@ -118,7 +126,8 @@ static void memory_0f(struct prog *p)
     struct opnd m = near(p);
     unsigned reg = any(p), op = ops[fz_below(p->r, sizeof(ops))];
 
-    e8(&p->e, 0x48 | (reg & 8 ? 4u : 0) | (m.base & 8 ? 1u : 0));
+    if (fz_mode == 8)
+        e8(&p->e, 0x48 | (reg & 8 ? 4u : 0) | (m.base & 8 ? 1u : 0));
     e8(&p->e, 0x0f);
     e8(&p->e, op);
     e8(&p->e, 0x80 | (reg & 7) << 3 | (m.base & 7));
@@ -152,7 +161,7 @@ static void three_operands(struct prog *p)
     done(p);
     /* ANDN, BZHI and BEXTR leave some flags undefined, which a Jcc to come may read. */
     if (ops[k][1] == 0) {
-        e_rr(&p->e, 0x39, reg, any(p), true);
+        e_rr(&p->e, 0x39, reg, any(p), fz_mode == 8);
         done(p);
     }
 }
@@ -162,7 +171,7 @@ static void arithmetic(struct prog *p)
     static const uint8_t ops[] = {0x01, 0x29, 0x31, 0x39, 0x85, 0x89, 0x11, 0x19, 0x21, 0x8b};
     unsigned from = fz_pct(p->r, 20) ? base(p) : any(p);
 
-    e_rr(&p->e, ops[fz_below(p->r, sizeof(ops))], from, any(p), fz_pct(p->r, 70));
+    e_rr(&p->e, ops[fz_below(p->r, sizeof(ops))], from, any(p), wide(p, 70));
     done(p);
 }
 
@@ -173,11 +182,11 @@ static void move_base(struct prog *p)
     int by = (int)fz_below(p->r, 33) - 16;
 
     if (fz_pct(p->r, 40)) {
-        e_lea(&p->e, r, fz_pct(p->r, 70) ? r : base(p), REG_NONE, 0, by, 8, 8);
+        e_lea(&p->e, r, fz_pct(p->r, 70) ? r : base(p), REG_NONE, 0, by, fz_mode, 8);
     } else if (fz_pct(p->r, 20)) {
-        e_rr(&p->e, 0xff, fz_below(p->r, 2), r, true);
+        e_rr(&p->e, 0xff, fz_below(p->r, 2), r, fz_mode == 8);
     } else {
-        e_rr(&p->e, 0x83, fz_pct(p->r, 50) ? 0 : 5, r, true);
+        e_rr(&p->e, 0x83, fz_pct(p->r, 50) ? 0 : 5, r, fz_mode == 8);
         e8(&p->e, (unsigned)by & 0xff);
     }
     done(p);
@@ -272,7 +281,8 @@ static uint64_t place(struct prog *p)
 
 static void choose_registers(struct prog *p)
 {
-    static const uint8_t odd[] = {R10, R11, R15};
+    static const uint8_t odd64[] = {R10, R11, R15}, odd32[] = {RDX, RBX, RBP};
+    const uint8_t *odd = fz_mode == 8 ? odd64 : odd32;
     unsigned n = 2 + fz_below(p->r, 4);
 
     p->bases = 1u << RSP;
@@ -280,7 +290,7 @@ static void choose_registers(struct prog *p)
     if (fz_pct(p->r, 40))
         p->bases |= 1u << RSI | 1u << RDI;
     while (n--) {
-        unsigned r = fz_pct(p->r, 30) ? odd[fz_below(p->r, 3)] : fz_below(p->r, NGPR);
+        unsigned r = fz_pct(p->r, 30) ? odd[fz_below(p->r, 3)] : fz_below(p->r, fz_nregs());
 
         if (r != p->counter && r != RAX)
             p->bases |= (uint16_t)(1u << r);
@@ -299,8 +309,8 @@ static void far_stack(struct prog *p)
 {
     int by = ((1 << 24) - 8 * (1 + (int)fz_below(p->r, 5))) * (fz_pct(p->r, 50) ? 1 : -1);
 
-    p->c->st.gpr[RSP] -= (uint64_t)(int64_t)by;
-    e_lea(&p->e, RSP, RSP, REG_NONE, 0, by, 8, 8);
+    p->c->st.gpr[RSP] = fz_wrap(p->c->st.gpr[RSP] - (uint64_t)(int64_t)by);
+    e_lea(&p->e, RSP, RSP, REG_NONE, 0, by, fz_mode, 8);
     done(p);
     for (unsigned n = 2 + fz_below(p->r, 3); n; n--)
         stack(p);
@@ -335,7 +345,7 @@ static void build(struct prog *p)
     loop = p->e.at;
     body(p, 2 + fz_below(p->r, 14), sub);
     if (rounds) {
-        e_rr(&p->e, 0x83, 5, p->counter, fz_pct(p->r, 50)); /* sub counter, 1 */
+        e_rr(&p->e, 0x83, 5, p->counter, wide(p, 50)); /* sub counter, 1 */
         e8(&p->e, 1);
         done(p);
         e_patch(p->e.rw, e_jcc(&p->e, 5), loop);
@@ -358,6 +368,6 @@ void fz_program(struct fz_case *c, uint64_t seed, uint64_t index)
         p.e = (struct emit){.rw = c->code};
         build(&p);
         for (unsigned i = 0; i < c->n; i++)
-            decode(&c->in[i], c->code + c->off[i], (unsigned)(c->off[i + 1] - c->off[i]), 8);
+            decode(&c->in[i], c->code + c->off[i], (unsigned)(c->off[i + 1] - c->off[i]), fz_mode);
     } while (c->n < 2);
 }

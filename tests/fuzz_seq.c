@@ -72,8 +72,12 @@ static void emit(struct seq *s, const uint8_t *b, unsigned n)
     struct fz_case *c = s->c;
     struct insn *in = &c->in[c->n];
 
+    if (fz_mode != 8 && (*b & 0xf0) == 0x40) { /* REX */
+        b++;
+        n--;
+    }
     memcpy(c->code + c->len, b, n);
-    if (decode(in, b, n, 8) != DEC_OK || in->len != n)
+    if (decode(in, b, n, fz_mode) != DEC_OK || in->len != n)
         abort();
     c->undef_at[c->n] = s->undef;
     s->dirty |= in->gpr_write;
@@ -185,7 +189,7 @@ static void forward(struct seq *s)
 static int free_reg(struct seq *s)
 {
     for (unsigned k = 0; k < 20; k++) {
-        unsigned reg = fz_below(s->r, 16);
+        unsigned reg = fz_below(s->r, fz_nregs());
 
         if (reg != RSP && !((s->keep | s->dirty) >> reg & 1))
             return (int)reg;
@@ -321,6 +325,12 @@ static void store_to_code(struct seq *s, int which)
     s->patch[c->n - 1].off = 1 + fz_below(s->r, 4);
 }
 
+/* What the displacement of [rip + ...] counts from; in 32-bit code that encoding is an address. */
+static uint64_t here(const struct fz_case *c, unsigned off)
+{
+    return fz_mode == 8 ? c->code_va + off : 0;
+}
+
 /* Flags that nobody reads, until ADD is made ADC behind a branch: who looked ahead must look again.
  */
 static void add_to_adc(struct seq *s)
@@ -333,7 +343,7 @@ static void add_to_adc(struct seq *s)
     if ((s->keep >> RAX & 1) || !room(s, 8))
         return;
     emit(s, (uint8_t[]){0x48, 0x83, 0xf8, (uint8_t)fz_rnd(s->r)}, 4); /* cmp rax, imm8 */
-    rel = (uint32_t)(FZ_DATA + 0x400 + fz_below(s->r, 0x1bf0) - (c->code_va + c->len + 6));
+    rel = (uint32_t)(FZ_DATA + 0x400 + fz_below(s->r, 0x1bf0) - here(c, c->len + 6));
     emit(s,
          (uint8_t[]){0x89, 0x1d, (uint8_t)rel, (uint8_t)(rel >> 8), (uint8_t)(rel >> 16),
                      (uint8_t)(rel >> 24)},
@@ -386,6 +396,7 @@ static bool resolve(struct seq *s)
         } else if (s->target[i] >= 0) {
             rel = c->off[s->target[i]] - c->off[i + 1];
             if (insn_class(in) != IC_BRANCH) { /* LEA */
+                rel += (int64_t)(c->code_va + c->off[i + 1] - here(c, c->off[i + 1]));
                 memcpy(c->code + c->off[i] + in->disp_off, &rel, 4);
             } else if (in->imm_len == 1 && rel != (int8_t)rel) {
                 return false;
@@ -398,6 +409,7 @@ static bool resolve(struct seq *s)
 
             rel = c->off[s->patch[i].insn] + (v->imm_off ? v->imm_off : v->disp_off) +
                   (int)s->patch[i].off - 1 - c->off[i + 1];
+            rel += (int64_t)(c->code_va + c->off[i + 1] - here(c, c->off[i + 1]));
             p = c->code + c->off[i] + in->disp_off;
             memcpy(p, &rel, 4);
         } else {

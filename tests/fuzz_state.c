@@ -204,7 +204,7 @@ static uint64_t random_base(struct fz_rng *r)
     case 0:
         return 0;
     case 1:
-        return (uint64_t)((int64_t)(fz_rnd(r) << 16) >> 16);
+        return fz_wrap((uint64_t)((int64_t)(fz_rnd(r) << 16) >> 16));
     default:
         return FZ_DATA - 0x1000 + fz_below(r, 0x3000);
     }
@@ -239,7 +239,7 @@ void fz_random_state(struct fz_case *c, struct fz_rng *r, unsigned room, bool al
     memset(c->undef_at, 0, sizeof(c->undef_at));
     code_place(c, r, room, alone);
     for (unsigned i = 0; i < NGPR; i++)
-        s->gpr[i] = fz_interesting(r);
+        s->gpr[i] = i < 8 ? fz_wrap(fz_interesting(r)) : fz_interesting(r);
     s->rip = c->code_va;
     s->rflags = FL_R1 | FL_IF | (fz_rnd(r) & FL_ARITH);
     if (fz_pct(r, 10))
@@ -296,9 +296,12 @@ static uint64_t bad_target(struct fz_rng *r, unsigned size)
     case 6:
         return FZ_SUPER - 1 - fz_below(r, size);
     case 7:
+        if (fz_mode != 8) /* where addresses wrap, which faults or not (SDM 3A 5.3) */
+            return UINT32_MAX - fz_below(r, 2 * size);
         return fz_rnd(r) | 0x0001000000000000;
     default: /* the last canonical bytes of the lower half */
-        return fz_below(r, 2) ? fz_below(r, 256) : 0x0000800000000000 - 1 - fz_below(r, size);
+        return fz_mode != 8 || fz_below(r, 2) ? fz_below(r, 256)
+                                              : 0x0000800000000000 - 1 - fz_below(r, size);
     }
 }
 
@@ -310,8 +313,11 @@ uint64_t fz_target(struct fz_case *c, struct fz_rng *r, unsigned size, unsigned 
 
     if (!size)
         size = 1;
-    if (p < bad)
-        return bad_target(r, size) & ~(uint64_t)(align && fz_pct(r, 80) ? align - 1 : 0);
+    if (p < bad) {
+        va = bad_target(r, size) & ~(uint64_t)(align && fz_pct(r, 80) ? align - 1 : 0);
+        c->no_native |= fz_mode != 8 && va + size - 1 > UINT32_MAX;
+        return va;
+    }
     if (p < bad + 120 && size > 1 && size < 0x400)
         va = FZ_DATA + 0x1000 - 1 - fz_below(r, size - 1);
     else

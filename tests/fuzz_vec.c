@@ -45,10 +45,12 @@ bool fzp_vec(struct place *p)
     align = in->info->flags & OF_ALIGN16 ? size : fz_pct(p->r, 50) ? size : 1;
     if (align & (align - 1))
         align = 1;
+    if (p->c->sequence && in->mem_write && in->seg == SEG_CS)
+        return false; /* #GP, if it does make the access */
     if (!fzp_mem(p, size == 10 ? parts_target(p, size, align) : fz_target(p->c, p->r, size, align),
                  size))
         return false;
-    if (in->mem_write && !fz_data_free(p->c, fzp_placed(p), size))
+    if (in->mem_write && (!fz_data_free(p->c, fzp_placed(p), size) || in->seg == SEG_CS))
         all_masked(&p->c->st);
     if (in->map == 1 && in->opcode == 0xae && (in->reg & 7) == 2) { /* LDMXCSR */
         mxcsr = 0x1f80 | ((uint32_t)fz_rnd(p->r) & (fz_pct(p->r, 90) ? 0xe07f : 0xffffffff));
@@ -200,7 +202,10 @@ bool fzp_vecsys(struct place *p)
 
         if (!fzp_set(p, RDI, fzp_widen(p, parts_target(p, 16, 1) - fzp_seg_base(p, seg))))
             return false;
-        return !byte_mask_matters(p, (p->c->st.gpr[RDI] & fzp_mask_of(in)) + fzp_seg_base(p, seg));
+        /* Is what is not stored to be storable? */
+        p->c->no_native |= fz_mode != 8 && (seg == SEG_CS || p->c->st.gpr[RDI] + 15 > UINT32_MAX);
+        return !byte_mask_matters(
+            p, fz_wrap((p->c->st.gpr[RDI] & fzp_mask_of(in)) + fzp_seg_base(p, seg)));
     }
     if (in->map == 1 && in->opcode == 0xae)
         return saved_image(p, op < 2 ? 512 : XSAVE_AREA_SIZE, op < 2 ? 16 : 64);
