@@ -100,6 +100,7 @@ for engine in interp bt kvm; do
         not_ok "$engine stdin to stdout, to its end" "status $status, $(stat -c %s "$tmp/out") bytes"
     fi
     run "linux32" 32 "$tmp/linux32" $g/linux32 one 'two  words'
+    verdict flat32 $g/flat32
     verdict selftest $g/selftest
     verdict timer $g/timer
     verdict smc $g/smc
@@ -108,7 +109,7 @@ done
 # The translator with each of its techniques off, and with nothing too cold to be translated.
 engine=bt
 for off in eager no-chain no-liveness no-inline no-window no-trace no-low one-insn; do
-    for guest in selftest timer smc; do
+    for guest in selftest flat32 timer smc; do
         pattern='^verdict: [1-9][0-9]* passed, 0 failed'
         run "--bt-$off $guest" 0 - --bt-$off $g/$guest
     done
