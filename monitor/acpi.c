@@ -129,16 +129,6 @@ struct area {
     uint32_t used, size;
 };
 
-static uint8_t checksum(const void *p, size_t len)
-{
-    const uint8_t *b = p;
-    uint8_t sum = 0;
-
-    for (size_t i = 0; i < len; i++)
-        sum = (uint8_t)(sum + b[i]);
-    return (uint8_t)-sum;
-}
-
 static void put(struct area *a, const void *src, size_t len)
 {
     if (len > a->size - a->used)
@@ -169,7 +159,7 @@ static uint64_t end_table(struct area *a, uint32_t at)
     uint8_t *p = a->base + at;
 
     memcpy(p + offsetof(struct acpi_header, length), &length, sizeof length);
-    p[offsetof(struct acpi_header, checksum)] = checksum(p, length);
+    p[offsetof(struct acpi_header, checksum)] = table_checksum(p, length);
     return BOOT_ACPI + at;
 }
 
@@ -327,7 +317,7 @@ void acpi_build(struct ram *ram, unsigned ncpu, unsigned nvirtio)
     rsdp.xsdt = put_root(&a, "XSDT", 8, table, 2);
     memcpy(rsdp.sig, "RSD PTR ", 8);
     memcpy(rsdp.oem, "MAYFLY", 6);
-    rsdp.checksum = checksum(&rsdp, 20);
-    rsdp.checksum_all = checksum(&rsdp, sizeof rsdp);
+    rsdp.checksum = table_checksum(&rsdp, 20);
+    rsdp.checksum_all = table_checksum(&rsdp, sizeof rsdp);
     memcpy(a.base, &rsdp, sizeof rsdp);
 }

@@ -109,6 +109,16 @@ void boot_cpu_linux32(struct ram *ram, struct cpu *cpu, uint32_t rip);
 /* Is it a Linux kernel, by its bytes: a bzImage, or an ELF with Linux's notes? */
 bool boot_is_linux(const struct boot_image *k);
 
+/* What makes the bytes' sum zero, in the tables of both kinds (ACPI 5.2.5.3, MP 1.4 4.1). */
+static inline uint8_t table_checksum(const void *p, size_t len)
+{
+    const uint8_t *b = p;
+    uint8_t sum = 0;
+
+    for (size_t i = 0; i < len; i++)
+        sum = (uint8_t)(sum + b[i]);
+    return (uint8_t)-sum;
+}
 /* ACPI (RSDP at BOOT_ACPI, XSDT, FADT, MADT, DSDT) and the MP table, for ncpu CPUs; the DSDT names
  * the first nvirtio slots of the virtio bus. */
 void acpi_build(struct ram *ram, unsigned ncpu, unsigned nvirtio);

@@ -57,16 +57,6 @@ enum { INT_INT = 0, INT_NMI = 1, INT_EXTINT = 3 };
 #define FIXED_BYTES      (sizeof(struct mp_config) + FIXED_ENTRIES * 8)
 #define CPUID_1_EDX_BITS 0x201u /* FPU, APIC: all that a reader may want to see */
 
-static uint8_t checksum(const void *p, size_t len)
-{
-    const uint8_t *b = p;
-    uint8_t sum = 0;
-
-    for (size_t i = 0; i < len; i++)
-        sum = (uint8_t)(sum + b[i]);
-    return (uint8_t)-sum;
-}
-
 static uint8_t *append(uint8_t *at, const void *entry, size_t len)
 {
     memcpy(at, entry, len);
@@ -138,9 +128,9 @@ void mptable_build(struct ram *ram, unsigned ncpu)
     at = append(at, &(struct mp_ioapic){MP_IOAPIC, IOAPIC_ID, 0x11, 1, IOAPIC_BASE},
                 sizeof(struct mp_ioapic));
     at = put_interrupts(at);
-    p[offsetof(struct mp_config, checksum)] = checksum(p, len);
+    p[offsetof(struct mp_config, checksum)] = table_checksum(p, len);
 
     fp.table = table;
-    fp.checksum = checksum(&fp, sizeof fp);
+    fp.checksum = table_checksum(&fp, sizeof fp);
     ram_write(ram, BOOT_MPTABLE, &fp, sizeof fp);
 }

@@ -10,29 +10,10 @@
 #include <string.h>
 #include <sys/un.h>
 #include <unistd.h>
-#include "virtio/io.h"
+#include "tests/io_fix.h"
 
-static struct io *io;
 enum { URING, THREADS, PLAIN, KINDS };
 static const char *const kind_name[KINDS] = {"io_uring", "threads", "poll"};
-
-struct call {
-    struct io_op op;
-    int res;
-    unsigned times;
-};
-static void on_done(struct io_op *op, int res)
-{
-    struct call *c = (struct call *)op;
-
-    c->res = res;
-    c->times++;
-}
-#define CALL                             \
-    (struct call)                        \
-    {                                    \
-        .op.done = on_done, .res = 12345 \
-    }
 
 static void make(int kind)
 {

@@ -4,21 +4,7 @@
 #include <criterion/criterion.h>
 #include <fcntl.h>
 #include <unistd.h>
-
-static struct io *io;
-
-struct call {
-    struct io_op op;
-    int res;
-    unsigned times;
-};
-static void on_done(struct io_op *op, int res)
-{
-    struct call *c = (struct call *)op;
-
-    c->res = res;
-    c->times++;
-}
+#include "tests/io_fix.h"
 
 static void prepare_ring(void)
 {
@@ -55,7 +41,7 @@ static struct io_uring *ring(void)
 /* The result of an operation on a file number that is free. */
 static int result(uint8_t opcode, uint8_t flags)
 {
-    struct call c = {.op.done = on_done};
+    struct call c = CALL;
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring());
 
     cr_assert_not_null(sqe);
@@ -120,7 +106,7 @@ Test(uring, nothing_more_is_registered)
 Test(uring, eagain_is_waited_out)
 {
     char buf[16];
-    struct call r = {.op.done = on_done};
+    struct call r = CALL;
     int p[2], in;
 
     cr_assert_eq(io_enable(io), 0);
@@ -154,7 +140,7 @@ Test(uring, eagain_is_waited_out)
 Test(uring, full_pipe)
 {
     static char buf[65536];
-    struct call w = {.op.done = on_done}, r = {.op.done = on_done};
+    struct call w = CALL, r = CALL;
     int p[2];
 
     cr_assert_eq(io_enable(io), 0);

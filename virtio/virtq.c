@@ -290,7 +290,9 @@ void virtq_disarm(struct virtq *vq)
 
 /* --- lists of elements --- */
 
-size_t virtq_gather(void *dst, size_t len, const struct iovec *iov, unsigned n, size_t skip)
+/* Between buf and the list from its byte `skip` on; buf is only read where the list is written. */
+static size_t copy_list(const struct iovec *iov, unsigned n, size_t skip, void *buf, size_t len,
+                        bool to_list)
 {
     size_t done = 0;
 
@@ -304,32 +306,23 @@ size_t virtq_gather(void *dst, size_t len, const struct iovec *iov, unsigned n, 
         part -= skip;
         if (part > len - done)
             part = len - done;
-        memcpy((uint8_t *)dst + done, (const uint8_t *)iov[i].iov_base + skip, part);
+        uint8_t *in_list = (uint8_t *)iov[i].iov_base + skip, *in_buf = (uint8_t *)buf + done;
+
+        memcpy(to_list ? in_list : in_buf, to_list ? in_buf : in_list, part);
         done += part;
         skip = 0;
     }
     return done;
 }
 
+size_t virtq_gather(void *dst, size_t len, const struct iovec *iov, unsigned n, size_t skip)
+{
+    return copy_list(iov, n, skip, dst, len, false);
+}
+
 size_t virtq_scatter(const struct iovec *iov, unsigned n, size_t skip, const void *src, size_t len)
 {
-    size_t done = 0;
-
-    for (unsigned i = 0; i < n && done < len; i++) {
-        size_t part = iov[i].iov_len;
-
-        if (skip >= part) {
-            skip -= part;
-            continue;
-        }
-        part -= skip;
-        if (part > len - done)
-            part = len - done;
-        memcpy((uint8_t *)iov[i].iov_base + skip, (const uint8_t *)src + done, part);
-        done += part;
-        skip = 0;
-    }
-    return done;
+    return copy_list(iov, n, skip, (void *)(uintptr_t)src, len, true);
 }
 
 unsigned virtq_slice(struct iovec *out, const struct iovec *iov, unsigned n, size_t skip,
