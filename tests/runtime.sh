@@ -161,6 +161,61 @@ for engine in bt interp; do
     rm -f "$tmp/one/kept"
 done
 
+# A directory in two machines and on the host at the same time. A machine does what its stdin says.
+mkdir -p "$tmp/both/dir/sub"
+for n in 1 2; do
+    mkfifo "$tmp/to$n" "$tmp/from$n"
+    # shellcheck disable=SC2016
+    "$mayfly" run --engine bt --timeout 120 --share "$tmp/both:/s" --cwd /s "$bb" sh -c \
+        'while read -r line; do eval "$line"; done' <"$tmp/to$n" >"$tmp/from$n" 2>"$tmp/err$n" &
+done
+exec 5>"$tmp/to1" 6<"$tmp/from1" 7>"$tmp/to2" 8<"$tmp/from2"
+# in_guest N COMMAND: what it prints, a line.
+in_guest() {
+    local said=""
+    echo "$2" >&$((3 + 2 * $1))
+    read -r -t 60 said <&$((4 + 2 * $1))
+    echo "$said"
+}
+# seen NAME N WANT COMMAND: at once; seen_soon: what follows a directory's name may take a moment.
+seen() { local got; got=$(in_guest "$2" "$4"); if [ "$got" = "$3" ]; then ok "two machines: $1"; else not_ok "two machines: $1" "'$got', not '$3'"; fi; }
+seen_soon() {
+    local got=none i
+    for ((i = 0; i < 100; i++)); do
+        got=$(in_guest "$2" "$4")
+        if [ "$got" = "$3" ]; then ok "two machines: $1"; return; fi
+        sleep 0.05
+    done
+    not_ok "two machines: $1" "'$got', not '$3'"
+}
+look='if [ -e dir/sub/file ]; then read -r x <dir/sub/file; echo "$x"; else echo none; fi'
+seen 'no file yet' 1 none "$look"
+echo one >"$tmp/both/dir/sub/file"
+seen 'a file made on the host' 1 one "$look"
+echo two >"$tmp/both/dir/sub/file"
+seen 'written to there' 1 two "$look"
+seen 'and by another machine' 2 done 'echo three >dir/sub/file; echo done'
+seen 'seen in the first' 1 three "$look"
+rm "$tmp/both/dir/sub/file"
+seen 'removed on the host' 1 none "$look"
+mkdir -p "$tmp/both/other/sub" && echo four >"$tmp/both/other/sub/file"
+rm -r "$tmp/both/dir" && mv "$tmp/both/other" "$tmp/both/dir"
+seen 'a directory removed and made anew' 1 four "$look"
+mkdir -p "$tmp/both/other/sub" && echo five >"$tmp/both/other/sub/file"
+seen 'before it is exchanged' 1 four "$look"
+mv "$tmp/both/dir" "$tmp/both/old" && mv "$tmp/both/other" "$tmp/both/dir"
+seen 'a file made in what has that name now' 1 done 'echo six >dir/sub/made; echo done'
+if [ -e "$tmp/both/dir/sub/made" ]; then ok 'two machines: it is there'; else not_ok 'two machines: it is there' "in $(cd "$tmp/both" && find . -name made)"; fi
+seen_soon 'a directory exchanged for another' 1 five "$look"
+: >"$tmp/both/log"
+exec 9>>"$tmp/both/log"
+seen 'appended in the first' 1 done 'exec 3>>log; echo a >&3; echo done'
+seen 'appended in the second' 2 done 'exec 3>>log; echo b >&3; echo done'
+echo c >&9
+seen 'and the first again' 1 done 'echo d >&3; echo done'
+if [ "$(tr '\n' ' ' <"$tmp/both/log")" = 'a b c d ' ]; then ok 'two machines: all is in the log'; else not_ok 'two machines: all is in the log' "$(tr '\n' ' ' <"$tmp/both/log")"; fi
+exec 5>&- 6<&- 7>&- 8<&- 9>&-
+wait
 "$mayfly" run --engine bt --timeout 60 --share "$tmp/one:/s" --env DIR=/s build/guests/check churn >"$tmp/guest" 2>"$tmp/err" </dev/null
 got=$?
 if [ $got -eq 0 ]; then ok "shares: files made and removed"; else not_ok "shares: files made and removed" "status $got $(grep FAIL "$tmp/guest")"; fi

@@ -194,6 +194,22 @@ Test(fuse, a_directory_swapped_for_a_link)
     cr_assert_eq(getattr(node, NULL), -ESTALE);
 }
 
+/* Where its path leads there may be another by now: the guest is to look again, not to believe that
+ * there is nothing. */
+Test(fuse, nothing_is_found_in_a_removed_directory)
+{
+    uint64_t dir, node = 1;
+
+    cr_assert_eq(make_dir(ROOT, "d", &dir), 0);
+    cr_assert_eq(look(dir, "f", &node), -ENOENT);
+    cr_assert_eq(rmdir(at("d")), 0);
+    cr_assert_eq(mkdir(at("d"), 0700), 0);
+    host_file("d/f", "new");
+    cr_assert_eq(look(dir, "f", &node), -ESTALE);
+    dir = must(ROOT, "d");
+    cr_assert_eq(look(dir, "f", &node), 0);
+}
+
 Test(fuse, special_files_are_not_opened)
 {
     struct fuse_mknod_in in = {.mode = S_IFIFO | 0644};

@@ -83,6 +83,9 @@ int fuse_op_lookup(struct fuse_fs *fs, struct fuse_req *r)
         return fuse_reply_entry(fs, r, r->node, r->name, &st);
     if (err != -ENOENT)
         return err;
+    /* In a directory that was removed there is nothing; by its path there may be another by now. */
+    if (r->node != fs->inode && !fuse_stat_at(fd, "", &st) && !st.stx_nlink)
+        return -ESTALE;
     /* Node 0: there is none, and the guest need not ask again before it makes one. */
     *(struct fuse_entry_out *)fs->reply = (struct fuse_entry_out){.entry_valid = VALID_SECONDS};
     r->out_len = sizeof(struct fuse_entry_out);

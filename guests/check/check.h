@@ -13,6 +13,7 @@ void check_signals(void);
 void check_timers(void);
 void check_waits(void);
 void check_files(void);
+void check_names(void);
 void check_process(void);
 void check_share(void);
 void check_churn(void);

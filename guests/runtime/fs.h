@@ -43,6 +43,7 @@ struct inode {
     char *target;         /* of a symbolic link */
     uint64_t node;        /* the host's file: its FUSE node; 0: ours */
     uint32_t lookups;     /* how often the host has named it: as often it is to be forgotten */
+    uint64_t named_until; /* so long it may be taken to have that name still (clock_ns) */
     uint8_t share;        /* of which --share */
     bool mount;           /* hides what the directory has by that name */
     uint32_t maps;        /* mappings that show it */
@@ -102,8 +103,9 @@ struct place {
 };
 /* What is done about the last component: nothing more than to find it; a link there is followed;
  * where it is the host's to say whether it is there, the host is not asked, for the call that
- * follows will tell. */
-enum { PATH_FIND = 0, PATH_FOLLOW = 1, PATH_UNASKED = 2 };
+ * follows will tell. PATH_RECENT, for calls that only look: the directories on the way may be those
+ * that the host named a moment ago (hostfs.c). */
+enum { PATH_FIND = 0, PATH_FOLLOW = 1, PATH_UNASKED = 2, PATH_RECENT = 4 };
 /* Resolve a path from dirfd: 0, -ENOENT (an inner part is missing), ... */
 int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p);
 #define PATH_LIMIT 4096

@@ -1,7 +1,9 @@
 /*
  * The host's names and attributes: what --share gives. A name is looked up each time, so what
  * changes there is seen here; an inode is kept under its directory as long as the host says it is
- * the same one. What is mounted in a shared directory hides the host's name.
+ * the same one. Only the directories on the way to a file that is to be looked at (path.c) are
+ * taken to be the same for NAMED_NS, or for as long as the host allows if that is less. What is
+ * mounted in a shared directory hides the host's name.
  */
 #include "guests/runtime/hostfs.h"
 #include <asm/fcntl.h>
@@ -10,6 +12,8 @@
 #include <linux/fuse.h>
 #include <linux/stat.h>
 #include "guests/runtime/process.h"
+
+#define NAMED_NS 100000000u
 
 static void set_attr(struct inode *i, const struct fuse_attr *a)
 {
@@ -45,9 +49,11 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
                               const struct fuse_entry_out *e)
 {
     struct inode *i = dir_known(dir, name, len);
+    uint64_t until = clock_ns() + least(e->entry_valid * NS + e->entry_valid_nsec, NAMED_NS);
 
     if (i && i->node == e->nodeid) {
         i->lookups++;
+        i->named_until = until;
         set_attr(i, &e->attr);
         return i;
     }
@@ -59,6 +65,7 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
     i->share = dir->share;
     i->node = e->nodeid;
     i->lookups = 1;
+    i->named_until = until;
     if (S_ISLNK(e->attr.mode))
         read_link(i);
     int err = dir_add(dir, name, len, i);
@@ -134,6 +141,8 @@ static int ask_entry(struct inode *dir, const struct entry_call *c, struct inode
     return *made ? 0 : -ENOMEM;
 }
 
+int hostfs_failed;
+
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
 {
     char text[256];
@@ -142,7 +151,9 @@ struct inode *hostfs_find(struct inode *dir, const char *name, size_t len)
 
     if (i && i->mount)
         return i;
-    if (ask_entry(dir, &(struct entry_call){FUSE_LOOKUP, NULL, 0, text, n, len, NULL}, &found) && i)
+    hostfs_failed =
+        ask_entry(dir, &(struct entry_call){FUSE_LOOKUP, NULL, 0, text, n, len, NULL}, &found);
+    if (hostfs_failed && i)
         dir_remove(dir, name, len);
     return found;
 }

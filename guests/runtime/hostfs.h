@@ -38,6 +38,7 @@ void hostfs_init(void);
 void hostfs_mount(void);
 struct inode *hostfs_share(unsigned n); /* its directory; NULL: there is none */
 struct inode *hostfs_find(struct inode *dir, const char *name, size_t len);
+extern int hostfs_failed; /* why it found nothing: -ENOENT, or what hindered it */
 /* What is made is *made. */
 int hostfs_create(struct inode *dir, const char *name, size_t len, uint32_t mode,
                   struct inode **made);

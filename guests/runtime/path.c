@@ -38,9 +38,24 @@ struct path_rule path_rule;
 
 static int walk(struct inode *dir, const char *path, unsigned how, unsigned depth, struct place *p);
 
-/* What a link in dir leads to. */
-static int walk_link(struct inode *dir, struct inode *link, unsigned depth, struct place *p)
+static bool recent_used; /* in this walk */
+
+/* What the host said a moment ago about a directory on the way, or a link to one. */
+static struct inode *recent(struct inode *dir, const char *name, size_t len)
 {
+    struct inode *i = dir->node && !path_rule.flags ? dir_known(dir, name, len) : NULL;
+
+    if (!i || i->named_until <= clock_ns() || !(S_ISDIR(i->mode) || S_ISLNK(i->mode)))
+        return NULL;
+    recent_used = true;
+    return i;
+}
+
+/* What a link in dir leads to. */
+static int walk_link(struct inode *dir, struct inode *link, unsigned how, unsigned depth,
+                     struct place *p)
+{
+    static char name[256];
     char *text;
     int err;
 
@@ -54,8 +69,13 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned depth, stru
         copy(text, link->target, length(link->target) + 1);
     else
         proc_resolve(link, text, PATH_LIMIT);
-    err = walk(dir, text, PATH_FOLLOW, depth + 1, p);
-    p->name = NULL; /* it was in text */
+    err = walk(dir, text, PATH_FOLLOW | (how & PATH_RECENT), depth + 1, p);
+    if (err || p->inode) {
+        p->name = NULL;
+    } else if (p->name != name) { /* it is in text; a file may be made there */
+        copy(name, p->name, p->len);
+        p->name = name;
+    }
     path_free(text);
     return err;
 }
@@ -117,13 +137,16 @@ static int walk(struct inode *dir, const char *path, unsigned how, unsigned dept
             p->inode = dir == path_rule.top ? dir : dir->parent;
         else if (last && !p->slash && dir->node && how & PATH_UNASKED)
             not_asked(p);
-        else
+        else if (last || !(how & PATH_RECENT) || !(p->inode = recent(dir, path, len))) {
             p->inode = dir_find(dir, path, len);
+            if (!p->inode && dir->node && hostfs_failed != -ENOENT)
+                return hostfs_failed;
+        }
         if (path_rule.flags && !allowed(dir, p))
             return -EXDEV;
         if (p->inode && S_ISLNK(p->inode->mode) && (!last || how & PATH_FOLLOW || p->slash)) {
             bool slash = p->slash;
-            int err = walk_link(dir, p->inode, depth, p);
+            int err = walk_link(dir, p->inode, how, depth, p);
 
             if (err)
                 return err;
@@ -168,7 +191,12 @@ int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p)
             return -ENOTDIR;
         dir = f->inode;
     }
-    return walk(dir, path, how, 0, p);
+    recent_used = false;
+    int err = walk(dir, path, how, 0, p);
+
+    if (recent_used && err && err != -ENOENT)
+        err = walk(dir, path, how & ~(unsigned)PATH_RECENT, 0, p);
+    return err == -ESTALE ? -ENOENT : err; /* a directory that has gone */
 }
 
 /* The path from the program, walked. The buffer stays: names point into it. */
@@ -287,6 +315,9 @@ static int64_t open_walk(uint64_t dirfd, const char *path, uint64_t flags, uint6
     bool follow = !(flags & O_NOFOLLOW) && !(flags & O_CREAT && flags & O_EXCL);
     bool create = flags & O_CREAT && !(flags & (O_PATH | O_DIRECTORY)) && !path_rule.flags;
     unsigned how = follow ? PATH_FOLLOW : PATH_FIND;
+
+    if (!(flags & (O_ACCMODE | O_CREAT | O_TRUNC)))
+        how |= PATH_RECENT;
     int64_t n = path_walk((int64_t)dirfd, path, how | (create ? PATH_UNASKED : 0), p);
 
     if (n || !p->unasked)

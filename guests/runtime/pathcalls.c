@@ -71,7 +71,10 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
     else if (!p.inode)
         err = -ENOENT;
     else if (!p.len || p.inode == p.dir || p.inode == p.dir->parent)
-        err = flags & AT_REMOVEDIR ? -EBUSY : -EISDIR;
+        err = !(flags & AT_REMOVEDIR) ? -EISDIR
+              : p.len == 1            ? -EINVAL
+              : p.len                 ? -ENOTEMPTY
+                                      : -EBUSY;
     else if (p.inode->mount)
         err = -EBUSY;
     else if (flags & AT_REMOVEDIR && !S_ISDIR(p.inode->mode))
@@ -242,7 +245,7 @@ int64_t sys_readlinkat(uint64_t dirfd, uint64_t at, uint64_t buf, uint64_t size)
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, false, &path, &p);
+    int64_t err = path_take(dirfd, at, PATH_RECENT, &path, &p);
 
     if (err)
         return err;
@@ -270,7 +273,7 @@ int64_t sys_faccessat(uint64_t dirfd, uint64_t at, uint64_t mode)
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, true, &path, &p);
+    int64_t err = path_take(dirfd, at, PATH_FOLLOW | PATH_RECENT, &path, &p);
 
     if (err)
         return err;
@@ -301,7 +304,7 @@ int64_t sys_chdir(uint64_t at)
 {
     char *path;
     struct place p;
-    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, PATH_FOLLOW | PATH_RECENT, &path, &p);
 
     if (err)
         return err;
@@ -343,7 +346,7 @@ int64_t sys_fchmodat(uint64_t dirfd, uint64_t at, uint64_t mode)
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, true, &path, &p);
+    int64_t err = path_take(dirfd, at, PATH_FOLLOW, &path, &p);
 
     if (err)
         return err;
@@ -385,7 +388,8 @@ int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, ui
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, !(flags & AT_SYMLINK_NOFOLLOW), &path, &p);
+    int64_t err =
+        path_take(dirfd, at, flags & AT_SYMLINK_NOFOLLOW ? PATH_FIND : PATH_FOLLOW, &path, &p);
 
     if (err)
         return err;
@@ -407,7 +411,7 @@ int64_t sys_truncate(uint64_t at, uint64_t size)
 {
     char *path;
     struct place p;
-    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, PATH_FOLLOW, &path, &p);
 
     if (err)
         return err;
@@ -435,7 +439,8 @@ static int64_t set_times(uint64_t dirfd, uint64_t at, const struct timespec64 t[
     if (at) {
         char *path;
         struct place p;
-        int64_t err = path_take(dirfd, at, !(flags & AT_SYMLINK_NOFOLLOW), &path, &p);
+        int64_t err =
+            path_take(dirfd, at, flags & AT_SYMLINK_NOFOLLOW ? PATH_FIND : PATH_FOLLOW, &path, &p);
 
         if (err)
             return err;

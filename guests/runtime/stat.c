@@ -85,7 +85,8 @@ static int64_t get(uint64_t dirfd, uint64_t at, uint64_t flags, struct stat *s)
         return f ? 0 : -ENOENT;
     }
     if (n >= 0)
-        n = path_walk((int64_t)dirfd, path, !(flags & AT_SYMLINK_NOFOLLOW), &p);
+        n = path_walk((int64_t)dirfd, path,
+                      PATH_RECENT | (flags & AT_SYMLINK_NOFOLLOW ? PATH_FIND : PATH_FOLLOW), &p);
     path_free(path);
     if (n < 0)
         return n;
@@ -172,7 +173,7 @@ int64_t sys_statfs(uint64_t at, uint64_t out)
 {
     char *path;
     struct place p;
-    int64_t err = path_take((uint64_t)AT_FDCWD, at, true, &path, &p);
+    int64_t err = path_take((uint64_t)AT_FDCWD, at, PATH_FOLLOW | PATH_RECENT, &path, &p);
 
     if (err)
         return err;
