@@ -86,7 +86,7 @@ $(G)/%.img: $(G)/% $(G)/mayfly-cc
 GUESTS += $(G)/hello.img
 
 # --- bare guests: linked for 64-bit, the container made ELF32 ---
-BARE := selftest timer smc nanobench
+BARE := selftest timer smc wake nanobench
 BARE_CFLAGS := $(GUEST_BASE) -I$(B)/gen -ffreestanding -fno-builtin -mno-red-zone \
                -fno-tree-loop-distribute-patterns -mgeneral-regs-only
 BARE_OBJ := $(G)/bare/start.o $(G)/bare/bare.o $(G)/bare/region.o
