@@ -65,6 +65,10 @@ static int clock_at(uint64_t id, uint64_t *ns)
     *ns = clock_ns();
     if (which == REALTIME || which == REALTIME_COARSE)
         *ns += (uint64_t)clock_wall();
+    else if (which < 0 && (which & 3) == 3)
+        return -EINVAL; /* a descriptor's */
+    else if (which < 0 && ~(which >> 3) && !thread_is_known((uint32_t) ~(which >> 3)))
+        return -EINVAL;
     else if (which == PROCESS || which == THREAD || which < 0) /* < 0: pthread_getcpuclockid() */
         *ns = which == THREAD || (which & 7) == 6 ? thread_cpu_ns() : process_cpu_ns();
     else if (which >= CLOCKS)

@@ -185,4 +185,5 @@ void devices_init(void)
     place_device("/dev/tty", &null_ops, 0x500); /* opened by path.c */
     place_device("/dev/random", &random_ops, 0x108);
     place_device("/dev/urandom", &random_ops, 0x109);
+    fs_place("/dev/shm", inode_new(S_IFDIR | 01777));
 }

@@ -102,7 +102,7 @@ struct inode *dir_find(struct inode *dir, const char *name, size_t len)
     if (dir->node)
         return hostfs_find(dir, name, len);
     if (procfd_is(dir))
-        procfd_refresh();
+        procfd_refresh(dir);
     return dir_known(dir, name, len);
 }
 
@@ -169,6 +169,23 @@ int dir_remove(struct inode *dir, const char *name, size_t len)
         return -ENOENT;
     take_out(dir, e);
     return 0;
+}
+
+void dir_exchange(struct inode *a, const char *name, size_t len, struct inode *b, const char *other,
+                  size_t other_len)
+{
+    struct entry *e = find(a, name, len), *f = find(b, other, other_len);
+
+    if (!e || !f)
+        return;
+    struct inode *i = e->inode;
+
+    e->inode = f->inode;
+    f->inode = i;
+    e->inode->parent = a;
+    e->inode->entry = e;
+    i->parent = b;
+    i->entry = f;
 }
 
 void dir_clear(struct inode *dir)
@@ -294,6 +311,6 @@ int64_t sys_getdents64(uint64_t fd, uint64_t buf, uint64_t size)
     if (f->inode->node)
         return hostfs_getdents(f, buf, size);
     if (procfd_is(f->inode) && !f->pos)
-        procfd_refresh();
+        procfd_refresh(f->inode);
     return list(f, buf, size);
 }

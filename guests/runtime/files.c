@@ -219,6 +219,8 @@ static int64_t vectors(struct file *f, uint64_t iov, uint64_t count, uint64_t *p
 
         if (copy_in(&v, iov + i * sizeof v, sizeof v))
             return total ? total : -EFAULT;
+        if ((int64_t)v.len < 0)
+            return total ? total : -EINVAL;
         if (!v.len)
             continue;
         int64_t n = move(f, v.base, v.len, pos);
@@ -321,7 +323,11 @@ int64_t sys_lseek(uint64_t fd, uint64_t off, uint64_t whence)
         hostfs_refresh_file(f), at = (int64_t)(f->inode->size + off);
     else if (whence == 2)
         at = (int64_t)((f->inode ? f->inode->size : 0) + off);
-    else
+    else if ((whence == 3 || whence == 4) && f->inode) { /* SEEK_DATA, SEEK_HOLE: all is data */
+        if (off >= f->inode->size)
+            return -ENXIO;
+        at = (int64_t)(whence == 3 ? off : f->inode->size);
+    } else
         return -EINVAL;
     if (at < 0)
         return -EINVAL;
@@ -397,10 +403,10 @@ int64_t sys_dup3(uint64_t fd, uint64_t to, uint64_t flags)
 {
     struct file *f = fd_file(fd);
 
-    if (!f || (uint32_t)to >= limit_files())
-        return -EBADF;
     if ((uint32_t)fd == (uint32_t)to || flags & ~(uint64_t)O_CLOEXEC)
         return -EINVAL;
+    if (!f || (uint32_t)to >= limit_files())
+        return -EBADF;
     file_hold(f);
     sys_close(to);
     fds[(uint32_t)to] = (struct descriptor){f, flags & O_CLOEXEC};

@@ -88,6 +88,9 @@ struct inode *dir_known(struct inode *dir, const char *name, size_t len);
 struct inode *dir_find(struct inode *dir, const char *name, size_t len);
 int dir_add(struct inode *dir, const char *name, size_t len, struct inode *i);
 int dir_remove(struct inode *dir, const char *name, size_t len);
+/* Two entries that are there: each gets the other's file. */
+void dir_exchange(struct inode *a, const char *name, size_t len, struct inode *b, const char *other,
+                  size_t other_len);
 void dir_clear(struct inode *dir); /* all of them */
 void dir_each(struct inode *dir, void (*what)(struct inode *i));
 /* The absolute path of what has a name. */
@@ -138,7 +141,9 @@ int limit_size(uint64_t size);
 void devices_init(void);
 void disks_init(void);
 void proc_init(void);
-void etc_init(void); /* what a tree has that no --share is the root of */
+void etc_init(void);                   /* what a tree has that no --share is the root of */
+extern const struct inode *proc_asked; /* whose content is being made */
+void proc_task(struct inode *dir, uint64_t tid); /* the files of /proc/self/task/TID */
 void proc_resolve(struct inode *link, char *out, size_t size); /* /proc/self/fd/N, exe, cwd */
 enum { LINK_EXE = 1, LINK_CWD, LINK_ROOT, LINK_FD };
 extern const struct file_ops console_ops;
@@ -146,7 +151,7 @@ extern const struct file_ops console_ops;
 /* --- procfd.c --- */
 void procfd_init(void);
 bool procfd_is(const struct inode *dir);
-void procfd_refresh(void);
+void procfd_refresh(struct inode *dir);
 void procfd_resolve(uint64_t fd, char *out, size_t size);
 /* The descriptor that a path means: /proc/self/fd/N, /dev/fd/N, /dev/stdin ...; -1: none. */
 int procfd_of(const char *path);

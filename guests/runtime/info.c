@@ -103,65 +103,6 @@ int64_t sys_times(uint64_t out)
     return out && copy_out(out, t, sizeof t) ? -EFAULT : (int64_t)(clock_ns() / (NS / 100));
 }
 
-/* 0, or why there is no such thread. */
-static int64_t no_thread(uint64_t tid)
-{
-    int32_t t = (int32_t)tid;
-
-    return t < 0 ? -EINVAL : !t || thread_find((uint32_t)t) ? 0 : -ESRCH;
-}
-
-int64_t sys_sched_getaffinity(uint64_t pid, uint64_t size, uint64_t out)
-{
-    uint64_t mask = 1;
-
-    if (size < 8 || size % 8)
-        return -EINVAL;
-    if (no_thread(pid))
-        return -ESRCH;
-    return copy_out(out, &mask, 8) ? -EFAULT : 8;
-}
-
-int64_t sys_sched_setaffinity(uint64_t pid, uint64_t size, uint64_t at)
-{
-    uint8_t first = 0;
-
-    if (no_thread(pid))
-        return -ESRCH;
-    if (size && copy_in(&first, at, 1))
-        return -EFAULT;
-    return first & 1 ? 0 : -EINVAL; /* the one CPU there is */
-}
-
-/* Policies are taken and not followed: turns are equal. */
-int64_t sys_sched_setscheduler(uint64_t pid, uint64_t policy, uint64_t at)
-{
-    enum { RESET_ON_FORK = 0x40000000, FIFO = 1, RR = 2, DEADLINE = 6 };
-    uint32_t kind = (uint32_t)policy & ~(uint32_t)RESET_ON_FORK;
-    int32_t priority;
-    int64_t err = no_thread(pid);
-
-    if (err)
-        return err;
-    if (copy_in(&priority, at, sizeof priority))
-        return -EFAULT;
-    bool real_time = kind == FIFO || kind == RR;
-
-    return kind >= DEADLINE || priority < real_time || priority > (real_time ? 99 : 0) ? -EINVAL
-                                                                                       : 0;
-}
-
-int64_t sys_sched_getscheduler(uint64_t pid)
-{
-    return no_thread(pid);
-}
-
-int64_t sys_sched_yield(void)
-{
-    thread_yield();
-    return 0;
-}
-
 int64_t sys_getcpu(uint64_t cpu, uint64_t node)
 {
     uint32_t zero = 0;
@@ -171,126 +112,51 @@ int64_t sys_getcpu(uint64_t cpu, uint64_t node)
     return 0;
 }
 
-static char task_name[16];
-
-int64_t sys_prctl(uint64_t op, uint64_t arg)
-{
-    enum { GET_DUMPABLE = 3, SET_DUMPABLE = 4, SET_NAME = 15, GET_NAME = 16, NO_NEW_PRIVS = 38 };
-
-    switch (op) {
-    case SET_NAME:
-        return copy_in(task_name, arg, 15);
-    case GET_NAME:
-        return copy_out(arg, task_name, 16);
-    case GET_DUMPABLE:
-    case SET_DUMPABLE:
-    case NO_NEW_PRIVS:
-        return 0;
-    default:
-        return -EINVAL;
-    }
-}
-
 int64_t sys_membarrier(uint64_t cmd)
 {
     /* One CPU, and every switch of threads is a barrier. */
     return cmd == 0 ? 0x19 : 0;
 }
 
-/* --- users, priorities, privileges: one user, who may nothing outside, and one CPU --- */
-
+/* What only a system's administrator may do: there is no system here. */
 int64_t sys_not_permitted(void)
 {
     return -EPERM;
 }
 
-int64_t sys_getresuid(uint64_t a, uint64_t b, uint64_t c)
+/* There are no children. */
+int64_t sys_wait4(uint64_t pid, uint64_t status, uint64_t options)
 {
-    uint32_t zero = 0;
+    enum { KNOWN = 0xe000000b }; /* WNOHANG, WUNTRACED, WCONTINUED, __WNOTHREAD, __WALL, __WCLONE */
 
-    return copy_out(a, &zero, 4) || copy_out(b, &zero, 4) || copy_out(c, &zero, 4) ? -EFAULT : 0;
+    (void)pid, (void)status;
+    return (uint32_t)options & ~KNOWN ? -EINVAL : -ECHILD;
 }
 
-/* Kept, not enforced. */
-#define GROUPS 64u
-static uint32_t groups[GROUPS];
-static uint32_t ngroups;
-
-int64_t sys_getgroups(uint64_t most, uint64_t out)
+int64_t sys_waitid(uint64_t which, uint64_t id, uint64_t info, uint64_t options)
 {
-    if ((int32_t)most < 0 || (most && (uint32_t)most < ngroups))
+    enum { ASKED = 0xe, KNOWN = 0xe100000f }; /* WSTOPPED, WEXITED, WCONTINUED; WNOHANG, WNOWAIT */
+
+    (void)id, (void)info;
+    return (uint32_t)options & ~KNOWN || !(options & ASKED) || which > 3 ? -EINVAL : -ECHILD;
+}
+
+/* Of process groups and sessions there is one, 1. */
+static int64_t one_of(uint64_t pid)
+{
+    return !(uint32_t)pid || thread_is_known((uint32_t)pid) ? 1 : -ESRCH;
+}
+
+int64_t sys_getpgid(uint64_t pid)
+{
+    return one_of(pid);
+}
+
+int64_t sys_setpgid(uint64_t pid, uint64_t group)
+{
+    if ((int32_t)group < 0)
         return -EINVAL;
-    return most && copy_out(out, groups, ngroups * 4) ? -EFAULT : (int64_t)ngroups;
-}
-
-int64_t sys_setgroups(uint64_t n, uint64_t at)
-{
-    if ((uint32_t)n > GROUPS)
-        return -EINVAL;
-    if (copy_in(groups, at, (uint32_t)n * 4))
-        return -EFAULT;
-    ngroups = (uint32_t)n;
-    return 0;
-}
-
-int64_t sys_getpriority(void)
-{
-    return 20; /* nice 0, as the call counts it */
-}
-
-int64_t sys_sched_getparam(uint64_t pid, uint64_t out)
-{
-    uint32_t zero = 0;
-    int64_t err = no_thread(pid);
-
-    return err ? err : copy_out(out, &zero, 4);
-}
-
-int64_t sys_sched_getattr(uint64_t pid, uint64_t out, uint64_t size)
-{
-    uint32_t attr[12] = {sizeof attr}; /* SCHED_OTHER, nice 0, no flags */
-
-    (void)pid;
-    return size < sizeof attr ? -EINVAL : copy_out(out, attr, sizeof attr);
-}
-
-/* SCHED_FIFO and SCHED_RR have priorities, the others one. */
-int64_t sys_sched_get_priority_max(uint64_t policy)
-{
-    return policy == 1 || policy == 2 ? 99 : policy <= 6 ? 0 : -EINVAL;
-}
-
-int64_t sys_sched_get_priority_min(uint64_t policy)
-{
-    return policy == 1 || policy == 2 ? 1 : policy <= 6 ? 0 : -EINVAL;
-}
-
-int64_t sys_sched_rr_get_interval(uint64_t pid, uint64_t out)
-{
-    struct timespec64 t = {0, 4000000};
-
-    (void)pid;
-    return copy_out(out, &t, sizeof t);
-}
-
-/* linux/capability.h: a header of version and process, then three words for each 32. */
-int64_t sys_capget(uint64_t header, uint64_t data)
-{
-    enum { VERSION3 = 0x20080522 };
-    uint32_t version;
-
-    if (copy_in(&version, header, 4))
-        return -EFAULT;
-    if (version != VERSION3) {
-        version = VERSION3;
-        return copy_out(header, &version, 4) ? -EFAULT : data ? -EINVAL : 0;
-    }
-    return data ? clear_out(data, 24) : 0;
-}
-
-int64_t sys_wait4(void)
-{
-    return -ECHILD;
+    return one_of(pid) < 0 ? -ESRCH : group > 1 ? -EPERM : 0;
 }
 
 int64_t sys_execve(void)

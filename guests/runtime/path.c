@@ -9,6 +9,7 @@
 #include "guests/runtime/path.h"
 #include "guests/runtime/pipe.h"
 #include "guests/runtime/process.h"
+#include "guests/runtime/users.h"
 
 #define MAX_LINKS        40u
 #define RESOLVE_CONFINED (RESOLVE_BENEATH | RESOLVE_IN_ROOT)
@@ -251,6 +252,8 @@ int64_t path_create(struct place *p, uint32_t mode, struct inode **made)
     if (!i)
         return -ENOSPC;
     i->mtime = i->atime = i->ctime = p->dir->mtime = wall_now();
+    i->uid = user.file;
+    i->gid = p->dir->mode & S_ISGID ? p->dir->gid : group.file;
     err = dir_add(p->dir, p->name, p->len, i);
     *made = i;
     inode_drop(i);
@@ -391,6 +394,7 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
 
         if (!text || !page)
             return -ENOMEM;
+        proc_asked = i;
         err = i->make ? inode_put(text, 0, page, i->make(page, PATH_LIMIT))
                       : inode_put(text, 0, i->text, length(i->text));
         path_free(page);

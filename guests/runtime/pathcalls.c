@@ -62,7 +62,8 @@ int64_t sys_unlinkat(uint64_t dirfd, uint64_t at, uint64_t flags)
 {
     char *path;
     struct place p;
-    int64_t err = path_take(dirfd, at, PATH_UNASKED, &path, &p);
+    int64_t err =
+        flags & ~(uint64_t)AT_REMOVEDIR ? -EINVAL : path_take(dirfd, at, PATH_UNASKED, &path, &p);
 
     if (err)
         return err;
@@ -111,6 +112,20 @@ static bool is_above(const struct inode *i, const struct inode *dir)
     return i == root;
 }
 
+/* Both names stay, their files change places. */
+static int64_t exchange(const struct place *a, const struct place *b)
+{
+    struct inode *i = a->inode, *j = b->inode;
+
+    if (!j)
+        return -ENOENT;
+    if ((S_ISDIR(i->mode) && is_above(i, b->dir)) || (S_ISDIR(j->mode) && is_above(j, a->dir)))
+        return -EINVAL;
+    dir_exchange(a->dir, a->name, a->len, b->dir, b->name, b->len);
+    a->dir->mtime = b->dir->mtime = i->ctime = j->ctime = wall_now();
+    return 0;
+}
+
 /* Both names are ours to look at, or the host will. */
 static int64_t rename_at(const struct place *a, const struct place *b, uint64_t flags)
 {
@@ -123,13 +138,15 @@ static int64_t rename_at(const struct place *a, const struct place *b, uint64_t 
         return -EBUSY;
     if (i && b->inode == i)
         return 0;
+    if (b->inode && flags & RENAME_NOREPLACE)
+        return -EEXIST;
     if (a->dir->node || b->dir->node)
         return hostfs_rename(a->dir, a->name, a->len, b->dir, b->name, b->len, (uint32_t)flags);
+    if (flags & RENAME_EXCHANGE)
+        return exchange(a, b);
     if (S_ISDIR(i->mode) && is_above(i, b->dir))
         return -EINVAL;
     if (b->inode) {
-        if (flags & RENAME_NOREPLACE)
-            return -EEXIST;
         if (S_ISDIR(b->inode->mode) != S_ISDIR(i->mode))
             return S_ISDIR(i->mode) ? -ENOTDIR : -EISDIR;
         if (b->inode->entries)
@@ -142,7 +159,7 @@ static int64_t rename_at(const struct place *a, const struct place *b, uint64_t 
     if (!err)
         err = dir_add(b->dir, b->name, b->len, i);
     inode_drop(i);
-    a->dir->mtime = b->dir->mtime = wall_now();
+    a->dir->mtime = b->dir->mtime = i->ctime = wall_now();
     return err;
 }
 
@@ -152,7 +169,8 @@ int64_t sys_renameat2(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, ui
     struct place a, b;
     int64_t err;
 
-    if (flags & ~(uint64_t)RENAME_NOREPLACE)
+    if (flags & ~(uint64_t)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+        flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
         return -EINVAL;
     err = path_take(fd1, at1, PATH_UNASKED, &from, &a);
     if (err)
@@ -211,7 +229,9 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
     char *to;
     struct place b;
     struct inode *i;
-    int64_t err = link_source(fd1, at1, flags, &i);
+    int64_t err = flags & ~(uint64_t)(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH)
+                      ? -EINVAL
+                      : link_source(fd1, at1, flags, &i);
 
     if (err)
         return err;
@@ -230,6 +250,8 @@ int64_t sys_linkat(uint64_t fd1, uint64_t at1, uint64_t fd2, uint64_t at2, uint6
             err = -EXDEV;
         else
             err = dir_add(b.dir, b.name, b.len, i);
+        if (!err && !b.dir->node)
+            i->ctime = b.dir->mtime = wall_now();
         path_free(to);
     }
     inode_drop(i);
@@ -363,7 +385,9 @@ int64_t sys_fchmod(uint64_t fd, uint64_t mode)
 {
     struct file *f = fd_file(fd);
 
-    return f ? f->inode ? set_mode(f->inode, mode) : -EINVAL : -EBADF;
+    if (!f || f->flags & O_PATH)
+        return -EBADF;
+    return f->inode ? set_mode(f->inode, mode) : -EINVAL;
 }
 
 static int64_t set_owner(struct inode *i, uint64_t uid, uint64_t gid)
@@ -374,20 +398,38 @@ static int64_t set_owner(struct inode *i, uint64_t uid, uint64_t gid)
         i->uid = (uint32_t)uid;
     if ((uint32_t)gid != ~0u)
         i->gid = (uint32_t)gid;
+    if (S_ISREG(i->mode)) /* a program's privileges are not for its new owner */
+        i->mode &= ~(uint32_t)(S_ISUID | (i->mode & S_IXGRP ? S_ISGID : 0));
+    i->ctime = wall_now();
     return 0;
+}
+
+static int64_t owner_of_fd(uint64_t fd, uint64_t uid, uint64_t gid)
+{
+    struct file *f = fd_file(fd);
+
+    if (!f)
+        return -EBADF;
+    return f->inode ? set_owner(f->inode, uid, gid) : 0;
 }
 
 int64_t sys_fchown(uint64_t fd, uint64_t uid, uint64_t gid)
 {
-    struct file *f = fd_file(fd);
+    const struct file *f = fd_file(fd);
 
-    return f ? f->inode ? set_owner(f->inode, uid, gid) : 0 : -EBADF;
+    return f && f->flags & O_PATH ? -EBADF : owner_of_fd(fd, uid, gid);
 }
 
 int64_t sys_fchownat(uint64_t dirfd, uint64_t at, uint64_t uid, uint64_t gid, uint64_t flags)
 {
     char *path;
     struct place p;
+    char first = 1;
+
+    if (flags & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+        return -EINVAL;
+    if (flags & AT_EMPTY_PATH && !copy_in(&first, at, 1) && !first)
+        return (int32_t)dirfd == AT_FDCWD ? set_owner(cwd, uid, gid) : owner_of_fd(dirfd, uid, gid);
     int64_t err =
         path_take(dirfd, at, flags & AT_SYMLINK_NOFOLLOW ? PATH_FIND : PATH_FOLLOW, &path, &p);
 
@@ -423,10 +465,15 @@ int64_t sys_truncate(uint64_t at, uint64_t size)
     return inode_resize(p.inode, size);
 }
 
+enum { UTIME_NOW = 0x3fffffff, UTIME_OMIT = 0x3ffffffe };
+
+static bool is_time(const struct timespec64 *t)
+{
+    return (uint64_t)t->nsec < NS || t->nsec == UTIME_NOW || t->nsec == UTIME_OMIT;
+}
+
 static int64_t time_from(const struct timespec64 *t, int64_t was)
 {
-    enum { UTIME_NOW = 0x3fffffff, UTIME_OMIT = 0x3ffffffe };
-
     if (t->nsec == UTIME_OMIT)
         return was;
     return t->nsec == UTIME_NOW ? wall_now() : t->sec * (int64_t)NS + t->nsec;
@@ -435,6 +482,10 @@ static int64_t time_from(const struct timespec64 *t, int64_t was)
 static int64_t set_times(uint64_t dirfd, uint64_t at, const struct timespec64 t[2], uint64_t flags)
 {
     struct inode *i;
+
+    if (flags & ~(uint64_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) || !is_time(&t[0]) ||
+        !is_time(&t[1]))
+        return -EINVAL;
 
     if (at) {
         char *path;
@@ -461,6 +512,7 @@ static int64_t set_times(uint64_t dirfd, uint64_t at, const struct timespec64 t[
         return hostfs_times(i, atime, mtime);
     i->atime = atime;
     i->mtime = mtime;
+    i->ctime = wall_now();
     return 0;
 }
 

@@ -119,6 +119,8 @@ static int64_t do_select(uint64_t n, const uint64_t sets[3], uint64_t deadline)
     uint64_t in[3][SET_WORDS] = {0}, out[3][SET_WORDS], bytes;
     int64_t found;
 
+    if ((int32_t)n < 0)
+        return -EINVAL;
     n = least((uint32_t)n, MAX_FDS);
     bytes = (n + 63) / 64 * 8;
     for (unsigned s = 0; s < 3; s++)

@@ -4,9 +4,13 @@
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
 #include "guests/runtime/net.h"
+#include "guests/runtime/path.h"
+#include "guests/runtime/process.h"
+#include "guests/runtime/users.h"
 #include "guests/runtime/vm.h"
 
 static const char *home = "/";
+const struct inode *proc_asked;
 
 static size_t make_maps(char *out, size_t size)
 {
@@ -33,24 +37,56 @@ static uint64_t mapped_bytes(void)
     return n;
 }
 
+/* The thread whose files are asked for: of /proc/self/task/N, else the first. */
+static struct thread *asked(void)
+{
+    struct thread *t = proc_asked->rdev ? thread_find((uint32_t)proc_asked->rdev) : NULL;
+
+    return t ? t : current;
+}
+
+static const char *state_of(const struct thread *t)
+{
+    return t->state == READY ? "R" : "S";
+}
+
 static size_t make_status(char *out, size_t size)
 {
-    uint64_t used = (frames_total() - frames_free()) * 4;
+    uint64_t used = (frames_total() - frames_free()) * 4, tid = proc_asked->rdev;
+    const struct thread *t = asked();
+    char name[NAME_BYTES];
+    size_t n;
 
+    thread_name(t, name);
     format(out, size,
-           "Name:\t%s\nUmask:\t0022\nState:\tR (running)\nTgid:\t1\nPid:\t1\nPPid:\t0\n"
-           "TracerPid:\t0\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nVmSize:\t%d kB\nVmRSS:\t%d kB\n"
-           "Threads:\t%d\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n",
-           program_name(), mapped_bytes() / 1024, used, (uint64_t)thread_count());
-    return length(out);
+           "Name:\t%s\nUmask:\t%s%d%d%d\nState:\t%s\nTgid:\t1\nNgid:\t0\nPid:\t%d\nPPid:\t0\n"
+           "TracerPid:\t0\nUid:\t%d\t%d\t%d\t%d\nGid:\t%d\t%d\t%d\t%d\nFDSize:\t%d\n",
+           name, "0", (uint64_t)umask_now >> 6, (uint64_t)umask_now >> 3 & 7,
+           (uint64_t)umask_now & 7, t->state == READY ? "R (running)" : "S (sleeping)",
+           tid ? tid : 1, (uint64_t)user.real, (uint64_t)user.effective, (uint64_t)user.saved,
+           (uint64_t)user.file, (uint64_t)group.real, (uint64_t)group.effective,
+           (uint64_t)group.saved, (uint64_t)group.file, (uint64_t)MAX_FDS);
+    n = length(out);
+    n += users_list(out + n, size - n);
+    format(out + n, size - n,
+           "VmPeak:\t%d kB\nVmSize:\t%d kB\nVmLck:\t0 kB\nVmHWM:\t%d kB\nVmRSS:\t%d kB\n"
+           "Threads:\t%d\nSigBlk:\t%x\nCapEff:\t%x\nCpus_allowed:\t1\nCpus_allowed_list:\t0\n",
+           mapped_bytes() / 1024, mapped_bytes() / 1024, used, used, (uint64_t)thread_count(),
+           t->mask, users_capabilities());
+    return n + length(out + n);
 }
 
 static size_t make_stat(char *out, size_t size)
 {
+    const struct thread *t = asked();
+    char name[NAME_BYTES];
+
+    thread_name(t, name);
     format(out, size,
-           "1 (%s) R 0 1 1 0 -1 4194304 0 0 0 0 %d 0 0 0 20 0 %d 0 0 %d %d "
+           "%d (%s) %s 0 1 1 0 -1 4194304 0 0 0 0 %d 0 0 0 20 0 %d 0 0 %d %d "
            "18446744073709551615 0 0 %d 0 0 0 0 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
-           program_name(), process_cpu_ns() / (NS / 100), (uint64_t)thread_count(), mapped_bytes(),
+           proc_asked->rdev ? proc_asked->rdev : 1, name, state_of(t),
+           process_cpu_ns() / (NS / 100), (uint64_t)thread_count(), mapped_bytes(),
            frames_total() - frames_free(), stack_top);
     return length(out);
 }
@@ -87,10 +123,63 @@ static size_t make_auxv(char *out, size_t size)
     return saved_auxv_bytes;
 }
 
-static size_t make_comm(char *out, size_t size)
+/* A thread's name, which may be written too. */
+static int64_t comm_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
 {
-    format(out, least(size, 17), "%s\n", program_name());
-    return length(out);
+    const struct thread *t = thread_find((uint32_t)f->inode->rdev);
+    char name[NAME_BYTES + 1];
+
+    if (!t)
+        return -ESRCH;
+    thread_name(t, name);
+    size_t n = length(name);
+
+    name[n++] = '\n';
+    if (*pos >= n)
+        return 0;
+    n = least(n - *pos, len);
+    if (copy_out(buf, name + *pos, n))
+        return -EFAULT;
+    *pos += n;
+    return (int64_t)n;
+}
+
+static int64_t comm_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos)
+{
+    struct thread *t = thread_find((uint32_t)f->inode->rdev);
+
+    (void)pos;
+    return !t ? -ESRCH : thread_set_name(t, buf, len) ? -EFAULT : (int64_t)len;
+}
+
+static unsigned comm_poll(struct file *f)
+{
+    return regular_ops.poll(f);
+}
+
+static const struct file_ops comm_ops = {
+    .read = comm_read, .write = comm_write, .poll = comm_poll, .seekable = true};
+
+/* /proc/self/task: what is there of each thread. */
+void proc_task(struct inode *dir, uint64_t tid)
+{
+    static const struct {
+        const char *name;
+        size_t (*make)(char *, size_t);
+    } files[] = {{"comm", NULL}, {"stat", make_stat}, {"status", make_status}};
+
+    for (unsigned k = 0; k < sizeof files / sizeof files[0]; k++) {
+        struct inode *i = inode_new(S_IFREG | (files[k].make ? 0444 : 0644));
+
+        if (!i)
+            return;
+        i->rdev = tid;
+        i->make = files[k].make;
+        if (!i->make)
+            i->ops = &comm_ops;
+        dir_add(dir, files[k].name, length(files[k].name), i);
+        inode_drop(i);
+    }
 }
 
 static size_t make_meminfo(char *out, size_t size)
@@ -185,6 +274,8 @@ static const struct {
              {"/proc/sys/kernel/osrelease", RELEASE "\n"},
              {"/proc/sys/kernel/hostname", "mayfly\n"},
              {"/proc/sys/kernel/pid_max", "32768\n"},
+             {"/proc/sys/kernel/cap_last_cap", "40\n"},
+             {"/proc/sys/fs/pipe-max-size", "1048576\n"},
              {"/proc/version", "Linux version " RELEASE " (mayfly)\n"},
              {"/proc/filesystems", "nodev\ttmpfs\nnodev\tproc\nnodev\tvirtiofs\n"},
              {"/proc/self/cgroup", "0::/\n"}};
@@ -202,13 +293,18 @@ void proc_init(void)
     } made[] = {{"/proc/self/maps", make_maps},       {"/proc/self/status", make_status},
                 {"/proc/self/stat", make_stat},       {"/proc/self/statm", make_statm},
                 {"/proc/self/cmdline", make_cmdline}, {"/proc/self/environ", make_environ},
-                {"/proc/self/auxv", make_auxv},       {"/proc/self/comm", make_comm},
-                {"/proc/meminfo", make_meminfo},      {"/proc/uptime", make_uptime},
-                {"/proc/cpuinfo", make_cpuinfo},      {"/proc/loadavg", make_loadavg},
-                {"/proc/mounts", make_mounts},        {"/proc/self/mounts", make_mounts}};
+                {"/proc/self/auxv", make_auxv},       {"/proc/meminfo", make_meminfo},
+                {"/proc/uptime", make_uptime},        {"/proc/cpuinfo", make_cpuinfo},
+                {"/proc/loadavg", make_loadavg},      {"/proc/mounts", make_mounts},
+                {"/proc/self/mounts", make_mounts}};
 
     for (unsigned i = 0; i < sizeof made / sizeof made[0]; i++)
         place_made(made[i].path, made[i].make);
+    struct inode *comm = inode_new(S_IFREG | 0644);
+
+    comm->rdev = 1;
+    comm->ops = &comm_ops;
+    fs_place("/proc/self/comm", comm);
     place_magic("/proc/self/exe", LINK_EXE);
     place_magic("/proc/self/cwd", LINK_CWD);
     place_magic("/proc/self/root", LINK_ROOT);
@@ -235,8 +331,9 @@ static const char services[] = "ftp\t21/tcp\nssh\t22/tcp\ntelnet\t23/tcp\nsmtp\t
 void etc_init(void)
 {
     if (!root->node) {
-        fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n");
-        fs_text("/etc/group", "root:x:0:\n");
+        fs_text("/etc/passwd", "root:x:0:0:root:/:/bin/sh\n"
+                               "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n");
+        fs_text("/etc/group", "root:x:0:\nnobody:x:65534:\nnogroup:x:65534:\n");
         fs_text("/etc/hosts", net_hosts ? net_hosts() : "127.0.0.1\tlocalhost\n");
         fs_text("/etc/hostname", "mayfly\n");
         fs_text("/etc/resolv.conf", net_resolvers ? net_resolvers() : "nameserver 127.0.0.1\n");

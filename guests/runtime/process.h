@@ -20,6 +20,8 @@ struct fault {
     uint64_t address;
 };
 
+#define NAME_BYTES 16u /* of a thread's name with its NUL */
+
 enum thread_state { READY, WAITING };
 
 struct thread {
@@ -40,7 +42,9 @@ struct thread {
     uint64_t saved_mask; /* to be put back after a handler: ppoll, sigsuspend */
     bool mask_saved;
     stack_t alt;
-    int code[NSIG_MAX + 1]; /* si_code of what is pending */
+    uint32_t policy, priority; /* sched.c */
+    char name[NAME_BYTES];     /* empty: the program's; prctl.c */
+    int code[NSIG_MAX + 1];    /* si_code of what is pending */
     uint64_t value[NSIG_MAX + 1];
     uint64_t clear_tid, robust, cpu_ns;
 };
@@ -61,6 +65,8 @@ void thread_interrupt(bool input);
 /* Last thing before the program goes on: other threads' turn, signals. */
 void thread_leave(struct regs *r);
 _Noreturn void thread_exit(int status);
+/* Is that number a thread's, or the process's own, which outlives its first thread? */
+bool thread_is_known(uint32_t tid);
 struct thread *thread_list(void);
 unsigned thread_count(void);
 uint64_t thread_cpu_ns(void);
@@ -70,6 +76,11 @@ extern uint64_t poll_changes; /* how often poll_key was woken */
 extern char input_key;
 extern uint64_t net_timer; /* the network's next */
 void thread_timers_changed(void);
+
+/* --- prctl.c --- */
+/* A thread's name to, and from the program, n bytes of it; 0 or -EFAULT. */
+void thread_name(const struct thread *t, char out[NAME_BYTES]);
+int64_t thread_set_name(struct thread *t, uint64_t at, uint64_t n);
 
 /* --- signal.c --- */
 void signal_fault(struct regs *r, const struct fault *f);

@@ -1,44 +1,76 @@
-/* /proc/self/fd: a link for each open descriptor, made when somebody looks. */
+/* /proc/self/fd: a link for each open descriptor, and /proc/self/task: a directory for each thread;
+ * made when somebody looks. */
 #include <asm/fcntl.h>
 #include <linux/stat.h>
 #include "guests/runtime/fs.h"
 #include "guests/runtime/hostfs.h"
+#include "guests/runtime/process.h"
 
-static struct inode *fd_dir;
+static struct inode *fd_dir, *task_dir;
+
+static struct inode *place_live(const char *path, uint32_t mode)
+{
+    struct inode *i = inode_new(S_IFDIR | mode);
+
+    inode_hold(i);
+    fs_place(path, i);
+    return i;
+}
 
 void procfd_init(void)
 {
-    fd_dir = inode_new(S_IFDIR | 0500);
-    inode_hold(fd_dir);
-    fs_place("/proc/self/fd", fd_dir);
+    fd_dir = place_live("/proc/self/fd", 0500);
+    task_dir = place_live("/proc/self/task", 0555);
 }
 
 bool procfd_is(const struct inode *dir)
 {
-    return dir && dir == fd_dir;
+    return dir && (dir == fd_dir || dir == task_dir);
 }
 
-/* The entries are those of the descriptors that are open now. */
-void procfd_refresh(void)
+/* One entry of a directory is to be there, or not. */
+static void refresh_one(struct inode *dir, uint64_t number, bool there)
 {
-    for (unsigned fd = 0; fd < MAX_FDS; fd++) {
-        char name[8];
+    char name[16];
 
-        format(name, sizeof name, "%d", (uint64_t)fd);
-        size_t n = length(name);
-        struct inode *i = dir_known(fd_dir, name, n);
+    format(name, sizeof name, "%d", number);
+    size_t n = length(name);
+    struct inode *i = dir_known(dir, name, n);
 
-        if (!i && fd_file(fd)) {
-            i = inode_new(S_IFLNK | 0700);
-            if (!i)
-                return;
-            i->rdev = LINK_FD + fd;
-            dir_add(fd_dir, name, n, i);
-            inode_drop(i);
-        } else if (i && !fd_file(fd)) {
-            dir_remove(fd_dir, name, n);
-        }
+    if (i && !there)
+        dir_remove(dir, name, n);
+    if (i || !there)
+        return;
+    i = inode_new(dir == fd_dir ? S_IFLNK | 0700 : S_IFDIR | 0555);
+    if (!i)
+        return;
+    i->rdev = dir == fd_dir ? LINK_FD + number : number;
+    if (dir == task_dir)
+        proc_task(i, number);
+    dir_add(dir, name, n, i);
+    inode_drop(i);
+}
+
+static uint64_t gone; /* a thread that has an entry still; 0: none */
+
+static void note_gone(struct inode *task)
+{
+    if (!thread_find((uint32_t)task->rdev))
+        gone = task->rdev;
+}
+
+/* Descriptors that are open now; threads that live. */
+void procfd_refresh(struct inode *dir)
+{
+    if (dir == fd_dir) {
+        for (unsigned fd = 0; fd < MAX_FDS; fd++)
+            refresh_one(dir, fd, fd_file(fd));
+        return;
     }
+    while (gone = 0, dir_each(dir, note_gone), gone)
+        refresh_one(dir, gone, false);
+    for (const struct thread *t = thread_list(); t; t = t->next)
+        refresh_one(dir, t->tid, true);
 }
 
 void procfd_resolve(uint64_t fd, char *out, size_t size)

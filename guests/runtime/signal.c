@@ -398,19 +398,23 @@ int64_t sys_kill(uint64_t pid, uint64_t sig)
 {
     int32_t p = (int32_t)pid;
 
-    return p == 1 || p == 0 || p == -1 ? send_to(NULL, sig, SI_USER, 0) : -ESRCH;
+    return p == 0 || p == -1 || (p > 0 && thread_is_known((uint32_t)p))
+               ? send_to(NULL, sig, SI_USER, 0)
+               : -ESRCH;
 }
 
 int64_t sys_tkill(uint64_t tid, uint64_t sig)
 {
     struct thread *t = thread_find((uint32_t)tid);
 
-    return t ? send_to(t, sig, SI_TKILL, 0) : -ESRCH;
+    return (int32_t)tid <= 0 ? -EINVAL : t ? send_to(t, sig, SI_TKILL, 0) : -ESRCH;
 }
 
 int64_t sys_tgkill(uint64_t pid, uint64_t tid, uint64_t sig)
 {
-    return (int32_t)pid == 1 ? sys_tkill(tid, sig) : -ESRCH;
+    if ((int32_t)pid <= 0)
+        return -EINVAL;
+    return pid == 1 ? sys_tkill(tid, sig) : -ESRCH;
 }
 
 /* sigqueue(): what the program says of it, its code and its value. */
@@ -427,7 +431,7 @@ static int64_t queue(struct thread *t, uint64_t sig, uint64_t info_at)
 
 int64_t sys_rt_sigqueueinfo(uint64_t pid, uint64_t sig, uint64_t info)
 {
-    return (int32_t)pid == 1 ? queue(NULL, sig, info) : -ESRCH;
+    return thread_is_known((uint32_t)pid) ? queue(NULL, sig, info) : -ESRCH;
 }
 
 int64_t sys_rt_tgsigqueueinfo(uint64_t pid, uint64_t tid, uint64_t sig, uint64_t info)

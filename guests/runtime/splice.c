@@ -147,6 +147,24 @@ int64_t sys_tee(uint64_t in, uint64_t out, uint64_t len, uint64_t flags)
     return transfer(from, NULL, to, NULL, len, flags, true);
 }
 
+/* What there is room for, once there is any. */
+static int64_t put_some(struct file *f, uint64_t fd, uint64_t iov, uint64_t count, bool now)
+{
+    int64_t n = pipe_wait_room(f, 1, now);
+
+    while (n > 0) {
+        uint32_t was = f->flags;
+
+        f->flags |= O_NONBLOCK;
+        n = sys_writev(fd, iov, count);
+        f->flags = was;
+        if (n != -EAGAIN || now || was & O_NONBLOCK)
+            break;
+        n = pipe_wait_room(f, PAGE, false); /* a piece that goes whole */
+    }
+    return n;
+}
+
 /* Pages are never given away here: it is a copy in either direction. */
 int64_t sys_vmsplice(uint64_t fd, uint64_t iov, uint64_t count, uint64_t flags)
 {
@@ -156,6 +174,11 @@ int64_t sys_vmsplice(uint64_t fd, uint64_t iov, uint64_t count, uint64_t flags)
         return -EBADF;
     if (flags & ~(uint64_t)KNOWN)
         return -EINVAL;
-    return (f->flags & O_ACCMODE) == O_RDONLY ? sys_readv(fd, iov, count)
-                                              : sys_writev(fd, iov, count);
+    if ((f->flags & O_ACCMODE) == O_RDONLY)
+        return sys_readv(fd, iov, count);
+    file_hold(f);
+    int64_t n = put_some(f, fd, iov, count, flags & NONBLOCK);
+
+    file_drop(f);
+    return n;
 }

@@ -9,6 +9,8 @@
 #include "guests/runtime/path.h"
 
 #define TMPFS_MAGIC 0x01021994
+#define STAT_FLAGS \
+    (uint64_t)(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE)
 
 /* Times that nobody set are the start's. */
 static int64_t boot_time(int64_t t)
@@ -32,6 +34,8 @@ static void describe(const struct file *f, struct inode *i, struct stat *s)
         return;
     }
     s->st_mode = i->mode;
+    if (i->node)
+        s->st_dev += 1u + i->share; /* where the host's numbers of files hold */
     s->st_ino = i->ino;
     s->st_nlink = S_ISDIR(i->mode) ? 2 : i->nlink;
     s->st_uid = i->uid;
@@ -99,7 +103,7 @@ static int64_t get(uint64_t dirfd, uint64_t at, uint64_t flags, struct stat *s)
 int64_t sys_newfstatat(uint64_t dirfd, uint64_t at, uint64_t out, uint64_t flags)
 {
     struct stat s;
-    int64_t err = get(dirfd, at, flags, &s);
+    int64_t err = flags & ~STAT_FLAGS ? -EINVAL : get(dirfd, at, flags, &s);
 
     return err ? err : copy_out(out, &s, sizeof s);
 }
@@ -130,9 +134,12 @@ int64_t sys_lstat(uint64_t at, uint64_t out)
 int64_t sys_statx(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mask, uint64_t out)
 {
     struct stat s;
-    int64_t err = get(dirfd, at, flags, &s);
+    int64_t err;
 
-    (void)mask;
+    if (mask & STATX__RESERVED || flags & ~STAT_FLAGS ||
+        (flags & AT_STATX_SYNC_TYPE) == AT_STATX_SYNC_TYPE)
+        return -EINVAL;
+    err = get(dirfd, at, flags, &s);
     if (err)
         return err;
     struct statx x = {
@@ -150,7 +157,7 @@ int64_t sys_statx(uint64_t dirfd, uint64_t at, uint64_t flags, uint64_t mask, ui
         .stx_ctime = {.tv_sec = (int64_t)s.st_ctime, .tv_nsec = (uint32_t)s.st_ctime_nsec},
         .stx_rdev_major = (uint32_t)(s.st_rdev >> 8),
         .stx_rdev_minor = (uint32_t)(s.st_rdev & 255),
-        .stx_dev_minor = 0x10};
+        .stx_dev_minor = (uint32_t)s.st_dev};
 
     return copy_out(out, &x, sizeof x);
 }
@@ -162,6 +169,8 @@ static int64_t statfs_out(const struct inode *i, uint64_t out)
                        .f_blocks = (int64_t)frames_total(),
                        .f_bfree = (int64_t)frames_free(),
                        .f_bavail = (int64_t)frames_free(),
+                       .f_files = (int64_t)frames_total(),
+                       .f_ffree = (int64_t)frames_free(),
                        .f_namelen = 255,
                        .f_frsize = PAGE};
     int err = i && i->node ? hostfs_statfs(i, &s) : 0;

@@ -38,6 +38,11 @@ struct thread *thread_find(uint32_t tid)
     return t;
 }
 
+bool thread_is_known(uint32_t tid)
+{
+    return tid == 1 || thread_find(tid);
+}
+
 uint64_t thread_cpu_ns(void)
 {
     return current->cpu_ns + clock_ns() - switched_at;
@@ -303,6 +308,11 @@ static int64_t clone_thread(uint64_t flags, uint64_t sp, uint64_t ptid, uint64_t
     t->fs = flags & CLONE_SETTLS ? tls : current->fs;
     t->gs = current->gs;
     t->mask = current->mask;
+    if (!(current->policy & SCHED_RESET_ON_FORK)) {
+        t->policy = current->policy;
+        t->priority = current->priority;
+    }
+    copy(t->name, current->name, sizeof t->name);
     if (flags & CLONE_PARENT_SETTID)
         copy_out(ptid, &t->tid, 4);
     if (flags & CLONE_CHILD_SETTID)

@@ -61,7 +61,7 @@ int64_t sys_sendfile(uint64_t out, uint64_t in, uint64_t off_at, uint64_t count)
     uint64_t pos = 0;
     int err = off_at ? position(off_at, &pos) : 0;
 
-    if (!from || !to)
+    if (!from || !to || (to->flags & 3) == O_RDONLY || (from->flags & 3) == O_WRONLY)
         return -EBADF;
     if (err)
         return err;

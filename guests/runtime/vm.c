@@ -340,16 +340,21 @@ int64_t sys_mprotect(uint64_t at, uint64_t len, uint64_t prot)
     return 0;
 }
 
+/* What is only a hint is taken; what has to be done and is not there, refused. */
 int64_t sys_madvise(uint64_t at, uint64_t len, uint64_t advice)
 {
     uint64_t end = at + page_up(len);
 
-    if (at % PAGE || !user_range(at, len))
+    if (at % PAGE || !user_range(at, len) || (int32_t)advice < 0 ||
+        ((uint32_t)advice > MADV_DONTNEED && (uint32_t)advice < MADV_FREE) ||
+        advice == MADV_REMOVE || advice > MADV_DONTNEED_LOCKED)
         return -EINVAL;
-    if (advice != MADV_DONTNEED || !len)
+    if (!len)
         return 0;
     if (!vma_covers(at, end))
         return -ENOMEM;
+    if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED)
+        return 0;
     mapfile_sync_range(at, end);
     pages_drop(at, end);
     return 0;
@@ -418,9 +423,11 @@ int64_t sys_mremap(uint64_t at, uint64_t old, uint64_t len, uint64_t flags, uint
     return err ? err : (int64_t)to;
 }
 
-int64_t sys_msync(uint64_t at, uint64_t len)
+int64_t sys_msync(uint64_t at, uint64_t len, uint64_t flags)
 {
-    if (at % PAGE)
+    enum { BOTH = MS_ASYNC | MS_SYNC };
+
+    if (at % PAGE || flags & ~(uint64_t)(BOTH | MS_INVALIDATE) || (flags & BOTH) == BOTH)
         return -EINVAL;
     if (!user_range(at, len) || !vma_covers(at, at + page_up(len)))
         return -ENOMEM;
