@@ -4,8 +4,9 @@
  * Output is batched: the first line (of a program: the first write) after a quiet millisecond is
  * written at once, what follows within the millisecond together with it later: by the next line,
  * when half the buffer is full, before the CPU sleeps, by the I/O thread after a millisecond, and
- * at the end. A slow reader slows the guest down once the buffer is full; it never holds up the I/O
- * thread.
+ * at the end. The first few are written as they come if there is no I/O thread yet: many programs
+ * have no more, and the thread would be made for them. A slow reader slows the guest down once the
+ * buffer is full; it never holds up the I/O thread.
  *
  * Input is read only when somebody wants it: the guest's receiver is on, or stdin is a terminal,
  * whose Ctrl-A keys are ours.
@@ -23,9 +24,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define QUIET_NS  1000000u
-#define PIPE_UNIT 4096u /* PIPE_BUF: a pipe that polls writable takes that much at once */
-#define CTRL_A    1
+#define QUIET_NS     1000000u
+#define EARLY_WRITES 64
+#define PIPE_UNIT    4096u /* PIPE_BUF: a pipe that polls writable takes that much at once */
+#define CTRL_A       1
 
 static struct termios saved; /* of saved_fd */
 static int saved_fd;
@@ -261,9 +263,14 @@ static size_t put_output(struct console *c, const char *p, size_t len, enum flus
         p += n;
         left -= n;
     }
-    if (c->out_len >= sizeof c->out / 2 ||
-        ((line || c->m->boot.runtime) && clock_ns() - c->last_flush > QUIET_NS))
+    bool whole = line || c->m->boot.runtime;
+
+    if (c->out_len >= sizeof c->out / 2 || (whole && clock_ns() - c->last_flush > QUIET_NS))
         flush_locked(c, FLUSH_TRY);
+    else if (whole && c->early < EARLY_WRITES && loop_alone(c->m)) {
+        c->early++;
+        flush_locked(c, FLUSH_TRY);
+    }
     if (c->out_len && !c->flush_armed && !c->out_wait) {
         c->flush_armed = true;
         loop_flush_soon(c->m);

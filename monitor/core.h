@@ -88,6 +88,7 @@ struct console {
     bool dead;            /* stdout failed: what comes is dropped */
     atomic_bool out_wait; /* the I/O thread waits for POLLOUT */
     bool flush_armed;     /* it will flush when its timer fires */
+    uint32_t early;       /* writes that did not wait because there is no I/O thread */
     int fail_status;      /* dead: the exit status that says so */
     int error;            /* of a program's output, which it has not been told of yet */
     bool through;         /* a program's output is not kept */
