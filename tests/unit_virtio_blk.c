@@ -219,6 +219,7 @@ Test(blk, chains_that_are_no_requests, .timeout = 60)
     make("");
     /* Half a header: an error that can be told. */
     f->ram.base[STATUS] = NONE;
+    memcpy(f->ram.base + BUFFERS, &(uint32_t){T_FLUSH}, 4); /* what could be done, were it whole */
     put_desc(f, RING_DESC, 0, BUFFERS, 8, D_NEXT, 1);
     put_desc(f, RING_DESC, 1, STATUS, 1, D_WRITE, 0);
     offer(f, 0, 0);
