@@ -12,6 +12,7 @@ enum { CODE_PAGE = 16, STACK_PAGE = 17 };
 USER(user_syscall,
      "movl $0x77, %eax\n\tstc\n\tsyscall\n\tmovq %rax, %rbx\n\tpushfq\n\tpopq %rdx\n\t"
      "int $0x80");
+USER(user_syscall_rex, "movl $0x77, %eax\n\t.byte 0x48\n\tsyscall\n\tmovq %rax, %rbx\n\tint $0x80");
 USER(user_int_dpl0, "int $0x42");
 USER(user_cli, "cli");
 USER(user_hlt, "hlt");
@@ -93,6 +94,8 @@ static void test_syscall(void)
     check_equal(f.rsp, REGION + STACK_PAGE * 4096 + 4096, "user RSP in the frame");
     check_equal(f.rip, REGION + CODE_PAGE * 4096 + (uint64_t)(user_syscall_end - user_syscall),
                 "user RIP in the frame");
+    RUN(user_syscall_rex, &f);
+    check_equal(f.rbx, 0x78, "SYSCALL with a prefix: RCX is the next RIP");
 }
 
 static void test_privilege(void)

@@ -185,7 +185,7 @@ static enum bt_exit exit_kind(const struct insn *in)
 {
     if (insn_class(in) != IC_SYS)
         return BTX_INTERP;
-    if (in->map == 1 && in->opcode == 0x05)
+    if (in->map == 1 && in->opcode == 0x05 && in->len == 2)
         return BTX_SYSCALL;
     if (in->map == 1 && in->opcode == 0x07 && in->opsize == 8)
         return BTX_SYSRET;
