@@ -103,6 +103,25 @@ static void other_segments(void)
     check(try(cs_write, based) == VEC_GP && last_error == 0 && based[0] == 100, "cs: write");
 }
 
+static void pushes(void)
+{
+    uint32_t *w = (uint32_t *)scratch[3] + 100;
+
+    for (unsigned i = 0; i < 8; i++)
+        w[i - 8] = 0xaaaa0000 + i;
+    set_fs(BASED);
+    __asm__ volatile("mov %%esp, %%esi; mov %0, %%esp; push %%es; push %%cs; push %%ss; push %%ds\n"
+                     "push %%fs; push %%gs; mov %%esp, %%ecx; mov %%esi, %%esp"
+                     :
+                     : "r"(w)
+                     : "ecx", "esi", "memory");
+    check((uint16_t)w[-1] == DATA && (uint16_t)w[-2] == CODE32 && (uint16_t)w[-3] == DATA &&
+              (uint16_t)w[-4] == DATA && (uint16_t)w[-5] == BASED && (uint16_t)w[-6] == DATA,
+          "push of segments");
+    check(w[-7] == 0xaaaa0001 && w[-8] == 0xaaaa0000, "push of segments, below");
+    set_fs(DATA);
+}
+
 static void fs_and_gs(void)
 {
     uint32_t a;
@@ -134,6 +153,7 @@ static void fs_and_gs(void)
 void test_segments(void)
 {
     other_segments();
+    pushes();
     fs_and_gs();
 }
 

@@ -1,7 +1,7 @@
 /*
  * Privileged and sensitive instructions emulated in the cache, without a callout: the ones that a
  * kernel executes all the time (CLI STI STAC CLAC SWAPGS RDTSC RDTSCP PUSHF, MOV from segment and
- * control registers and to CR8, the bases of FS and GS).
+ * control registers and to CR8, PUSH of segment registers, the bases of FS and GS).
  */
 #include "vcpu/bt/tr.h"
 
@@ -103,6 +103,28 @@ static void mov_from_seg(struct tr *t)
         load_selector(t, result(in->rm), in->reg);
     }
     done(t, in->rm);
+}
+
+/* The segment that a PUSH of 32-bit code pushes; REG_NONE: it is no such thing. */
+static unsigned pushed_seg(const struct insn *in)
+{
+    unsigned op = in->opcode;
+
+    if (in->mode != 4 || in->opsize != 4)
+        return REG_NONE;
+    if (in->map == 0 && (op & 0xe7) == 0x06) /* ES CS SS DS */
+        return op >> 3 & 3;
+    return in->map == 1 && (op & 0xf7) == 0xa0 ? op >> 3 & 7 : REG_NONE; /* FS GS */
+}
+
+/* It moves ESP by four and writes two bytes, as in the interpreter. */
+static void push_seg(struct tr *t, unsigned seg)
+{
+    tr_access(t, 1, H_SP, -4, 2, true, 0);
+    load_selector(t, H_B, seg);
+    e8(&t->e, 0x66);
+    e_op(&t->e, 0x89, H_B, &t->m, false);
+    tr_push_done(t);
 }
 
 /* MOV r, CRn */
@@ -225,6 +247,10 @@ bool tr_system(struct tr *t)
         }
         if (in->opcode == 0xfb)
             return sti(t);
+    }
+    if (pushed_seg(in) != REG_NONE) {
+        push_seg(t, pushed_seg(in));
+        return true;
     }
     if (in->map == 0 && in->opcode == 0x8c && in->reg < NSEG) {
         mov_from_seg(t);
