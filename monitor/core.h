@@ -215,6 +215,8 @@ void signals_open(sigset_t *mask);
 uint64_t signals_take(struct machine *m);
 /* MAYFLY_CALL_SIGNALS: those that came for the program, bit N-1. Lock held. */
 int64_t signals_asked(struct machine *m);
+/* vCPU thread: is this the status of a program that died of one of them? */
+bool signals_ended(int status);
 
 /* --- machine.c --- */
 /* The run is over and somebody is at machine_last_words(). */

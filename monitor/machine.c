@@ -31,7 +31,8 @@ atomic_bool machine_finishing;
 static struct machine the_machine;
 static struct console the_console;
 static int stats_fd = -1;
-static bool stopped_from_outside; /* by a signal, a key or --timeout, not by the guest */
+/* By a signal, a key or --timeout, not by the guest of its own: then nobody waits for a reader. */
+static bool stopped_from_outside;
 
 /* --- stopping --- */
 
@@ -41,7 +42,7 @@ void machine_stop(struct machine *m, int status, const char *what)
         return;
     m->status = status;
     m->stop_reason = what;
-    stopped_from_outside = !this_vcpu;
+    stopped_from_outside = !this_vcpu || signals_ended(status);
     m->cpus.last = true;
     m->cpus.stop = true;
     for (unsigned i = 0; i < m->cpus.nvcpu; i++)

@@ -32,6 +32,7 @@ static uint64_t undelivered;
 static uint64_t last_ending; /* ns */
 static int first_ending;
 static _Atomic uint64_t answer_by; /* ns; 0: no answer is due */
+static uint64_t asked;             /* the vCPU's: what the program was told of */
 
 static void on_signal(int sig)
 {
@@ -159,7 +160,15 @@ int64_t signals_asked(struct machine *m)
     uint64_t which = m->signals;
 
     m->signals = 0;
+    asked |= which;
     if (which & ENDING)
         atomic_store(&answer_by, 0);
     return (int64_t)which;
+}
+
+bool signals_ended(int status)
+{
+    int sig = status - STATUS_SIGNAL;
+
+    return sig > 0 && sig < 64 && asked & ENDING & BIT(sig);
 }

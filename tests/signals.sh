@@ -84,6 +84,21 @@ got=$?
 exec 8<&-
 if [ $got -eq 143 ]; then ok "no answer"; else not_ok "no answer" "status $got $(head -n 1 "$tmp/err")"; fi
 
+# One that dies of it: what its reader has not taken is not waited for. Nor is that which it is told
+# at once, or while it writes.
+for engine in bt interp bt interp; do
+    perl -e "$reset" "$mayfly" run --engine $engine --timeout 20 /bin/busybox yes >"$tmp/full" 2>"$tmp/err" &
+    pid=$!
+    exec 8<"$tmp/full"
+    sleep 0.5
+    start=$SECONDS
+    kill -TERM $pid
+    wait $pid
+    got=$?
+    exec 8<&-
+    if [ $got -eq 143 ] && [ $((SECONDS - start)) -lt 10 ]; then ok "$engine: a reader that stands still"; else not_ok "$engine: a reader that stands still" "status $got after $((SECONDS - start)) s"; fi
+done
+
 if command -v script >/dev/null; then
     timeout 20 script -qec "stty rows 20 cols 30; $(printf '%q ' "$mayfly" run --engine bt $p/caught size) & sleep 0.5; stty rows 33; wait" /dev/null >"$tmp/out" 2>&1 </dev/null
     if grep -q 'size 33 30' "$tmp/out" && grep -q 'signal 28' "$tmp/out"; then ok "the window's size"; else not_ok "the window's size" "$(tr '\n' ';' <"$tmp/out")"; fi
