@@ -51,6 +51,15 @@ static void opening(void)
     check(opens("link", O_CREAT | O_RDWR) && size_of("link") == 100, "O_CREAT through a link");
     check(fails(open("link", O_CREAT | O_EXCL | O_RDWR, 0600), EEXIST), "O_EXCL of a link");
     check(fails(open("link", O_CREAT | O_NOFOLLOW | O_RDWR, 0600), ELOOP), "O_NOFOLLOW");
+    char many[300] = "";
+
+    check(!symlink(".", "here"), "a link to where it is");
+    for (int i = 0; i < 40; i++)
+        strcat(many, "here/");
+    check(size_of(strcat(many, "file")) == 100, "40 links on the way");
+    memmove(many + 5, many, strlen(many) + 1);
+    check(fails(open(memcpy(many, "here/", 5), O_RDONLY), ELOOP) && !unlink("here"),
+          "41 are too many");
     check(opens("dangling", O_CREAT | O_RDWR) && size_of("later") == 0, "where a link leads");
     check(fails(open("loop", O_CREAT | O_RDWR, 0600), ELOOP), "a link to itself");
     check(fails(open("dir", O_CREAT | O_RDWR, 0600), EISDIR) &&

@@ -37,9 +37,10 @@ void path_free(char *path)
 
 struct path_rule path_rule;
 
-static int walk(struct inode *dir, const char *path, unsigned how, unsigned depth, struct place *p);
+static int walk(struct inode *dir, const char *path, unsigned how, struct place *p);
 
-static bool recent_used; /* in this walk */
+static bool recent_used;        /* in this walk */
+static unsigned links_followed; /* in all of it, as Linux counts: one after another too */
 
 /* What the host said a moment ago about a directory on the way, or a link to one. */
 static struct inode *recent(struct inode *dir, const char *name, size_t len)
@@ -53,14 +54,13 @@ static struct inode *recent(struct inode *dir, const char *name, size_t len)
 }
 
 /* What a link in dir leads to. */
-static int walk_link(struct inode *dir, struct inode *link, unsigned how, unsigned depth,
-                     struct place *p)
+static int walk_link(struct inode *dir, struct inode *link, unsigned how, struct place *p)
 {
     static char name[256];
     char *text;
     int err;
 
-    if (depth >= MAX_LINKS || path_rule.flags & RESOLVE_NO_SYMLINKS ||
+    if (links_followed++ >= MAX_LINKS || path_rule.flags & RESOLVE_NO_SYMLINKS ||
         (!link->target && path_rule.flags & (RESOLVE_NO_MAGICLINKS | RESOLVE_CONFINED)))
         return -ELOOP;
     text = path_buffer();
@@ -70,7 +70,7 @@ static int walk_link(struct inode *dir, struct inode *link, unsigned how, unsign
         copy(text, link->target, length(link->target) + 1);
     else
         proc_resolve(link, text, PATH_LIMIT);
-    err = walk(dir, text, PATH_FOLLOW | (how & PATH_RECENT), depth + 1, p);
+    err = walk(dir, text, PATH_FOLLOW | (how & PATH_RECENT), p);
     if (err || p->inode) {
         p->name = NULL;
     } else if (p->name != name) { /* it is in text; a file may be made there */
@@ -101,7 +101,7 @@ static bool allowed(const struct inode *dir, const struct place *p)
            (!p->inode->node == !dir->node && p->inode->share == dir->share);
 }
 
-static int walk(struct inode *dir, const char *path, unsigned how, unsigned depth, struct place *p)
+static int walk(struct inode *dir, const char *path, unsigned how, struct place *p)
 {
     if (*path == '/') {
         if (path_rule.flags & RESOLVE_BENEATH)
@@ -147,7 +147,7 @@ static int walk(struct inode *dir, const char *path, unsigned how, unsigned dept
             return -EXDEV;
         if (p->inode && S_ISLNK(p->inode->mode) && (!last || how & PATH_FOLLOW || p->slash)) {
             bool slash = p->slash;
-            int err = walk_link(dir, p->inode, how, depth, p);
+            int err = walk_link(dir, p->inode, how, p);
 
             if (err)
                 return err;
@@ -193,10 +193,13 @@ int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p)
         dir = f->inode;
     }
     recent_used = false;
-    int err = walk(dir, path, how, 0, p);
+    links_followed = 0;
+    int err = walk(dir, path, how, p);
 
-    if (recent_used && err && err != -ENOENT)
-        err = walk(dir, path, how & ~(unsigned)PATH_RECENT, 0, p);
+    if (recent_used && err && err != -ENOENT) {
+        links_followed = 0;
+        err = walk(dir, path, how & ~(unsigned)PATH_RECENT, p);
+    }
     return err == -ESTALE ? -ENOENT : err; /* a directory that has gone */
 }
 
