@@ -18,11 +18,12 @@ for name in args memory threads signals files stdin; do
 done
 build calls.glibc calls.c gcc -O1 -static -pthread
 build process.glibc process.c gcc -O1 -static -pthread
+build unix.glibc unix.c gcc -O1 -static -pthread
 build args.pie args.c gcc -O1 -static-pie
 build crash crash.c musl-gcc -O1 -static
 build cxx cxx.cc g++ -O1 -static -pthread
 programs="args.musl args.glibc args.pie memory.musl memory.glibc threads.musl threads.glibc signals.musl
-    signals.glibc files.musl files.glibc calls.glibc process.glibc cxx"
+    signals.glibc files.musl files.glibc calls.glibc process.glibc unix.glibc cxx"
 if command -v rustc >/dev/null && rustc -O -C target-feature=+crt-static -o $p/rust tests/progs/rust.rs 2>/dev/null; then
     programs+=" rust"
 else

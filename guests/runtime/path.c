@@ -379,6 +379,8 @@ static int64_t open_at(uint64_t dirfd, const char *path, uint64_t flags, uint64_
             return -EEXIST;
         if (S_ISLNK(i->mode) && !(flags & O_PATH))
             return -ELOOP;
+        if (S_ISSOCK(i->mode) && !(flags & O_PATH))
+            return -ENXIO;
         if (S_ISDIR(i->mode) && (flags & 3 || flags & O_CREAT))
             return -EISDIR;
         if (flags & O_DIRECTORY && !S_ISDIR(i->mode))

@@ -295,21 +295,6 @@ void syscalls_report(void)
     monitor_call(MAYFLY_CALL_ASKED, 0, out, n * sizeof *out);
 }
 
-/* A program that wants a network where there is none tells its user little: "bind: Function not
- * implemented". Unix sockets are what a C library tries and does without. */
-static void tell_no_network(uint64_t domain)
-{
-    enum { UNIX = 1 }; /* AF_UNIX */
-    static bool said;
-
-    if (domain == UNIX || said)
-        return;
-    said = true;
-    say("mayfly: %s: socket: no network here; run it with --net user, --net tap=NAME or --net lo, "
-        "or --vsock",
-        program_name());
-}
-
 void syscall_enter(struct regs *r)
 {
     uint64_t nr = r->error;
@@ -318,11 +303,6 @@ void syscall_enter(struct regs *r)
     syscall_regs = r;
     if (nr < LAST)
         asked[nr]++;
-    if (!fn && nr == __NR_socket)
-        tell_no_network(r->rdi);
-    /* Without a network no family of addresses is there: what programs know how to do without. */
-    int none = nr == __NR_socket ? -EAFNOSUPPORT : -ENOSYS;
-
-    r->rax = (uint64_t)(fn ? fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : none);
+    r->rax = (uint64_t)(fn ? fn(r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9) : -ENOSYS);
     thread_leave(r);
 }

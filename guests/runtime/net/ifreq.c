@@ -2,7 +2,7 @@
 #include <asm/ioctls.h>
 #include <linux/in.h>
 #include <linux/sockios.h>
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 
 #include "lwip/netif.h"
 
@@ -123,12 +123,8 @@ static int64_t interfaces(uint64_t arg)
 
 int64_t socket_ioctl(struct socket *s, uint64_t cmd, uint64_t arg)
 {
-    uint32_t n;
-
+    (void)s;
     switch (cmd) {
-    case FIONREAD:
-        n = (uint32_t)least(s->ops->readable(s), INT32_MAX);
-        return copy_out(arg, &n, sizeof n);
     case SIOCGIFCONF:
         return interfaces(arg);
     default:

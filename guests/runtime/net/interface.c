@@ -3,7 +3,7 @@
 #include "guests/runtime/fs.h"
 #include "guests/runtime/net.h"
 #include "guests/runtime/net/nic.h"
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include "guests/runtime/net/vsock.h"
 #include "guests/runtime/process.h"
 

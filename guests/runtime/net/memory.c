@@ -1,5 +1,5 @@
 /* What lwIP wants of a C library: memory, a few string functions, time, random numbers, sums. */
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 
 #include "lwip/opt.h"
 #include "lwip/ip4_addr.h"

@@ -9,7 +9,7 @@
  * The card's interrupts are edges, so its interrupt status need not be read (and no exit is paid).
  */
 #include "guests/runtime/net/nic.h"
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include "guests/runtime/process.h"
 #include "guests/runtime/virtio.h"
 

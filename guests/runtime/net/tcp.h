@@ -2,7 +2,7 @@
 #ifndef GUESTS_RUNTIME_NET_TCP_H
 #define GUESTS_RUNTIME_NET_TCP_H
 
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include "lwip/tcp.h"
 
 enum tcp_phase { TCP_NEW, TCP_LISTENING, TCP_CONNECTING, TCP_CONNECTED, TCP_DEAD };

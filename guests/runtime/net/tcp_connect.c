@@ -73,9 +73,11 @@ void tcp_keep_names(struct tcp *t)
 {
     if (!t->pcb)
         return;
-    t->local = (struct endpoint){t->pcb->local_ip.addr, lwip_htons(t->pcb->local_port)};
+    t->local =
+        (struct endpoint){.address = t->pcb->local_ip.addr, .port = lwip_htons(t->pcb->local_port)};
     if (t->phase != TCP_LISTENING)
-        t->peer = (struct endpoint){t->pcb->remote_ip.addr, lwip_htons(t->pcb->remote_port)};
+        t->peer = (struct endpoint){.address = t->pcb->remote_ip.addr,
+                                    .port = lwip_htons(t->pcb->remote_port)};
 }
 
 static int64_t bind_to(struct socket *s, const struct endpoint *e)

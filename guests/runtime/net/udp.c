@@ -1,6 +1,6 @@
 /* UDP sockets. */
 #include <linux/in.h>
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include "guests/runtime/process.h"
 
 #include "lwip/udp.h"
@@ -132,8 +132,10 @@ static int64_t name_of(struct socket *s, struct endpoint *e, bool peer)
 
     if (peer && !u->connected)
         return -ENOTCONN;
-    *e = peer ? (struct endpoint){u->pcb->remote_ip.addr, lwip_htons(u->pcb->remote_port)}
-              : (struct endpoint){u->pcb->local_ip.addr, lwip_htons(u->pcb->local_port)};
+    *e = peer ? (struct endpoint){.address = u->pcb->remote_ip.addr,
+                                  .port = lwip_htons(u->pcb->remote_port)}
+              : (struct endpoint){.address = u->pcb->local_ip.addr,
+                                  .port = lwip_htons(u->pcb->local_port)};
     return 0;
 }
 

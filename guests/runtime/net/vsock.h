@@ -2,7 +2,7 @@
 #ifndef GUESTS_RUNTIME_NET_VSOCK_H
 #define GUESTS_RUNTIME_NET_VSOCK_H
 
-#include "guests/runtime/net/stream.h"
+#include "guests/runtime/stream.h"
 
 #define VSOCK_HOST 2u
 #define VSOCK_ANY  UINT32_MAX /* CID or port */
@@ -58,9 +58,10 @@ void vsock_taken(struct vsock *v, uint64_t n);
 
 /* --- vsock_socket.c --- */
 extern const struct socket_ops vsock_ops;
-int64_t vsock_socket(uint64_t type, uint64_t protocol);
+IF_LINKED int64_t vsock_socket(uint64_t type, uint64_t protocol);
 /* struct sockaddr_vm of the program. */
-int vsock_address_in(struct endpoint *e, uint64_t at, uint64_t len);
-int vsock_address_out(const struct endpoint *e, uint64_t at, uint32_t room, uint64_t len_at);
+IF_LINKED int vsock_address_in(struct endpoint *e, uint64_t at, uint64_t len);
+IF_LINKED int vsock_address_out(const struct endpoint *e, uint64_t at, uint32_t room,
+                                uint64_t len_at);
 
 #endif

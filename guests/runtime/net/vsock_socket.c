@@ -20,7 +20,7 @@ int vsock_address_in(struct endpoint *e, uint64_t at, uint64_t len)
         return -EFAULT;
     if (a.family != AF_VSOCK)
         return -EAFNOSUPPORT;
-    *e = (struct endpoint){a.cid, a.port};
+    *e = (struct endpoint){.address = a.cid, .port = a.port};
     return 0;
 }
 
@@ -135,8 +135,9 @@ static int64_t vsock_name(struct socket *s, struct endpoint *e, bool peer)
 
     if (peer && v->state != VSOCK_UP && v->state != VSOCK_OVER)
         return -ENOTCONN;
-    *e = peer ? (struct endpoint){v->peer, v->peer_port}
-              : (struct endpoint){v->port ? vsock_cid() : VSOCK_ANY, v->port ? v->port : VSOCK_ANY};
+    *e = peer ? (struct endpoint){.address = v->peer, .port = v->peer_port}
+              : (struct endpoint){.address = v->port ? vsock_cid() : VSOCK_ANY,
+                                  .port = v->port ? v->port : VSOCK_ANY};
     return 0;
 }
 

@@ -1,8 +1,8 @@
 /* Between socket.c and message.c. */
-#ifndef GUESTS_RUNTIME_NET_ADDRESS_H
-#define GUESTS_RUNTIME_NET_ADDRESS_H
+#ifndef GUESTS_RUNTIME_ADDRESS_H
+#define GUESTS_RUNTIME_ADDRESS_H
 
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 
 /* A descriptor's socket, its file held till file_drop(). NULL: *err. */
 struct file *socket_get(uint64_t fd, struct socket **s, int64_t *err);

@@ -1,12 +1,14 @@
 /* Sockets as descriptors, and the calls that neither move data nor set options. */
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include <asm/fcntl.h>
+#include <asm/ioctls.h>
 #include <asm/poll.h>
 #include <linux/in.h>
 #include "guests/runtime/net.h"
-#include "guests/runtime/net/address.h"
+#include "guests/runtime/address.h"
 #include "guests/runtime/net/vsock.h"
 #include "guests/runtime/process.h"
+#include "guests/runtime/unix.h"
 
 enum { SOCK_CLOEXEC = O_CLOEXEC, SOCK_NONBLOCK = O_NONBLOCK, SOCK_TYPE_MASK = 15 };
 
@@ -48,9 +50,23 @@ static unsigned socket_poll(struct file *f)
     return s->ops->poll(s);
 }
 
+/* What a call may have given the network to do, where there is one. */
+static void settle(void)
+{
+    if (net_settle)
+        net_settle();
+}
+
 static int64_t file_ioctl(struct file *f, uint64_t cmd, uint64_t arg)
 {
-    return socket_ioctl(f->data, cmd, arg);
+    struct socket *s = f->data;
+    uint32_t n;
+
+    if (cmd == FIONREAD && s->ops->readable) {
+        n = (uint32_t)s->ops->readable(s);
+        return copy_out(arg, &n, sizeof n);
+    }
+    return socket_ioctl ? socket_ioctl(s, cmd, arg) : -ENOTTY;
 }
 
 static void socket_release(struct file *f)
@@ -157,15 +173,22 @@ int address_in(const struct socket *s, struct endpoint *e, uint64_t at, uint64_t
 {
     struct sockaddr_in a = {0};
 
-    if (s->ops->domain == AF_VSOCK)
+    if (vsock_address_in && s->ops->domain == AF_VSOCK)
         return vsock_address_in(e, at, len);
+    if (s->ops->domain == AF_UNIX) {
+        static struct unix_name name; /* used before anybody waits */
+        int err = unix_name_in(&name, at, len);
+
+        e->name = &name;
+        return err;
+    }
     if ((uint32_t)len < sizeof a)
         return -EINVAL;
     if (copy_in(&a, at, sizeof a))
         return -EFAULT;
     if (a.sin_family != AF_INET)
         return -EAFNOSUPPORT;
-    *e = (struct endpoint){a.sin_addr.s_addr, a.sin_port};
+    *e = (struct endpoint){a.sin_addr.s_addr, a.sin_port, NULL};
     return 0;
 }
 
@@ -180,8 +203,13 @@ int address_out(const struct socket *s, const struct endpoint *e, uint64_t at, u
         return -EFAULT;
     if ((int32_t)room < 0)
         return -EINVAL;
-    if (s->ops->domain == AF_VSOCK)
+    if (vsock_address_out && s->ops->domain == AF_VSOCK)
         return vsock_address_out(e, at, room, len_at);
+    if (s->ops->domain == AF_UNIX) {
+        size = 0; /* a datagram of nobody */
+        return e->name ? unix_name_out(e->name, at, room, len_at)
+                       : copy_out(len_at, &size, sizeof size);
+    }
     a.sin_addr.s_addr = e->address;
     a.sin_port = (uint16_t)e->port;
     if (copy_out(at, &a, least(room, size)) || copy_out(len_at, &size, sizeof size))
@@ -191,15 +219,32 @@ int address_out(const struct socket *s, const struct endpoint *e, uint64_t at, u
 
 /* --- the calls --- */
 
+/* A program that wants a network where there is none tells its user little: "Address family not
+ * supported by protocol". */
+static void tell_no_network(void)
+{
+    static bool said;
+
+    if (!said)
+        say("mayfly: %s: socket: no network here; run it with --net user, --net tap=NAME or --net "
+            "lo, or --vsock",
+            program_name());
+    said = true;
+}
+
 int64_t sys_socket(uint64_t domain, uint64_t type, uint64_t protocol)
 {
     const struct socket_ops *ops;
     struct socket *s;
     bool opened;
 
-    if ((uint32_t)domain == AF_VSOCK)
+    if (vsock_socket && (uint32_t)domain == AF_VSOCK)
         return vsock_socket(type, protocol);
-    if ((uint32_t)domain != AF_INET)
+    if ((uint32_t)domain == AF_UNIX)
+        return unix_socket(type, protocol);
+    if (!tcp_open || !udp_open)
+        tell_no_network();
+    if ((uint32_t)domain != AF_INET || !tcp_open || !udp_open)
         return -EAFNOSUPPORT;
     switch (type & SOCK_TYPE_MASK) {
     case SOCK_STREAM:
@@ -234,7 +279,7 @@ int64_t sys_bind(uint64_t fd, uint64_t at, uint64_t len)
     if (!f)
         return err;
     err = s->ops->bind ? address_in(s, &e, at, len) : -EOPNOTSUPP;
-    if (!err && s->ops->domain == AF_INET && !net_is_ours(e.address))
+    if (!err && s->ops->domain == AF_INET && net_is_ours && !net_is_ours(e.address))
         err = -EADDRNOTAVAIL;
     if (!err)
         err = s->ops->bind(s, &e);
@@ -258,7 +303,7 @@ int64_t sys_listen(uint64_t fd, uint64_t backlog)
 int64_t sys_accept4(uint64_t fd, uint64_t at, uint64_t len_at, uint64_t flags)
 {
     struct socket *s, *got;
-    struct endpoint e = {0, 0};
+    struct endpoint e = {0, 0, NULL};
     int64_t err, n;
     struct file *f = get(fd, &s, &err);
 
@@ -279,7 +324,7 @@ int64_t sys_accept4(uint64_t fd, uint64_t at, uint64_t len_at, uint64_t flags)
         return err;
     }
     n = socket_install(got, flags);
-    net_settle();
+    settle();
     return n;
 }
 
@@ -292,7 +337,7 @@ int64_t sys_connect(uint64_t fd, uint64_t at, uint64_t len)
 {
     enum { AF_UNSPEC_BYTES = 2 };
     struct socket *s;
-    struct endpoint e = {0, 0};
+    struct endpoint e = {0, 0, NULL};
     uint16_t family = AF_UNSPEC;
     int64_t err;
     struct file *f = get(fd, &s, &err);
@@ -303,7 +348,7 @@ int64_t sys_connect(uint64_t fd, uint64_t at, uint64_t len)
         err = -EINVAL;
     else if (copy_in(&family, at, sizeof family))
         err = -EFAULT;
-    else if (family == AF_UNSPEC && s->ops == &udp_ops)
+    else if (family == AF_UNSPEC && s->ops->type == SOCK_DGRAM)
         err = s->ops->connect(s, NULL, false);
     else
         err = s->ops->connect ? address_in(s, &e, at, len) : -EISCONN;
@@ -316,7 +361,7 @@ int64_t sys_connect(uint64_t fd, uint64_t at, uint64_t len)
 static int64_t name(uint64_t fd, uint64_t at, uint64_t len_at, bool peer)
 {
     struct socket *s;
-    struct endpoint e = {0, 0};
+    struct endpoint e = {0, 0, NULL};
     int64_t err;
     struct file *f = get(fd, &s, &err);
 
@@ -348,7 +393,7 @@ int64_t sys_shutdown(uint64_t fd, uint64_t how)
     if (!f)
         return err;
     err = (uint32_t)how > SHUT_BOTH ? -EINVAL : s->ops->shutdown(s, (unsigned)how);
-    net_settle();
+    settle();
     file_drop(f);
     return err;
 }

@@ -1,7 +1,7 @@
 /* Calls that move data: send and receive, with addresses and arrays of buffers. */
 #include <asm/fcntl.h>
 #include "guests/runtime/net.h"
-#include "guests/runtime/net/address.h"
+#include "guests/runtime/address.h"
 #include "guests/runtime/process.h"
 
 #define IOV_LIMIT 1024u
@@ -108,7 +108,7 @@ int64_t sys_recvfrom(uint64_t fd, uint64_t buf, uint64_t len, uint64_t flags, ui
 {
     struct socket *s;
     struct span span;
-    struct endpoint e = {0, 0};
+    struct endpoint e = {0, 0, NULL};
     int64_t n, err;
     struct file *f = socket_get(fd, &s, &n);
 
@@ -151,8 +151,8 @@ static int64_t send_message(struct file *f, struct socket *s, uint64_t at, unsig
     if (copy_in(&m, at, sizeof m))
         return -EFAULT;
     n = span_of_iov(&span, m.iov, m.iov_count);
-    if (!n && flags & MSG_OOB)
-        n = -EOPNOTSUPP;
+    if (!n && (flags & MSG_OOB || (m.control_len && s->ops->domain == AF_UNIX)))
+        n = -EOPNOTSUPP; /* descriptors are not passed */
     if (!n && m.name && m.name_len)
         n = address_in(s, &e, m.name, m.name_len);
     if (!n)
@@ -164,7 +164,7 @@ static int64_t receive_message(struct file *f, struct socket *s, uint64_t at, un
 {
     struct message m;
     struct span span;
-    struct endpoint e = {0, 0};
+    struct endpoint e = {0, 0, NULL};
     unsigned all = with_file(f, flags);
     int64_t n, err;
 

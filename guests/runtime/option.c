@@ -3,7 +3,8 @@
 #include <linux/in.h>
 #include <linux/tcp.h>
 #include "guests/runtime/net.h"
-#include "guests/runtime/net/address.h"
+#include "guests/runtime/address.h"
+#include "guests/runtime/users.h"
 
 #define BUFFER_MOST (4u << 20)
 
@@ -148,7 +149,8 @@ int64_t sys_setsockopt(uint64_t fd, uint64_t level, uint64_t option, uint64_t at
     err = set(s, (unsigned)level, (unsigned)option, at, (uint32_t)len);
     if (!err)
         s->ops->set(s);
-    net_settle();
+    if (net_settle)
+        net_settle();
     file_drop(f);
     return err;
 }
@@ -168,7 +170,8 @@ static int64_t get_number(struct socket *s, unsigned level, unsigned option)
         case SO_PROTOCOL:
             return s->ops->protocol;
         case SO_ACCEPTCONN:
-            return s->ops == &tcp_ops && tcp_is_listening(s);
+            return unix_is_listening(s) ||
+                   (tcp_is_listening && s->ops == &tcp_ops && tcp_is_listening(s));
         case SO_REUSEADDR:
             return s->reuse;
         case SO_REUSEPORT:
@@ -242,6 +245,10 @@ int64_t sys_getsockopt(uint64_t fd, uint64_t level, uint64_t option, uint64_t at
         n = give(at, len_at, t, sizeof t);
     } else if (of_socket && (uint32_t)option == SO_LINGER) {
         uint32_t v[2] = {s->linger, s->linger_seconds};
+
+        n = give(at, len_at, v, sizeof v);
+    } else if (of_socket && (uint32_t)option == SO_PEERCRED && s->ops->domain == AF_UNIX) {
+        uint32_t v[3] = {1, user.effective, group.effective};
 
         n = give(at, len_at, v, sizeof v);
     } else {

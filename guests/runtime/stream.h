@@ -1,9 +1,9 @@
-/* What the stream sockets that hold their bytes in a ring have in common: pair.c, vsock_socket.c.
+/* What the stream sockets that hold their bytes in a ring have in common: unix.c, vsock_socket.c.
  */
-#ifndef GUESTS_RUNTIME_NET_STREAM_H
-#define GUESTS_RUNTIME_NET_STREAM_H
+#ifndef GUESTS_RUNTIME_STREAM_H
+#define GUESTS_RUNTIME_STREAM_H
 
-#include "guests/runtime/net/socket.h"
+#include "guests/runtime/socket.h"
 #include "guests/runtime/ring.h"
 
 struct stream {

@@ -1,5 +1,5 @@
 /* Sending to and receiving from a ring of bytes. */
-#include "guests/runtime/net/stream.h"
+#include "guests/runtime/stream.h"
 #include "guests/runtime/process.h"
 
 int64_t stream_fill(struct ring *r, struct span *from)

@@ -1,16 +1,17 @@
 /*
  * Sockets: the system calls are in socket.c, message.c and option.c; what a kind of socket does, in
- * its table: tcp.c, udp.c, pair.c. lwIP calls back only while an interrupt, a timer or a call of
+ * its table: tcp.c, udp.c, unix.c. lwIP calls back only while an interrupt, a timer or a call of
  * ours runs it, never in the middle of our code.
  */
-#ifndef GUESTS_RUNTIME_NET_SOCKET_H
-#define GUESTS_RUNTIME_NET_SOCKET_H
+#ifndef GUESTS_RUNTIME_SOCKET_H
+#define GUESTS_RUNTIME_SOCKET_H
 
 #include "guests/runtime/fs.h"
+#include "guests/runtime/net.h"
 #include "guests/runtime/runtime.h"
 
 enum { AF_UNSPEC, AF_UNIX, AF_INET, AF_VSOCK = 40 };
-enum { SOCK_STREAM = 1, SOCK_DGRAM = 2 };
+enum { SOCK_STREAM = 1, SOCK_DGRAM = 2, SOCK_SEQPACKET = 5 };
 enum {
     MSG_OOB = 1,
     MSG_PEEK = 2,
@@ -25,8 +26,10 @@ enum {
 enum { SHUT_READ, SHUT_WRITE, SHUT_BOTH };
 
 /* An IPv4 address and port, in network order; or a CID and a port of AF_VSOCK. */
+struct unix_name;
 struct endpoint {
     uint32_t address, port;
+    const struct unix_name *name; /* of AF_UNIX, instead */
 };
 
 /* Bytes of the program, from one buffer or an array of struct iovec. */
@@ -86,17 +89,17 @@ int64_t socket_wait(struct socket *s, uint64_t limit, uint64_t *began);
 int64_t socket_error(struct socket *s);
 
 /* --- ifreq.c --- */
-int64_t socket_ioctl(struct socket *s, uint64_t cmd, uint64_t arg);
+IF_LINKED int64_t socket_ioctl(struct socket *s, uint64_t cmd, uint64_t arg);
 
-/* --- tcp.c, udp.c, pair.c --- */
-extern const struct socket_ops tcp_ops, udp_ops, pair_ops;
-bool tcp_open(struct socket *s);
-bool udp_open(struct socket *s);
+/* --- tcp.c, udp.c, unix.c --- */
+int64_t unix_socket(uint64_t type, uint64_t protocol);
+bool unix_is_listening(const struct socket *s);
+IF_LINKED extern const struct socket_ops tcp_ops, udp_ops;
+IF_LINKED bool tcp_open(struct socket *s);
+IF_LINKED bool udp_open(struct socket *s);
 /* An ICMP error about what the socket sent: udp_open()'s state. */
 void udp_error(void *state, int error);
-bool tcp_is_listening(const struct socket *s);
-/* May the address be bound here? */
-bool net_is_ours(uint32_t address);
+IF_LINKED bool tcp_is_listening(const struct socket *s);
 
 /* --- interface.c --- */
 struct netif;
@@ -111,9 +114,5 @@ void net_timers_start(void);
 void net_timers_traffic(void);
 void net_timers_run(void); /* those whose time has come */
 uint64_t net_timers_next(void);
-
-/* --- interface.c --- */
-/* After anything that may have given lwIP something to do: what it sent to itself, its timers. */
-void net_settle(void);
 
 #endif
