@@ -218,7 +218,7 @@ seen 'and the first again' 1 done 'echo d >&3; echo done'
 if [ "$(tr '\n' ' ' <"$tmp/both/log")" = 'a b c d ' ]; then ok 'two machines: all is in the log'; else not_ok 'two machines: all is in the log' "$(tr '\n' ' ' <"$tmp/both/log")"; fi
 exec 5>&- 6<&- 7>&- 8<&- 9>&-
 wait
-"$mayfly" run --engine bt --timeout 60 --share "$tmp/one:/s" --env DIR=/s build/guests/check churn >"$tmp/guest" 2>"$tmp/err" </dev/null
+"$mayfly" run --engine bt --timeout 120 --share "$tmp/one:/s" --env DIR=/s build/guests/check churn >"$tmp/guest" 2>"$tmp/err" </dev/null
 got=$?
 if [ $got -eq 0 ]; then ok "shares: files made and removed"; else not_ok "shares: files made and removed" "status $got $(grep FAIL "$tmp/guest")"; fi
 

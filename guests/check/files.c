@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -285,6 +286,28 @@ void check_churn(void)
         wrong = fd < 0 || close(fd) || unlink("churn");
     }
     check(!wrong, "17000 files made and removed");
+
+    enum { FILES = 12000 };
+    struct sysinfo before, after;
+    char name[32];
+
+    sysinfo(&before);
+    for (int i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        int fd = open(name, O_CREAT | O_EXCL | O_WRONLY, 0600);
+
+        wrong += fd < 0 || close(fd);
+    }
+    for (int i = 0; i < FILES; i++)
+        wrong += !present("n%d", i);
+    sysinfo(&after);
+    check(!wrong, "12000 files seen");
+    check(before.freeram - after.freeram < 5 << 19, "and not all of them remembered");
+    for (int i = 0; i < FILES; i++) {
+        snprintf(name, sizeof name, "n%d", i);
+        wrong += unlink(name) != 0;
+    }
+    check(!wrong, "and removed");
 }
 
 /* In $DIR, which is the host's. A file "kept" stays mapped and written to when the program ends. */

@@ -201,6 +201,38 @@ void dir_each(struct inode *dir, void (*what)(struct inode *i))
         what(e->inode);
 }
 
+/* What nobody uses, and nothing hangs from. */
+static bool idle(const struct inode *i)
+{
+    return i->node && i->refs == 1 && !i->mount && !i->entries;
+}
+
+void dir_prune(struct inode *top)
+{
+    struct inode *dir = top;
+    struct entry *e = top->entries;
+
+    while (e) {
+        struct entry *next = e->next;
+
+        if (e->inode->entries && e->inode->node && !e->inode->mount) {
+            dir = e->inode;
+            e = dir->entries;
+            continue;
+        }
+        if (idle(e->inode))
+            take_out(dir, e);
+        while (!next && dir != top) { /* back up: it may be idle itself now */
+            e = dir->entry;
+            dir = dir->parent;
+            next = e->next;
+            if (idle(e->inode))
+                take_out(dir, e);
+        }
+        e = next;
+    }
+}
+
 int64_t path_of(struct inode *dir, char *out, size_t size)
 {
     size_t at = size;

@@ -92,6 +92,8 @@ int dir_remove(struct inode *dir, const char *name, size_t len);
 void dir_exchange(struct inode *a, const char *name, size_t len, struct inode *b, const char *other,
                   size_t other_len);
 void dir_clear(struct inode *dir); /* all of them */
+/* Drop what is known of the host below top and not in use. */
+void dir_prune(struct inode *top);
 void dir_each(struct inode *dir, void (*what)(struct inode *i));
 /* The absolute path of what has a name. */
 int64_t path_of(struct inode *dir, char *out, size_t size);

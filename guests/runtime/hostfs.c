@@ -13,7 +13,10 @@
 #include <linux/stat.h>
 #include "guests/runtime/process.h"
 
-#define NAMED_NS 100000000u
+#define NAMED_NS    100000000u
+#define KNOWN_LEAST 4096u /* inodes of the host that are kept before any is dropped */
+
+static uint32_t known;
 
 static void set_attr(struct inode *i, const struct fuse_attr *a)
 {
@@ -62,6 +65,7 @@ static struct inode *remember(struct inode *dir, const char *name, size_t len,
     i = inode_new(e->attr.mode);
     if (!i)
         return NULL;
+    known++;
     i->share = dir->share;
     i->node = e->nodeid;
     i->lookups = 1;
@@ -85,6 +89,7 @@ void hostfs_forget(const struct inode *i)
     } batch[SHARES];
     uint32_t n = batch[i->share].head.count;
 
+    known -= i->node != FUSE_ROOT_ID;
     if (!i->lookups)
         return;
     batch[i->share].one[n++] = (struct fuse_forget_one){.nodeid = i->node, .nlookup = i->lookups};
@@ -417,6 +422,19 @@ static void become_root(struct inode *i)
 }
 
 static struct inode *share[SHARES];
+
+/* When twice as many have come as the last time were in use, so that it costs each name little. */
+void hostfs_prune(void)
+{
+    static uint32_t most = KNOWN_LEAST;
+
+    if (known < most)
+        return;
+    for (unsigned i = 0; i < SHARES; i++)
+        if (share[i])
+            dir_prune(share[i]);
+    most = known < KNOWN_LEAST / 2 ? KNOWN_LEAST : 2 * known;
+}
 
 static const char *path_of_share(unsigned n)
 {

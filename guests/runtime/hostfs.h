@@ -51,6 +51,9 @@ int hostfs_resize(struct inode *i, uint64_t size);
 int hostfs_chmod(struct inode *i, uint32_t mode);
 int hostfs_chown(struct inode *i, uint32_t uid, uint32_t gid);
 int hostfs_times(struct inode *i, int64_t atime, int64_t mtime);
+/* Nobody holds what a path led to without a reference: the host's names that were seen long ago may
+ * be dropped. */
+void hostfs_prune(void);
 /* The last of it here has gone: the host may forget it too. */
 void hostfs_forget(const struct inode *i);
 struct statfs;

@@ -192,6 +192,7 @@ int path_walk(int64_t dirfd, const char *path, unsigned how, struct place *p)
             return -ENOTDIR;
         dir = f->inode;
     }
+    hostfs_prune();
     recent_used = false;
     links_followed = 0;
     int err = walk(dir, path, how, p);
