@@ -140,7 +140,7 @@ void aml_int(struct aml *a, uint64_t val)
     }
 }
 
-void aml_string(struct aml *a, const char *s)
+static void aml_string(struct aml *a, const char *s)
 {
     put8(a, OP_STRING);
     put(a, s, (uint32_t)strlen(s) + 1);

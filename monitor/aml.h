@@ -32,7 +32,6 @@ void aml_name_string(struct aml *a, const char *name, const char *val);
 void aml_name_eisa(struct aml *a, const char *name, const char *id); /* "PNP0501" */
 
 void aml_int(struct aml *a, uint64_t val);
-void aml_string(struct aml *a, const char *s);
 void aml_package(struct aml *a, uint8_t count); /* its elements follow, then aml_end() */
 
 /* Name (_CRS, ResourceTemplate () { ... }): resources, then aml_crs_end(). */

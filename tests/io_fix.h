@@ -10,6 +10,7 @@ struct call {
     struct io_op op;
     int res;
     unsigned times;
+    struct iovec iov;
 };
 static void on_done(struct io_op *op, int res)
 {
@@ -23,5 +24,17 @@ static void on_done(struct io_op *op, int res)
     {                                    \
         .op.done = on_done, .res = 12345 \
     }
+
+/* One buffer. */
+static void read_one(struct call *c, int file, void *buf, size_t len, uint64_t off)
+{
+    c->iov = (struct iovec){buf, len};
+    io_readv(io, &c->op, file, &c->iov, 1, off);
+}
+static void write_one(struct call *c, int file, const void *buf, size_t len, uint64_t off)
+{
+    c->iov = (struct iovec){(void *)(uintptr_t)buf, len};
+    io_writev(io, &c->op, file, &c->iov, 1, off);
+}
 
 #endif

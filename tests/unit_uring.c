@@ -113,12 +113,13 @@ Test(uring, eagain_is_waited_out)
     cr_assert_eq(pipe2(p, O_NONBLOCK), 0);
     in = io_file_add(io, p[0], 0);
     for (int canceled = 0; canceled < 2; canceled++) {
+        r.iov = (struct iovec){buf, sizeof buf};
         r.op = (struct io_op){.done = on_done,
                               .busy = true,
-                              .kind = IO_READ,
+                              .kind = IO_READV,
                               .file = (uint16_t)in,
-                              .addr = buf,
-                              .len = sizeof buf,
+                              .addr = &r.iov,
+                              .len = 1,
                               .off = UINT64_MAX};
         cr_assert(try_later(io, &r.op, -EAGAIN));
         cr_assert(!finish(&r, 5) && r.op.flags & OP_WAITS, "it waits");
@@ -149,18 +150,18 @@ Test(uring, full_pipe)
 
     while (write(p[1], buf, sizeof buf) > 0)
         ;
-    io_write(io, &w.op, out, buf, 100, UINT64_MAX);
+    write_one(&w, out, buf, 100, UINT64_MAX);
     cr_assert(!finish(&w, 5), "it waits");
-    io_read(io, &r.op, in, buf, sizeof buf, UINT64_MAX);
+    read_one(&r, in, buf, sizeof buf, UINT64_MAX);
     cr_assert(finish(&r, 2000) && r.res == sizeof buf);
     cr_assert((w.times || finish(&w, 2000)) && w.res == 100);
     while (write(p[1], buf, sizeof buf) > 0 || write(p[1], buf, 1) > 0)
         ;
-    io_write(io, &w.op, out, buf, 100, UINT64_MAX);
+    write_one(&w, out, buf, 100, UINT64_MAX);
     cr_assert(!finish(&w, 5));
     io_cancel(io, &w.op);
     cr_assert(finish(&w, 2000) && w.res == -ECANCELED);
-    io_write(io, &w.op, out, buf, 100, UINT64_MAX);
+    write_one(&w, out, buf, 100, UINT64_MAX);
     cr_assert(!finish(&w, 5));
     signal(SIGPIPE, SIG_IGN);
     io_file_remove(io, in);
@@ -179,7 +180,7 @@ Test(uring, a_full_queue_is_handed_over)
     f = io_file_add(io, fd, 0);
     for (unsigned i = 0; i < sizeof c / sizeof c[0]; i++) {
         c[i].op.done = on_done;
-        io_read(io, &c[i].op, f, &byte, 1, 0);
+        read_one(&c[i], f, &byte, 1, 0);
     }
     for (unsigned i = 0; i < sizeof c / sizeof c[0]; i++)
         cr_assert(c[i].times || finish(&c[i], 2000), "%u", i);

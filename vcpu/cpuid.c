@@ -259,7 +259,8 @@ void cpuid_build(struct cpuid_table *t, const struct vm_cpus *vm)
     add(t, 0x80000008, 0, phys | 48u << 8, 0, amd ? (ncpu - 1) | bits << 12 : 0, 0);
 }
 
-bool cpuid_leaf_indexed(uint32_t leaf)
+/* Does ECX select a part of this leaf? */
+static bool leaf_indexed(uint32_t leaf)
 {
     return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd || leaf == 0x1f ||
            leaf == 0x8000001d;
@@ -267,7 +268,7 @@ bool cpuid_leaf_indexed(uint32_t leaf)
 
 static const struct cpuid_leaf *find(const struct cpuid_table *t, uint32_t leaf, uint32_t sub)
 {
-    if (!cpuid_leaf_indexed(leaf))
+    if (!leaf_indexed(leaf))
         sub = 0;
     for (unsigned i = 0; i < t->n; i++)
         if (t->leaf[i].leaf == leaf && t->leaf[i].sub == sub)

@@ -82,8 +82,6 @@ struct cpuid_table {
  * too). */
 void cpuid_build(struct cpuid_table *t, const struct vm_cpus *vm);
 void cpu_cpuid(const struct vcpu *v, uint32_t leaf, uint32_t sub, uint32_t out[4]);
-/* Does ECX select a part of this leaf? */
-bool cpuid_leaf_indexed(uint32_t leaf);
 /* Does the guest see feature bit (register index 0-3 = eax..edx) of leaf.sub? */
 bool cpuid_has(const struct cpuid_table *t, uint32_t leaf, uint32_t sub, unsigned reg,
                unsigned bit);

@@ -42,18 +42,6 @@ int interp_sys(struct vcpu *v, const struct insn *in); /* IC_SYS but INS/OUTS: i
 /* Does the instruction report a pending x87 exception (#MF) before it looks at its operand? */
 bool interp_mf_first(const struct insn *in);
 
-/* Effective address of the ModRM memory operand (address-size wrapped, no segment base). */
-uint64_t interp_ea(const struct vcpu *v, const struct insn *in);
-
-/* Memory operand: EA, segment checks, linear address. CPU_FAULT with #GP/#SS. acc as mem.h. */
-int interp_lin(struct vcpu *v, const struct insn *in, unsigned size, unsigned acc, gva_t *lin);
-
-/* GPR access with x86's rules: 1-byte operands honour REX (spl..) against AH..BH; 2-byte keep the
- * upper part; 4-byte zero it. */
-uint64_t interp_gpr(const struct vcpu *v, const struct insn *in, unsigned reg, unsigned size);
-void interp_set_gpr(struct vcpu *v, const struct insn *in, unsigned reg, unsigned size,
-                    uint64_t val);
-
 /* Push/pop of size 2, 4, 8 through SS with the stack address size; push does all checks before RSP
  * changes. pop leaves RSP to the caller when peek. */
 int interp_push(struct vcpu *v, uint64_t val, unsigned size);

@@ -14,27 +14,6 @@ void interp_bus_unlock(void)
     pthread_mutex_unlock(&bus);
 }
 
-uint64_t interp_ea(const struct vcpu *v, const struct insn *in)
-{
-    return op_ea(v, in);
-}
-
-int interp_lin(struct vcpu *v, const struct insn *in, unsigned size, unsigned acc, gva_t *lin)
-{
-    return op_lin(v, in, size, acc, lin);
-}
-
-uint64_t interp_gpr(const struct vcpu *v, const struct insn *in, unsigned reg, unsigned size)
-{
-    return op_gpr(v, in, reg, size);
-}
-
-void interp_set_gpr(struct vcpu *v, const struct insn *in, unsigned reg, unsigned size,
-                    uint64_t val)
-{
-    op_set_gpr(v, in, reg, size, val);
-}
-
 bool interp_misaligned(const struct vcpu *v, gva_t lin, unsigned align)
 {
     return (lin & (align - 1)) && v->cpu.cpl == 3 && (v->cpu.rflags & FL_AC) &&

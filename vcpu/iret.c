@@ -11,7 +11,8 @@ struct target {
     struct seg ss;
 };
 
-void seg_drop_inner_data(struct cpu *c)
+/* ES DS FS GS lose what the new CPL may not use (SDM 2A RET, RETURN-TO-OUTER-PRIVILEGE-LEVEL). */
+static void drop_inner_data(struct cpu *c)
 {
     static const uint8_t data[] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
 
@@ -102,7 +103,7 @@ static void commit(struct cpu *c, const struct target *t)
     if (t->load_ss)
         c->seg[SEG_SS] = t->ss;
     if (outer)
-        seg_drop_inner_data(c);
+        drop_inner_data(c);
 }
 
 static void set_flags(struct cpu *c, uint64_t val, uint64_t mask)

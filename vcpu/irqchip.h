@@ -15,8 +15,6 @@ void ioapic_set_pin(struct irqchip *c, unsigned pin, bool level);
 void pic_reset(struct irqchip *c);
 /* ISA line 0-15 but 2 (the cascade). */
 void pic_set_line(struct irqchip *c, unsigned irq, bool level);
-/* Tell vCPU 0 (or KVM) what the INTR pin is now. */
-void pic_update(struct irqchip *c);
 
 void pit_reset(struct irqchip *c);
 

@@ -67,7 +67,8 @@ static void set_input(struct pic *p, unsigned line, bool level, bool follow)
     p->lines = level ? p->lines | bit : p->lines & (uint8_t)~bit;
 }
 
-void pic_update(struct irqchip *c)
+/* Tell vCPU 0 (or KVM) what the INTR pin is now. */
+static void update_pin(struct irqchip *c)
 {
     struct vm_cpus *vm = c->vm;
 
@@ -103,7 +104,7 @@ void pic_update(struct irqchip *c)
 void pic_set_line(struct irqchip *c, unsigned irq, bool level)
 {
     set_input(&c->pic[irq >> 3], irq & 7, level, false);
-    pic_update(c);
+    update_pin(c);
 }
 
 bool pic_output(struct irqchip *c)
@@ -144,7 +145,7 @@ int pic_ack(struct irqchip *c)
 
     if (cascade)
         vector = c->pic[1].base + (int)acknowledge(c, &c->pic[1]);
-    pic_update(c);
+    update_pin(c);
     pthread_mutex_unlock(&c->lock);
     return vector;
 }
@@ -247,7 +248,7 @@ void pic_write(struct irqchip *c, uint16_t port, uint8_t val)
         ocw3(p, val);
     else
         ocw2(p, val);
-    pic_update(c);
+    update_pin(c);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -263,7 +264,7 @@ uint8_t pic_read(struct irqchip *c, uint16_t port)
     } else if (p->poll) { /* the read is the INTA pulse */
         p->poll = 0;
         val = request(c, p) >= 0 ? (uint8_t)(0x80 | acknowledge(c, p)) : 0;
-        pic_update(c);
+        update_pin(c);
     } else if (port & 1) {
         val = p->imr;
     } else {

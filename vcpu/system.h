@@ -150,11 +150,6 @@ int stack_inner(struct vcpu *v, unsigned dpl, struct stack *s);
 /* Long mode: RSPn for privilege dpl, or IST slot ist when that is not 0; SS is null. */
 int stack_inner64(struct vcpu *v, unsigned dpl, unsigned ist, struct stack *s);
 
-/* --- iret.c --- */
-
-/* ES DS FS GS lose what the new CPL may not use (SDM 2A RET, RETURN-TO-OUTER-PRIVILEGE-LEVEL). */
-void seg_drop_inner_data(struct cpu *c);
-
 /* --- task.c: task switches, legacy mode only --- */
 enum task_how { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_EVENT };
 

@@ -87,23 +87,6 @@ void io_writev(struct io *io, struct io_op *op, int file, const struct iovec *io
     start(io, op, IO_WRITEV, file);
 }
 
-void io_read(struct io *io, struct io_op *op, int file, void *buf, uint32_t len, uint64_t off)
-{
-    op->addr = buf;
-    op->len = len;
-    op->off = off;
-    start(io, op, IO_READ, file);
-}
-
-void io_write(struct io *io, struct io_op *op, int file, const void *buf, uint32_t len,
-              uint64_t off)
-{
-    op->addr = (void *)buf;
-    op->len = len;
-    op->off = off;
-    start(io, op, IO_WRITE, file);
-}
-
 void io_fsync(struct io *io, struct io_op *op, int file, bool data_only)
 {
     op->aux = data_only;
@@ -130,19 +113,6 @@ void io_sendmsg(struct io *io, struct io_op *op, int file, const struct msghdr *
     op->addr = (void *)msg;
     op->len = flags | MSG_NOSIGNAL;
     start(io, op, IO_SENDMSG, file);
-}
-
-void io_accept(struct io *io, struct io_op *op, int file)
-{
-    start(io, op, IO_ACCEPT, file);
-}
-
-void io_connect(struct io *io, struct io_op *op, int file, const struct sockaddr *addr,
-                socklen_t len)
-{
-    op->addr = (void *)addr;
-    op->len = len;
-    start(io, op, IO_CONNECT, file);
 }
 
 void io_poll(struct io *io, struct io_op *op, int file, unsigned events, bool multishot)

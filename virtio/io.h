@@ -27,7 +27,7 @@ struct io_op;
 typedef void io_done(struct io_op *op, int res);
 
 /* Embed it in the request. Owned by io from the start to the callback: not moved, not reused.
- * Buffers, iovecs, msghdrs and sockaddrs given with it stay valid as long. Zero it once. */
+ * Buffers, iovecs and msghdrs given with it stay valid as long. Zero it once. */
 struct io_op {
     io_done *done; /* set by the caller before starting */
     /* --- io's own --- */
@@ -62,19 +62,12 @@ void io_readv(struct io *io, struct io_op *op, int file, const struct iovec *iov
               uint64_t off); /* off UINT64_MAX: a stream, no position */
 void io_writev(struct io *io, struct io_op *op, int file, const struct iovec *iov, unsigned n,
                uint64_t off);
-void io_read(struct io *io, struct io_op *op, int file, void *buf, uint32_t len, uint64_t off);
-void io_write(struct io *io, struct io_op *op, int file, const void *buf, uint32_t len,
-              uint64_t off);
 void io_fsync(struct io *io, struct io_op *op, int file, bool data_only);
 void io_fallocate(struct io *io, struct io_op *op, int file, int mode, uint64_t off, uint64_t len);
 /* MSG_DONTWAIT in flags: -EAGAIN where it would wait. */
 void io_recvmsg(struct io *io, struct io_op *op, int file, struct msghdr *msg, unsigned flags);
 void io_sendmsg(struct io *io, struct io_op *op, int file, const struct msghdr *msg,
                 unsigned flags); /* MSG_NOSIGNAL is added */
-/* res: the new connection's descriptor (CLOEXEC), the caller's own. */
-void io_accept(struct io *io, struct io_op *op, int file);
-void io_connect(struct io *io, struct io_op *op, int file, const struct sockaddr *addr,
-                socklen_t len);
 /* events: POLLIN, POLLOUT...; res: the events. multishot: the callback comes again and again and
  * the op stays io's until io_cancel() (op->busy says so inside the callback: a multishot may also
  * end by itself with an error or after POLLHUP, with busy false). Each call means "look until

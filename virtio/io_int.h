@@ -7,14 +7,10 @@
 enum io_kind {
     IO_READV,
     IO_WRITEV,
-    IO_READ,
-    IO_WRITE,
     IO_FSYNC,
     IO_FALLOCATE,
     IO_RECVMSG,
     IO_SENDMSG,
-    IO_ACCEPT,
-    IO_CONNECT,
     IO_POLL,
 };
 

@@ -79,14 +79,6 @@ static int result(ssize_t r)
     return r < 0 ? -errno : (int)r;
 }
 
-static int connect_result(int fd)
-{
-    int err = 0;
-    socklen_t len = sizeof err;
-
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
-}
-
 /* A large transfer in one call never ends above 2 GiB, so an int holds it. */
 static int carry_out(struct io_op *op, int fd)
 {
@@ -100,10 +92,6 @@ static int carry_out(struct io_op *op, int fd)
     case IO_WRITEV:
         return result(stream ? writev(fd, op->addr, (int)op->len)
                              : pwritev(fd, op->addr, (int)op->len, off));
-    case IO_READ:
-        return result(stream ? read(fd, op->addr, op->len) : pread(fd, op->addr, op->len, off));
-    case IO_WRITE:
-        return result(stream ? write(fd, op->addr, op->len) : pwrite(fd, op->addr, op->len, off));
     case IO_FSYNC:
         return result(op->aux ? fdatasync(fd) : fsync(fd));
     case IO_FALLOCATE:
@@ -112,15 +100,6 @@ static int carry_out(struct io_op *op, int fd)
         return result(recvmsg(fd, op->addr, (int)op->len | MSG_DONTWAIT));
     case IO_SENDMSG:
         return result(sendmsg(fd, op->addr, (int)op->len | MSG_DONTWAIT));
-    case IO_ACCEPT:
-        return result(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
-    case IO_CONNECT: {
-        if (op->flags & OP_WAITS)
-            return connect_result(fd);
-        int r = result(connect(fd, op->addr, op->len));
-
-        return r == -EINPROGRESS ? -EAGAIN : r;
-    }
     default:
         return -EINVAL;
     }
@@ -157,8 +136,7 @@ static void *pool_thread(void *arg)
 
 static bool reads(const struct io_op *op)
 {
-    return op->kind == IO_READ || op->kind == IO_READV || op->kind == IO_RECVMSG ||
-           op->kind == IO_ACCEPT;
+    return op->kind == IO_READV || op->kind == IO_RECVMSG;
 }
 
 /* Where its file is not ready: is that its result? */

@@ -92,7 +92,8 @@ void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent)
     virtq_push(&n->dev.vq[NET_TX], c, 0);
 }
 
-void net_tx_discard(struct net *n)
+/* Pop and drop everything in the transmit queue. */
+static void discard_tx(struct net *n)
 {
     struct iovec iov[VIRTQ_SIZE_MAX];
     struct virtq_chain c = {.iov = iov, .cap = VIRTQ_SIZE_MAX};
@@ -132,7 +133,7 @@ static void notify(struct virtio_dev *dev, unsigned q)
     else if (n->link_up)
         n->backend->tx(n);
     else
-        net_tx_discard(n);
+        discard_tx(n);
 }
 
 static void reset(struct virtio_dev *dev)

@@ -140,8 +140,6 @@ void net_count(struct net *n, unsigned which, const struct iovec *iov, unsigned 
 void net_traffic(struct net *n, uint32_t bytes);
 /* A frame of the driver is done with. */
 void net_tx_done(struct net *n, const struct virtq_chain *c, bool sent);
-/* Pop and drop everything in the transmit queue. */
-void net_tx_discard(struct net *n);
 
 /* --- net_options.c --- */
 #define NET_FORWARDS 16u

@@ -27,9 +27,8 @@ struct uring {
 };
 
 static const uint8_t allowed_ops[] = {
-    IORING_OP_READV,     IORING_OP_WRITEV,   IORING_OP_READ,    IORING_OP_WRITE,
-    IORING_OP_FSYNC,     IORING_OP_RECVMSG,  IORING_OP_SENDMSG, IORING_OP_ACCEPT,
-    IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_CONNECT, IORING_OP_ASYNC_CANCEL,
+    IORING_OP_READV,   IORING_OP_WRITEV,    IORING_OP_FSYNC,    IORING_OP_RECVMSG,
+    IORING_OP_SENDMSG, IORING_OP_FALLOCATE, IORING_OP_POLL_ADD, IORING_OP_ASYNC_CANCEL,
 };
 #define NALLOWED (sizeof allowed_ops / sizeof allowed_ops[0])
 
@@ -52,8 +51,7 @@ static void prepare(struct io_uring_sqe *sqe, const struct io_op *op)
     int f = op->file;
 
     if (op->flags & OP_WAITS) {
-        io_uring_prep_poll_add(sqe, f,
-                               op->kind == IO_READ || op->kind == IO_READV ? POLLIN : POLLOUT);
+        io_uring_prep_poll_add(sqe, f, op->kind == IO_READV ? POLLIN : POLLOUT);
         return;
     }
     switch ((enum io_kind)op->kind) {
@@ -62,12 +60,6 @@ static void prepare(struct io_uring_sqe *sqe, const struct io_op *op)
         break;
     case IO_WRITEV:
         io_uring_prep_writev(sqe, f, op->addr, op->len, op->off);
-        break;
-    case IO_READ:
-        io_uring_prep_read(sqe, f, op->addr, op->len, op->off);
-        break;
-    case IO_WRITE:
-        io_uring_prep_write(sqe, f, op->addr, op->len, op->off);
         break;
     case IO_FSYNC:
         io_uring_prep_fsync(sqe, f, op->aux ? IORING_FSYNC_DATASYNC : 0);
@@ -80,12 +72,6 @@ static void prepare(struct io_uring_sqe *sqe, const struct io_op *op)
         break;
     case IO_SENDMSG:
         io_uring_prep_sendmsg(sqe, f, op->addr, op->len);
-        break;
-    case IO_ACCEPT:
-        io_uring_prep_accept(sqe, f, NULL, NULL, SOCK_CLOEXEC);
-        break;
-    case IO_CONNECT:
-        io_uring_prep_connect(sqe, f, op->addr, op->len);
         break;
     case IO_POLL:
         if (op->aux)
@@ -118,7 +104,7 @@ static void uring_cancel(struct io *io, struct io_op *op)
  * then try again. */
 static bool try_later(struct io *io, struct io_op *op, int res)
 {
-    bool stream = op->kind <= IO_WRITE && io->file[op->file].pollable;
+    bool stream = op->kind <= IO_WRITEV && io->file[op->file].pollable;
 
     if (op->flags & OP_WAITS) {
         op->flags &= (uint8_t)~OP_WAITS;
