@@ -45,7 +45,7 @@ int64_t sys_fchown(uint64_t, uint64_t, uint64_t);
 int64_t sys_fchownat(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t);
 int64_t sys_fcntl(uint64_t, uint64_t, uint64_t);
 int64_t sys_flistxattr(uint64_t);
-int64_t sys_flock(uint64_t);
+int64_t sys_flock(uint64_t, uint64_t);
 int64_t sys_fork(void);
 int64_t sys_fstat(uint64_t, uint64_t);
 int64_t sys_fstatfs(uint64_t, uint64_t);

@@ -48,6 +48,7 @@ void file_drop(struct file *f)
     if (--f->refs)
         return;
     epoll_forget(f);
+    lock_release(f);
     if (f->ops->release)
         f->ops->release(f);
     if (f->inode) {
@@ -451,15 +452,13 @@ int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
         f->flags = (f->flags & ~(uint32_t)SETTABLE) | ((uint32_t)arg & SETTABLE);
         return 0;
     case F_GETLK:
-    case OFD_GETLK: { /* nobody else could hold one */
-        uint16_t unlocked = F_UNLCK;
-
-        return copy_out(arg, &unlocked, sizeof unlocked);
-    }
+    case OFD_GETLK:
+        return lock_record(f, arg, true);
     case F_SETLK:
     case F_SETLKW:
     case OFD_SETLK:
     case OFD_SETLKW:
+        return lock_record(f, arg, false);
     case F_SETOWN:
     case F_GETOWN:
         return 0;
@@ -470,11 +469,6 @@ int64_t sys_fcntl(uint64_t fd, uint64_t cmd, uint64_t arg)
     default:
         return -EINVAL;
     }
-}
-
-int64_t sys_flock(uint64_t fd)
-{
-    return fd_file(fd) ? 0 : -EBADF;
 }
 
 int64_t sys_ioctl(uint64_t fd, uint64_t cmd, uint64_t arg)

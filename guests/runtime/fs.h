@@ -132,6 +132,10 @@ void files_init(void);
 int64_t file_read(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 int64_t file_write(struct file *f, uint64_t buf, uint64_t len, uint64_t *pos);
 
+/* --- lock.c --- */
+void lock_release(const struct file *f);
+int64_t lock_record(const struct file *f, uint64_t at, bool ask);
+
 /* --- limits.c: setrlimit --- */
 uint64_t limit_files(void); /* descriptors are below it */
 /* A file that is to be written at, or to become of that size: 0, *len perhaps less, or -EFBIG and

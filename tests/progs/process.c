@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/fsuid.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -104,6 +105,40 @@ static void names(void)
     struct statvfs s;
 
     check(!statvfs("/", &s) && s.f_files && s.f_ffree && s.f_blocks, "statvfs");
+}
+
+static void *unlock_later(void *fd)
+{
+    usleep(20000);
+    return (void *)(long)flock(*(int *)fd, LOCK_UN);
+}
+
+static void locks(void)
+{
+    int a = open("locked", O_CREAT | O_RDWR, 0600), b = open("locked", O_RDWR), c = dup(a);
+    struct flock l = {.l_type = F_WRLCK}, bad = {.l_type = 99};
+    pthread_t t;
+
+    check(!flock(a, LOCK_EX) && fails(flock(b, LOCK_EX | LOCK_NB), EWOULDBLOCK) &&
+              fails(flock(b, LOCK_SH | LOCK_NB), EWOULDBLOCK) && !flock(c, LOCK_EX | LOCK_NB),
+          "flock between two open files");
+    check(!flock(c, LOCK_SH) && !flock(b, LOCK_SH) && fails(flock(a, LOCK_EX | LOCK_NB), EAGAIN) &&
+              !flock(a, LOCK_SH),
+          "shared by both");
+    pthread_create(&t, NULL, unlock_later, &b);
+    check(!flock(a, LOCK_EX), "waiting for the other");
+    pthread_join(t, NULL);
+    close(a);
+    check(fails(flock(b, LOCK_EX | LOCK_NB), EAGAIN), "held by a duplicate");
+    close(c);
+    check(!flock(b, LOCK_EX | LOCK_NB) && fails(flock(b, 0), EINVAL) &&
+              fails(flock(b, LOCK_SH | LOCK_EX), EINVAL),
+          "and given up with the last");
+    check(!fcntl(b, F_SETLK, &l) && !fcntl(b, F_GETLK, &l) && l.l_type == F_UNLCK &&
+              fails(fcntl(b, F_SETLK, &bad), EINVAL) && fails(fcntl(b, F_SETLK, NULL), EFAULT),
+          "record locks");
+    close(b);
+    unlink("locked");
 }
 
 static void shared(void)
@@ -306,6 +341,7 @@ int main(void)
     listing();
     names();
     shared();
+    locks();
     memory();
     waits();
     threads();
