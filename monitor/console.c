@@ -37,13 +37,15 @@ static atomic_bool stopped;              /* for it */
 
 void console_init(struct machine *m, struct console *c)
 {
-    struct stat st;
+    struct stat st, err;
+    bool known = !fstat(1, &st);
 
     /* The buffers are not cleared: they are static, and a touched page costs the launch. */
     c->m = m;
     m->console = c;
     pthread_mutex_init(&c->lock, NULL);
-    c->poll_out = fstat(1, &st) || !S_ISREG(st.st_mode);
+    c->poll_out = !known || !S_ISREG(st.st_mode);
+    c->with_errors = known && !fstat(2, &err) && st.st_dev == err.st_dev && st.st_ino == err.st_ino;
 }
 
 void console_raw(struct console *c)
@@ -285,6 +287,14 @@ void console_write(struct machine *m, const void *buf, size_t len)
     pthread_mutex_lock(&c->lock);
     put_output(c, buf, len, FLUSH_WAIT);
     pthread_mutex_unlock(&c->lock);
+}
+
+void console_before_errors(struct machine *m)
+{
+    struct console *c = m->console;
+
+    if (c->with_errors)
+        console_flush(m, FLUSH_WAIT);
 }
 
 int console_write_program(struct machine *m, const void *buf, size_t len, bool through)

@@ -85,6 +85,7 @@ struct console {
     pthread_mutex_t lock; /* output; taken inside machine.lock, never around it */
     struct machine *m;
     bool poll_out;        /* stdout may block: ask before writing */
+    bool with_errors;     /* stdout and stderr are one file */
     bool dead;            /* stdout failed: what comes is dropped */
     atomic_bool out_wait; /* the I/O thread waits for POLLOUT */
     bool flush_armed;     /* it will flush when its timer fires */
@@ -136,6 +137,9 @@ uint64_t console_settles_at(struct console *c);
 bool console_output_waits(struct console *c);
 /* For a program: 0 or the -errno of a write, this one or one before; through: of this one. */
 int console_write_program(struct machine *m, const void *buf, size_t len, bool through);
+/* It now writes to stderr: if that is the same file as stdout, what was written before comes
+ * before. */
+void console_before_errors(struct machine *m);
 /* Its output is all out, or it is said why not. At the end. */
 void console_settle_error(struct console *c);
 /* console_write() that does not wait: the bytes taken, also 0. */

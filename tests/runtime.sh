@@ -371,6 +371,19 @@ else
     skipped "tty" "no script(1)"
 fi
 
+# --- stdout and stderr as one file ------------------------------------------------------------------
+lines='i=0; while [ $i -lt 200 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done'
+/bin/busybox sh -c "$lines" >"$tmp/host" 2>&1
+for engine in $(engines); do
+    "$mayfly" run --engine "$engine" --timeout 30 /bin/busybox sh -c "$lines" >"$tmp/file" 2>&1
+    "$mayfly" run --engine "$engine" --timeout 30 /bin/busybox sh -c "$lines" 2>&1 | cat >"$tmp/pipe"
+    if cmp -s "$tmp/host" "$tmp/file" && cmp -s "$tmp/host" "$tmp/pipe"; then
+        ok "$engine: stdout and stderr in order"
+    else
+        not_ok "$engine: stdout and stderr in order" "$(diff "$tmp/host" "$tmp/pipe" | head -n 3 | tr '\n' ';')"
+    fi
+done
+
 # --- what is no program of ours ---------------------------------------------------------------------
 refuse() { want "refused: $1" 126 "$3" run --engine bt "$2"; } # NAME FILE PATTERN
 refuse "dynamic" /bin/ls 'dynamically linked.*-static'
