@@ -176,14 +176,15 @@ static uint64_t borrow(unsigned n)
     return 0;
 }
 
-uint64_t frame_alloc(void)
+static uint64_t alloc(bool clear)
 {
     uint64_t pa = pool_list;
 
     if (pa) {
         pool_list = *(uint64_t *)kva(pa);
         nfree--;
-        fill(kva(pa), 0, PAGE);
+        if (clear)
+            fill(kva(pa), 0, PAGE);
         return pa;
     }
     if (next < pool_end) {
@@ -196,9 +197,19 @@ uint64_t frame_alloc(void)
         return nfree ? borrow(1) : 0;
     }
     nfree--;
-    if (boot.flags & MAYFLY_BOOT_DIRTY)
+    if (clear && boot.flags & MAYFLY_BOOT_DIRTY)
         fill(kva(pa), 0, PAGE);
     return pa;
+}
+
+uint64_t frame_alloc(void)
+{
+    return alloc(true);
+}
+
+uint64_t frame_alloc_dirty(void)
+{
+    return alloc(false);
 }
 
 uint64_t frames_row(unsigned n)

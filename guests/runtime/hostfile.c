@@ -241,7 +241,7 @@ const struct file_ops hostfile_ops = {.read = host_read,
                                       .release = host_release,
                                       .seekable = true};
 
-int hostfs_pages(const struct inode *i, uint64_t n, void *const page[], unsigned count)
+int64_t hostfs_pages(const struct inode *i, uint64_t n, void *const page[], unsigned count)
 {
     struct stretch s[STRETCHES];
 
@@ -250,10 +250,7 @@ int hostfs_pages(const struct inode *i, uint64_t n, void *const page[], unsigned
     count = (unsigned)least(count, STRETCHES);
     for (unsigned k = 0; k < count; k++)
         s[k] = (struct stretch){page[k], PAGE};
-    int64_t err =
-        transfer(i, (uintptr_t)i->backing->data, false, n * PAGE, count * PAGE, s, count, 0);
-
-    return err < 0 ? (int)err : 0;
+    return transfer(i, (uintptr_t)i->backing->data, false, n * PAGE, count * PAGE, s, count, 0);
 }
 
 int hostfs_put_page(struct inode *i, uint64_t n, void *page)

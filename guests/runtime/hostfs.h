@@ -69,8 +69,8 @@ int hostfs_open_new(struct inode *dir, const char *name, size_t len, uint32_t fl
                     struct inode **i, uint64_t *fh);
 void hostfs_close(uint8_t share, uint64_t node, uint64_t fh, bool directory);
 int hostfs_fallocate(struct file *f, uint64_t mode, uint64_t off, uint64_t len);
-/* A mapped file's pages, by whole pages of kernel memory: from n on, as many as are empty; one. */
-int hostfs_pages(const struct inode *i, uint64_t n, void *const page[], unsigned count);
+/* A mapped file's pages, by whole pages of kernel memory: from n on (how many bytes came); one. */
+int64_t hostfs_pages(const struct inode *i, uint64_t n, void *const page[], unsigned count);
 int hostfs_put_page(struct inode *i, uint64_t n, void *page);
 void hostfs_mapped(struct file *f);
 void hostfs_unmapped(struct inode *i); /* the last mapping has gone */

@@ -92,18 +92,22 @@ static void fetch_pages(const struct inode *i, uint64_t n, uint64_t *leaf)
     unsigned count = 0;
 
     for (; n + count < end && count < AHEAD && !leaf[(n + count) % FANOUT]; count++) {
-        pa = !count || frames_free() > PLENTY ? frame_alloc() : 0;
+        pa = !count || frames_free() > PLENTY ? frame_alloc_dirty() : 0;
         if (!pa)
             break;
         page[count] = kva(pa);
     }
-    bool failed = count && hostfs_pages(i, n, page, count);
+    int64_t got = count ? hostfs_pages(i, n, page, count) : 0;
 
     for (unsigned k = 0; k < count; k++) {
-        if (failed)
+        uint64_t have = got > (int64_t)(k * PAGE) ? least((uint64_t)got - k * PAGE, PAGE) : 0;
+
+        if (got < 0) {
             frame_free(kpa(page[k]));
-        else
-            leaf[(n + k) % FANOUT] = kpa(page[k]);
+            continue;
+        }
+        fill((char *)page[k] + have, 0, PAGE - have);
+        leaf[(n + k) % FANOUT] = kpa(page[k]);
     }
 }
 

@@ -112,7 +112,8 @@ void frames_init(uint64_t first);
 /* Bytes of RAM from 4 GiB on; they may be used once they are mapped. */
 uint64_t frames_high(void);
 void frames_add_high(void);
-uint64_t frame_alloc(void); /* zeroed; 0: none left */
+uint64_t frame_alloc(void);       /* zeroed; 0: none left */
+uint64_t frame_alloc_dirty(void); /* with what was in it */
 void frame_free(uint64_t pa);
 uint64_t frames_row(unsigned n); /* n in a row, zeroed, to be freed one by one; 0: not there */
 /* Program memory has addresses of its own in RAM from LINEAR_LOW to linear_high(). The page of one,
