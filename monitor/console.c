@@ -107,6 +107,7 @@ int console_set(const struct machine *m, int fd, unsigned long call, const void 
             return -err;
         /* A background job stops until it is brought to the front. */
         background = 0;
+        loop_need(m); /* this thread would stop again before it looked at a signal */
         atomic_store(&stopped, true);
         raise(SIGSTOP);
         nanosleep(&pause, NULL); /* a signal that came meanwhile is the I/O thread's */

@@ -184,7 +184,7 @@ bool loop_alone(const struct machine *m);
 /* vCPU thread: it has left the guest; did a signal come for which there must be an I/O thread? */
 void loop_attend(struct machine *m);
 /* vCPU thread: it may now be long in a system call, and signals must be heard all the same. */
-void loop_need(struct machine *m);
+void loop_need(const struct machine *m);
 /* In a signal's handler: it has been noted; see that somebody looks. False: nobody will any more.
  */
 bool loop_signalled(void);

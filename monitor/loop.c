@@ -102,7 +102,7 @@ void loop_attend(struct machine *m)
     atomic_store(&m->cpus.vcpu[0]->pause, false);
 }
 
-void loop_need(struct machine *m)
+void loop_need(const struct machine *m)
 {
     rouse(m->loop);
 }

@@ -174,7 +174,7 @@ struct bt_vcpu {
     uint16_t jc_key[2];        /* but for the set, last used in the jump cache; [1]: the user's */
     struct jc_list jc_list[2]; /* of entries that a CR3 write drops; of global ones */
     uint8_t jc_pages[4096];    /* bitmap: hash of linear pages that have jump cache entries */
-    struct pcids pcids; /* those with a jc_kept */
+    struct pcids pcids;        /* those with a jc_kept */
     struct jc_kept jc_kept[PCIDS];
     bool low_globals;         /* the jump cache has had global entries of the lower half */
     _Atomic uint32_t running; /* in guest code, or on the way (world.c) */
