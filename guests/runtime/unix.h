@@ -17,8 +17,8 @@ struct local {
     struct socket *socket; /* NULL: nobody has accepted it yet */
     struct local *other;   /* connected to; NULL: not, or that one is closed */
     struct unix_name name, peer;
-    struct inode *inode; /* of a path */
-    bool connected, accepted, no_read, no_write, listens;
+    struct inode *inode; /* of a path; an accepted one has only its listener's name */
+    bool bound, connected, accepted, no_read, no_write, listens;
     struct local *queue, *queued; /* who waits to be accepted, first to last; the next of them */
     unsigned waiting, backlog;
     struct ring ring; /* what is there to be read */

@@ -51,7 +51,7 @@ static struct local *of_abstract(const struct unix_name *n)
 {
     struct local *u = unix_all;
 
-    while (u && (!u->name.len || u->name.text[0] || !same_name(&u->name, n)))
+    while (u && (!u->bound || u->name.text[0] || !same_name(&u->name, n)))
         u = u->next;
     return u;
 }
@@ -105,8 +105,10 @@ int64_t unix_bind(struct local *u, const struct unix_name *n)
     } else if (of_abstract(&name)) {
         err = -EADDRINUSE;
     }
-    if (!err)
+    if (!err) {
         u->name = name;
+        u->bound = true;
+    }
     return err;
 }
 
@@ -115,7 +117,7 @@ void unix_unbind(struct local *u)
     if (u->inode)
         inode_drop(u->inode);
     u->inode = NULL;
-    u->name.len = 0;
+    u->bound = false;
 }
 
 struct local *unix_find(const struct unix_name *n, unsigned type, int64_t *err)

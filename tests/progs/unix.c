@@ -122,6 +122,8 @@ static void connections(int type, const char *text)
     say("nobody", accept(l, NULL, NULL));
     int early = joined(type, text);
 
+    int second = joined(type, text); /* while one with the listener's name waits */
+
     say("before accept", send(early, "early", 5, 0));
     say("poll", ready(l));
     n = sizeof a;
@@ -129,6 +131,8 @@ static void connections(int type, const char *text)
     printf("accepted: %d, %u bytes\n", c >= 0, n);
     show("accepted", c, 0);
     show("accepted's peer", c, 1);
+    close(accept(l, NULL, NULL));
+    close(second);
     say("FIONREAD", ioctl(c, FIONREAD, &on) ? -1 : on);
     say("peek", recv(c, buf, 2, MSG_PEEK));
     say("what came", recv(c, buf, sizeof buf, 0));
