@@ -79,10 +79,10 @@ bool kvm_cpuid_cache_path(char *path, size_t len)
                       : geteuid() == 0 ? "/run"
                                        : getenv("XDG_RUNTIME_DIR");
     static const char name[] = "/mayfly-kvm-cpuid";
-    size_t n = dir && *dir == '/' ? strlen(dir) : len;
-
-    if (n > len - sizeof name)
+    if (!dir || *dir != '/' || strlen(dir) + sizeof name > len)
         return false;
+    size_t n = strlen(dir);
+
     memcpy(path, dir, n);
     memcpy(path + n, name, sizeof name);
     return true;
