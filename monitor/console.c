@@ -90,6 +90,11 @@ static void catch_background(void)
 int console_set(const struct machine *m, int fd, unsigned long call, const void *data)
 {
     const struct timespec pause = {.tv_nsec = 20000000};
+
+    /* This may wait for the terminal's output, or stop for the foreground: a signal is then not
+     * looked at by this thread. */
+    loop_need(m);
+
     bool first = !atomic_load(&raw) && !tcgetattr(fd, &saved);
 
     if (first) {
@@ -107,7 +112,6 @@ int console_set(const struct machine *m, int fd, unsigned long call, const void 
             return -err;
         /* A background job stops until it is brought to the front. */
         background = 0;
-        loop_need(m); /* this thread would stop again before it looked at a signal */
         atomic_store(&stopped, true);
         raise(SIGSTOP);
         nanosleep(&pause, NULL); /* a signal that came meanwhile is the I/O thread's */

@@ -185,6 +185,9 @@ bool loop_alone(const struct machine *m);
 void loop_attend(struct machine *m);
 /* vCPU thread: it may now be long in a system call, and signals must be heard all the same. */
 void loop_need(const struct machine *m);
+/* The same if a write of len to fd may wait for a reader. A signal just before it would be noted,
+ * and the write begin all the same. */
+void loop_before_write(int fd, size_t len);
 /* In a signal's handler: it has been noted; see that somebody looks. False: nobody will any more.
  */
 bool loop_signalled(void);
@@ -213,6 +216,9 @@ void signals_early(void);
 void signals_begin(const struct machine *m);
 /* Block those in the caller and the threads it starts. */
 void signals_block(void);
+/* Hear them in the caller, which has no I/O thread beside it; whoever started mayfly may have had
+ * them blocked. */
+void signals_unblock(void);
 /* Take them out of the mask of the I/O thread. */
 void signals_open(sigset_t *mask);
 /* I/O thread: do what those that came mean. When to call again, in ns, 0: when one comes. */

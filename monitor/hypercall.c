@@ -39,6 +39,7 @@ static int64_t call_write(struct machine *m, uint32_t fd, gpa_t gpa, uint64_t le
     if (fd != 2)
         return -EBADF;
     console_before_errors(m);
+    loop_before_write(STDERR_FILENO, len);
     ssize_t n = write(STDERR_FILENO, p, len);
 
     /* Interrupted: nothing is written, and the program comes again, unless that was its end. */

@@ -13,6 +13,7 @@
 #include "monitor/hvt.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <signal.h>
@@ -105,6 +106,15 @@ void loop_attend(struct machine *m)
 void loop_need(const struct machine *m)
 {
     rouse(m->loop);
+}
+
+void loop_before_write(int fd, size_t len)
+{
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+
+    if (atomic_load_explicit(&the_loop.alone, memory_order_relaxed) &&
+        (len > PIPE_BUF || poll(&p, 1, 0) <= 0))
+        rouse(&the_loop);
 }
 
 bool loop_signalled(void)
@@ -567,10 +577,13 @@ void loop_init(struct machine *m)
 
 int loop_start(struct machine *m)
 {
+    bool alone = may_begin_alone(m);
+
+    /* In this order: a signal that is taken finds who is to look after it. */
+    atomic_store(&m->loop->alone, alone);
     signals_begin(m);
-    if (may_begin_alone(m)) {
-        atomic_store(&m->loop->alone, true);
-        return 0;
-    }
-    return make_thread(m->loop);
+    if (!alone)
+        return make_thread(m->loop);
+    signals_unblock();
+    return 0;
 }

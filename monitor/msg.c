@@ -12,6 +12,7 @@ bool status_tender;
 
 void msg_write_all(int fd, const char *buf, size_t len)
 {
+    loop_before_write(fd, len);
     while (len) {
         ssize_t n = write(fd, buf, len);
 

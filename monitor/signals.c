@@ -88,6 +88,11 @@ void signals_block(void)
     pthread_sigmask(SIG_BLOCK, &taken, NULL);
 }
 
+void signals_unblock(void)
+{
+    pthread_sigmask(SIG_UNBLOCK, &taken, NULL);
+}
+
 void signals_open(sigset_t *mask)
 {
     for (int sig = 1; sig < 32; sig++)

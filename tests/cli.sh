@@ -193,6 +193,26 @@ for s in INT:130 TERM:143 HUP:129 QUIT:131; do
     wait $pid
     is "SIG${s%:*}" "${s#*:}" $?
 done
+# ended NAME: SIGTERM ends $pid, in time.
+ended() {
+    sleep 0.3
+    kill -TERM $pid
+    { sleep 5; kill -KILL $pid; } 2>/dev/null &
+    wait $pid 2>/dev/null
+    is "$1" 143 $?
+    kill $! 2>/dev/null
+}
+env --block-signal=TERM "$mayfly" run --engine "$engine" "$tmp/spin" &
+pid=$!
+ended 'SIGTERM, blocked by who started it'
+# The line for it has nobody to read it.
+mkfifo "$tmp/full"
+exec 9<>"$tmp/full"
+dd if=/dev/zero of="$tmp/full" bs=4096 oflag=nonblock 2>/dev/null
+"$mayfly" run --engine "$engine" "$tmp/dead" 2>&9 &
+pid=$!
+ended 'SIGTERM while its words wait on stderr'
+exec 9<&-
 "$mayfly" run --engine "$engine" "$tmp/spin" &
 pid=$!
 sleep 0.3
