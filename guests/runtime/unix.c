@@ -483,6 +483,8 @@ static struct socket *new_socket(uint64_t type)
         socket_free(s);
         return NULL;
     }
+    if (s) /* halves of it go in by two, as programs reckon */
+        s->send_buffer = s->receive_buffer = RING_BYTES - PAGE;
     return s;
 }
 
