@@ -16,6 +16,7 @@
 
 #define ANSWER_NS 250000000u
 #define AGAIN_NS  1000000000u
+#define REPEAT_NS 10000000u
 /* timeout(1) sends to its child and then to the group: the child gets both. */
 #define TWIN_NS 100000000u
 
@@ -29,7 +30,8 @@ static atomic_bool loop_takes_signals;
 static sigset_t taken;
 /* The I/O thread's. */
 static uint64_t undelivered;
-static uint64_t last_ending; /* ns */
+static uint64_t repeat_at, repeat_until; /* ns */
+static uint64_t last_ending;             /* ns */
 static int first_ending;
 static _Atomic uint64_t answer_by; /* ns; 0: no answer is due */
 static uint64_t asked;             /* the vCPU's: what the program was told of */
@@ -120,11 +122,28 @@ static bool enough(uint64_t endings, uint64_t now)
     return false;
 }
 
+/* Interrupt the program, and again until it asks: one that is just starting has its APIC off, and
+ * the interrupt is lost. */
+static void tell(struct machine *m, uint64_t fresh, uint64_t now)
+{
+    undelivered |= fresh;
+    if (fresh)
+        repeat_until = now + ANSWER_NS;
+    if ((!undelivered && now < repeat_at) || !loop_lock(m))
+        return;
+    m->signals |= undelivered;
+    undelivered = 0;
+    repeat_at = m->signals && now < repeat_until ? now + REPEAT_NS : 0;
+    if (m->signals)
+        apic_deliver(&m->cpus, 0, false, 0, MAYFLY_VECTOR_SIGNAL, false, NULL);
+    pthread_mutex_unlock(&m->lock);
+}
+
 uint64_t signals_take(struct machine *m)
 {
     uint64_t fresh = atomic_exchange(&came, 0), now, by = atomic_load(&answer_by);
 
-    if (!fresh && !undelivered && !by)
+    if (!fresh && !undelivered && !by && !repeat_at)
         return 0;
     int sig = __builtin_ffsll((long long)(fresh & ENDING));
 
@@ -150,14 +169,9 @@ uint64_t signals_take(struct machine *m)
         first_ending = sig;
         atomic_store(&answer_by, by = now + ANSWER_NS);
     }
-    undelivered |= fresh;
-    if (undelivered && loop_lock(m)) {
-        m->signals |= undelivered;
-        undelivered = 0;
-        apic_deliver(&m->cpus, 0, false, 0, MAYFLY_VECTOR_SIGNAL, false, NULL);
-        pthread_mutex_unlock(&m->lock);
-    }
-    return by;
+    if (fresh || undelivered || repeat_at)
+        tell(m, fresh, now);
+    return repeat_at && (!by || repeat_at < by) ? repeat_at : by;
 }
 
 int64_t signals_asked(struct machine *m)

@@ -55,6 +55,22 @@ sent 'another in a row' bt 143 ready ignored INT 0.2 TERM
 sent 'one that came twice' bt 40 'signal 0' ignored TERM TERM
 sent 'SIGQUIT' bt 131 ready caught QUIT
 
+# At any moment of a program's start: it is the program's end, or its handler's. Its APIC may be off.
+# shellcheck disable=SC2016
+early='for (1 .. 150) {
+    my $pid = fork // die;
+    if (!$pid) { open STDOUT, ">", "/dev/null"; exec @ARGV }
+    select undef, undef, undef, 0.0003 + rand 0.006;
+    kill USR1 => $pid;
+    eval { local $SIG{ALRM} = sub { die }; alarm 3; waitpid $pid, 0; alarm 0; 1 }
+        or do { $late++; kill KILL => $pid; waitpid $pid, 0 };
+}
+print $late + 0'
+for engine in $(engines); do
+    got=$(perl -e "$early" "$mayfly" run --engine "$engine" $p/caught spin 2>"$tmp/err")
+    if [ "$got" = 0 ]; then ok "$engine SIGUSR1 while starting"; else not_ok "$engine SIGUSR1 while starting" "$got of 150 went on $(head -n 1 "$tmp/err")"; fi
+done
+
 # With a device the I/O thread sleeps in io_uring_enter(), here in the very first: nothing else comes,
 # nor does a time-out.
 for with in "--share=$tmp" --rng; do
