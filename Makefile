@@ -199,7 +199,7 @@ fuzz: deps-test
 
 asan: deps-test
 	@$(MAKE) --no-print-directory -j$(JOBS) $(AUNITS)
-	@MAYFLY_SANITIZED=1 tests/run.sh --units-only $(AUNITS)
+	@LSAN_OPTIONS=suppressions=tests/lsan.supp:print_suppressions=0 MAYFLY_SANITIZED=1 tests/run.sh --units-only $(AUNITS)
 
 $(B)/timeit: tests/timeit.c
 	@mkdir -p $(@D)
