@@ -186,14 +186,10 @@ static bool has_subleaves(uint32_t leaf)
     return false;
 }
 
-#define XSAVE (1u << 26) /* leaf 1, ECX */
-
-/* Leaf 0xd goes with XSAVE, and the other subleaves that are 0 need not be said: KVM answers so for
- * those of a leaf that it was told of. Some KVMs take a CPUID of their own for each. */
-static bool needless(struct kvm_cpuid_entry2 *e, bool xsave)
+/* A subleaf that is 0 need not be said: KVM answers so for those of a leaf that it was told of.
+ * Some KVMs take a CPUID of their own for each that they are told. */
+static bool needless(const struct kvm_cpuid_entry2 *e)
 {
-    if (e->function == 0xd && !xsave)
-        e->eax = e->ebx = e->ecx = e->edx = 0;
     return e->index && !(e->eax | e->ebx | e->ecx | e->edx);
 }
 
@@ -207,7 +203,6 @@ struct cpuid_list {
 static void from_table(const struct vcpu *v, struct cpuid_list *out)
 {
     const struct cpuid_table *t = v->vm->cpuid;
-    bool xsave = true;
 
     for (unsigned i = 0; i < t->n && out->head.nent < sizeof out->e / sizeof out->e[0]; i++) {
         struct kvm_cpuid_entry2 *e = &out->e[out->head.nent++];
@@ -224,9 +219,7 @@ static void from_table(const struct vcpu *v, struct cpuid_list *out)
             .edx = r[3],
         };
         filter(e);
-        if (e->function == 1)
-            xsave = e->ecx & XSAVE;
-        out->head.nent -= needless(e, xsave);
+        out->head.nent -= needless(e);
     }
 }
 
