@@ -535,11 +535,12 @@ static void wait_and_take(struct machine *m, struct loop *l, const sigset_t *mas
         take_input(m, console_pump);
 }
 
-/* Is there nothing to watch before somebody asks, and one vCPU to ask? */
+/* Is there nothing to watch before somebody asks, and one vCPU to ask? What a thread that is made
+ * late may do, the vCPU may do until then: no statistics file. */
 static bool may_begin_alone(const struct machine *m)
 {
     return m->cpus.nvcpu == 1 && !m->virtio.ndev && !m->cfg->timeout_ns && !m->console->tty &&
-           !m->gdb && !m->hvt;
+           !m->gdb && !m->hvt && !m->cfg->stats_file;
 }
 
 static void *loop_thread(void *arg)

@@ -70,7 +70,7 @@ static const struct rule {
     {SYS_clock_nanosleep, ALL, ANY, 0, 0},
     {SYS_restart_syscall, ALL, ANY, 0, 0},
     {SYS_timerfd_settime, ALL, ANY, 0, 0},
-    {SYS_timerfd_gettime, IO | ALONE, ANY, 0, 0},
+    {SYS_timerfd_gettime, IO, ANY, 0, 0},
     {SYS_exit, ALL, ANY, 0, 0},
     {SYS_exit_group, ALL, ANY, 0, 0},
 
@@ -103,10 +103,10 @@ static const struct rule {
     {SYS_read, ALL, ANY, 0, 0},
     {SYS_write, ALL, ANY, 0, 0},
     {SYS_writev, ALL, ANY, 0, 0},
-    {SYS_readv, IO | ALONE, ANY, 0, 0},
-    {SYS_lseek, IO | ALONE, ANY, 0, 0},
-    {SYS_ftruncate, IO | ALONE, ANY, 0, 0}, /* --stats=FILE */
-    {SYS_fsync, IO | ALONE, ANY, 0, 0},
+    {SYS_readv, IO, ANY, 0, 0},
+    {SYS_lseek, IO, ANY, 0, 0},
+    {SYS_ftruncate, IO, ANY, 0, 0}, /* --stats=FILE */
+    {SYS_fsync, IO, ANY, 0, 0},
     {SYS_fstat, IO | ALONE, ANY, 0, 0},
     {SYS_close, IO | GDB | ALONE, ANY, 0, 0},
     {SYS_poll, ALL, ANY, 0, 0},

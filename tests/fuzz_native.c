@@ -38,48 +38,35 @@ void fz_nat_on_signal(int, siginfo_t *, void *);
 void fz_nat_caught(int sig, siginfo_t *si, void *uc);
 extern const char fz_nat_exit[], fz_nat_fault[];
 
+/* Of both ways in. */
+#define LEAVE_HOST                                                           \
+    "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n" \
+    "    mov %rsp, fz_nat+144(%rip)\n"                                       \
+    "    mov $7, %eax; xor %edx, %edx\n"                                     \
+    "    xrstor64 fz_nat+192(%rip)\n"
+#define LOAD_STATE                                                \
+    "    pushq fz_nat+136(%rip); popfq\n"                         \
+    "    mov fz_nat+0(%rip), %rax; mov fz_nat+8(%rip), %rcx\n"    \
+    "    mov fz_nat+16(%rip), %rdx; mov fz_nat+24(%rip), %rbx\n"  \
+    "    mov fz_nat+32(%rip), %rsp; mov fz_nat+40(%rip), %rbp\n"  \
+    "    mov fz_nat+48(%rip), %rsi; mov fz_nat+56(%rip), %rdi\n"  \
+    "    mov fz_nat+64(%rip), %r8; mov fz_nat+72(%rip), %r9\n"    \
+    "    mov fz_nat+80(%rip), %r10; mov fz_nat+88(%rip), %r11\n"  \
+    "    mov fz_nat+96(%rip), %r12; mov fz_nat+104(%rip), %r13\n" \
+    "    mov fz_nat+112(%rip), %r14; mov fz_nat+120(%rip), %r15\n"
+
 __asm__(".text\n"
         ".globl fz_nat_enter, fz_nat_enter32, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
         ".hidden fz_nat_enter, fz_nat_enter32, fz_nat_exit, fz_nat_fault, fz_nat_on_signal\n"
-        "fz_nat_enter:\n"
-        "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-        "    mov %rsp, fz_nat+144(%rip)\n"
-        "    mov $7, %eax; xor %edx, %edx\n"
-        "    xrstor64 fz_nat+192(%rip)\n"
-        "    cmpl $0, fz_nat+188(%rip); je 1f\n"
+        "fz_nat_enter:\n" LEAVE_HOST "    cmpl $0, fz_nat+188(%rip); je 1f\n"
         "    mov fz_nat+168(%rip), %rax; wrfsbase %rax\n"
         "    mov fz_nat+176(%rip), %rax; wrgsbase %rax\n"
-        "1:  movl $1, fz_nat+184(%rip)\n"
-        "    pushq fz_nat+136(%rip); popfq\n"
-        "    mov fz_nat+0(%rip), %rax; mov fz_nat+8(%rip), %rcx\n"
-        "    mov fz_nat+16(%rip), %rdx; mov fz_nat+24(%rip), %rbx\n"
-        "    mov fz_nat+32(%rip), %rsp; mov fz_nat+40(%rip), %rbp\n"
-        "    mov fz_nat+48(%rip), %rsi; mov fz_nat+56(%rip), %rdi\n"
-        "    mov fz_nat+64(%rip), %r8; mov fz_nat+72(%rip), %r9\n"
-        "    mov fz_nat+80(%rip), %r10; mov fz_nat+88(%rip), %r11\n"
-        "    mov fz_nat+96(%rip), %r12; mov fz_nat+104(%rip), %r13\n"
-        "    mov fz_nat+112(%rip), %r14; mov fz_nat+120(%rip), %r15\n"
-        "    jmp *fz_nat+128(%rip)\n"
-        "fz_nat_enter32:\n"
-        "    push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
-        "    mov %rsp, fz_nat+144(%rip)\n"
-        "    mov $7, %eax; xor %edx, %edx\n"
-        "    xrstor64 fz_nat+192(%rip)\n"
-        "    mov $0x2b, %eax\n"
+        "1:  movl $1, fz_nat+184(%rip)\n" LOAD_STATE "    jmp *fz_nat+128(%rip)\n"
+        "fz_nat_enter32:\n" LEAVE_HOST "    mov $0x2b, %eax\n"
         "    mov %eax, %ds; mov %eax, %es; mov %eax, %fs; mov %eax, %gs\n"
         "    mov fz_nat+168(%rip), %rax; wrfsbase %rax\n"
         "    mov fz_nat+176(%rip), %rax; wrgsbase %rax\n"
-        "    movl $1, fz_nat+184(%rip)\n"
-        "    pushq fz_nat+136(%rip); popfq\n"
-        "    mov fz_nat+0(%rip), %rax; mov fz_nat+8(%rip), %rcx\n"
-        "    mov fz_nat+16(%rip), %rdx; mov fz_nat+24(%rip), %rbx\n"
-        "    mov fz_nat+32(%rip), %rsp; mov fz_nat+40(%rip), %rbp\n"
-        "    mov fz_nat+48(%rip), %rsi; mov fz_nat+56(%rip), %rdi\n"
-        "    mov fz_nat+64(%rip), %r8; mov fz_nat+72(%rip), %r9\n"
-        "    mov fz_nat+80(%rip), %r10; mov fz_nat+88(%rip), %r11\n"
-        "    mov fz_nat+96(%rip), %r12; mov fz_nat+104(%rip), %r13\n"
-        "    mov fz_nat+112(%rip), %r14; mov fz_nat+120(%rip), %r15\n"
-        "    ljmp *fz_nat+1024(%rip)\n"
+        "    movl $1, fz_nat+184(%rip)\n" LOAD_STATE "    ljmp *fz_nat+1024(%rip)\n"
         "fz_nat_exit:\n"
         "    mov %rax, fz_nat+0(%rip); mov %rcx, fz_nat+8(%rip)\n"
         "    mov %rdx, fz_nat+16(%rip); mov %rbx, fz_nat+24(%rip)\n"

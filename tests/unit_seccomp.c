@@ -115,6 +115,10 @@ static long do_ppoll(void)
 
     return syscall(SYS_ppoll, NULL, 0, &zero, NULL, 8);
 }
+static long do_ftruncate(void)
+{
+    return syscall(SYS_ftruncate, -1, 0);
+}
 static long do_pread(void)
 {
     return syscall(SYS_pread64, -1, NULL, 0, 0);
@@ -216,6 +220,7 @@ static const struct {
     {"ppoll", do_ppoll, IO | HVT | ALONE},
     {"pread", do_pread, IO | HVT},
     {"preadv", do_preadv, IO},
+    {"ftruncate", do_ftruncate, IO},
     {"TCGETS", do_tcgets, ALL},
     {"KVM_RUN", do_kvm_run, KVM},
     {"KVM_SIGNAL_MSI", do_kvm_msi, KVM | IO},

@@ -28,20 +28,28 @@ uint16_t bt_key(const struct vcpu *v)
     return key;
 }
 
-/* All of the 4 GiB from 0, with what of attr is asked for? */
+/* Type: 8 code, 4 expand-down, 2 writable. */
+#define TYPE 0xe
+#define DATA 2
+
+/* All of the 4 GiB, with what of attr is asked for? */
+static bool whole(const struct seg *s, uint32_t mask, uint32_t attr)
+{
+    return s->limit == UINT32_MAX &&
+           (s->attr & (SEG_NULL | SEG_P | SEG_S | mask)) == (SEG_P | SEG_S | attr);
+}
+
 static bool flat(const struct seg *s, uint32_t mask, uint32_t attr)
 {
-    return s->base == 0 && s->limit == UINT32_MAX &&
-           (s->attr & (SEG_NULL | SEG_P | SEG_S | mask)) == (SEG_P | SEG_S | attr);
+    return s->base == 0 && whole(s, mask, attr);
 }
 
 bool bt_flat32(const struct cpu *c)
 {
-    /* Type: 8 code, 4 expand-down, 2 writable. */
     return (c->cr0 & CR0_PE) && !(c->rflags & FL_VM) &&
            flat(&c->seg[SEG_CS], SEG_L | SEG_DB | 8, SEG_DB | 8) &&
-           flat(&c->seg[SEG_SS], SEG_DB | 0xe, SEG_DB | 2) && flat(&c->seg[SEG_DS], 0xe, 2) &&
-           flat(&c->seg[SEG_ES], 0xe, 2);
+           flat(&c->seg[SEG_SS], SEG_DB | TYPE, SEG_DB | DATA) &&
+           flat(&c->seg[SEG_DS], TYPE, DATA) && flat(&c->seg[SEG_ES], TYPE, DATA);
 }
 
 void bt_settle32(struct vcpu *v)
@@ -49,14 +57,8 @@ void bt_settle32(struct vcpu *v)
     for (unsigned r = 0; r < R8; r++)
         v->cpu.gpr[r] = (uint32_t)v->cpu.gpr[r];
     for (unsigned k = 0; k < 2; k++) {
-        const struct seg *s = &v->cpu.seg[SEG_FS + k];
-
         /* Its base may be anything; not canonical, and so in no TLB, is what this makes of it. */
-        v->hot.odd_seg[k] =
-            s->limit == UINT32_MAX &&
-                    (s->attr & (SEG_NULL | SEG_P | SEG_S | 0xe)) == (SEG_P | SEG_S | 2)
-                ? 0
-                : (uint64_t)1 << 62;
+        v->hot.odd_seg[k] = whole(&v->cpu.seg[SEG_FS + k], TYPE, DATA) ? 0 : (uint64_t)1 << 62;
     }
 }
 

@@ -79,6 +79,7 @@ bool kvm_cpuid_cache_path(char *path, size_t len)
                       : geteuid() == 0 ? "/run"
                                        : getenv("XDG_RUNTIME_DIR");
     static const char name[] = "/mayfly-kvm-cpuid";
+
     if (!dir || *dir != '/' || strlen(dir) + sizeof name > len)
         return false;
     size_t n = strlen(dir);
